@@ -1,0 +1,33 @@
+PYTHON ?= python3
+BIN := .venv/bin
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+export DVC_NO_ANALYTICS := 1
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: setup reproduce test lab publish clean
+
+setup: .venv/ready  ## the environment, made anew only when the lock changed
+
+.venv/ready: requirements.lock pyproject.toml
+	@$(PYTHON) -c "import sys; assert (3, 11) <= sys.version_info[:2] <= (3, 13), f'error: Python 3.11 to 3.13 needed, this is {sys.version.split()[0]}; try make PYTHON=python3.11'"
+	$(PYTHON) -m venv --clear .venv
+	$(BIN)/python -m pip install --quiet --no-compile -r requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
+	@touch $@
+
+reproduce: setup  ## every stage, then this machine's verdicts beside the published ones
+	dvc repro
+	python -m gmmdiff.publishing compare
+
+test: setup  ## formulas, bad input, the published snapshot, notebooks at quick-look size
+	ruff check gmmdiff tests
+	python -m pytest
+
+lab: setup  ## the notebooks in JupyterLab
+	jupyter lab --notebook-dir=notebooks
+
+publish: setup  ## copy what dvc repro made to reports/published and the README
+	python -m gmmdiff.publishing publish
+
+clean:  ## results and the environment; reports/published stays
+	rm -rf .venv reports/.staging reports/quick_look reports/tables reports/figures reports/notebooks reports/environment reports/claims.json reports/index.html

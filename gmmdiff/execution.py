@@ -1,0 +1,351 @@
+"""Runs one notebook as a pipeline stage: checked parameters in, byte-identical results out.
+
+    python -m gmmdiff.execution notebooks/01_theory_checks.ipynb theory_checks
+
+executes the notebook with Papermill and the parameters of that section of params.yaml, and puts what it
+made under reports/: notebooks/STAGE.ipynb, tables/STAGE/, figures/STAGE/.  Results are collected aside and
+moved into place only when every cell has passed.  Host, versions and run time go to environment/STAGE.json,
+which no other output depends on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import importlib.metadata
+import json
+import logging
+import math
+import os
+import platform
+import re
+import shutil
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+import nbformat
+import pandas as pd
+import yaml
+from tqdm import tqdm
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+PROGRESS, RESULTS = "GMMDIFF_PROGRESS", "GMMDIFF_RESULTS"
+SHARED = ("seed", "device")  # top-level parameters that every notebook may declare
+DEVICES = ("auto", "cpu", "cuda")
+
+
+class BadInput(ValueError):
+    """Something the user can mend; the message names the file, the parameter and what is allowed."""
+
+
+class FailedCell(RuntimeError):
+    """A cell raised; the message names the notebook, the cell and the error."""
+
+
+# ---- inside a notebook --------------------------------------------------------------------------------------
+
+
+def progress(iterable: Any = None, **options: Any) -> tqdm:
+    """A tqdm bar on the runner's terminal, or in place when the notebook runs in JupyterLab."""
+    pipe = os.environ.get(PROGRESS)
+    if pipe:
+        options |= {"file": open(pipe, "w"), "ncols": 100, "position": 1}  # noqa: SIM115 - tqdm keeps it
+    return tqdm(iterable, leave=False, **options)
+
+
+def resolve_device(name: str) -> str:
+    """``"auto"`` -> ``"cuda"`` where there is one, else ``"cpu"``.
+
+    Raises:
+        BadInput: on another name than auto, cpu or cuda, or on cuda without CUDA.
+    """
+    import torch
+
+    if name not in DEVICES:
+        raise BadInput(f"params.yaml: device must be one of {', '.join(DEVICES)}, got {name!r}")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise BadInput("params.yaml: device is cuda, but this machine has no CUDA device; allowed here: auto, cpu")
+    return "cuda" if name != "cpu" and torch.cuda.is_available() else "cpu"
+
+
+class Results:
+    """Where a notebook leaves its tables and figures.
+
+    The runner says where; in JupyterLab it is reports/quick_look/NAME.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.folder = Path(os.environ.get(RESULTS) or Path("../reports/quick_look") / name)
+
+    def _path(self, kind: str, name: str) -> Path:
+        path = self.folder / kind / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def table(self, name: str, table: pd.DataFrame) -> pd.DataFrame:
+        """Writes tables/NAME.csv (10 significant digits) and gives the table back."""
+        table.to_csv(self._path("tables", f"{name}.csv"), index=False, float_format="%.10g", lineterminator="\n")
+        return table
+
+    def figure(self, name: str, figure: Figure, description: str) -> None:
+        """Writes figures/NAME.png and .svg; the description travels inside both as their alternative text."""
+        from gmmdiff.figures import save
+
+        save(figure, self._path("figures", name), description)
+
+    def json(self, name: str, content: Any) -> None:
+        """Writes NAME.json beside the folders."""
+        text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
+        self._path(".", f"{name}.json").write_text(text + "\n")
+
+
+def read_tables(folder: Path | str) -> dict[str, pd.DataFrame]:
+    """All tables of one stage by name, from FOLDER/*.csv.
+
+    Raises:
+        BadInput: when there is none.
+    """
+    paths = sorted(Path(folder).glob("*.csv"))
+    if not paths:
+        raise BadInput(f"{folder}: no tables here; run `dvc repro` first")
+    return {path.stem: pd.read_csv(path) for path in paths}
+
+
+# ---- parameters ---------------------------------------------------------------------------------------------
+
+
+def declared_parameters(notebook: Path) -> dict[str, dict[str, str]]:
+    """What the notebook's parameters cell declares: name -> type, default, meaning and range.
+
+    Each line reads ``name: type = default  # meaning; in [low, high]`` or ``...; one of a, b``.
+
+    Raises:
+        BadInput: when the notebook or its tagged cell is missing.
+    """
+    import papermill
+
+    if not notebook.is_file():
+        raise BadInput(f"{notebook}: no such notebook")
+    if not any("parameters" in cell.metadata.get("tags", []) for cell in nbformat.read(notebook, 4).cells):
+        raise BadInput(f"{notebook}: no cell is tagged `parameters`")
+    return papermill.inspect_notebook(str(notebook))
+
+
+def _has_type(value: Any, kind: str) -> bool:
+    if kind.startswith("list["):
+        return isinstance(value, list) and len(value) > 0 and all(_has_type(v, kind[5:-1]) for v in value)
+    if isinstance(value, bool):
+        return kind == "bool"
+    allowed = {"int": int, "float": (int, float), "str": str, "bool": bool}[kind]
+    return isinstance(value, allowed) and not (isinstance(value, float) and math.isnan(value))
+
+
+def _in_range(value: Any, text: str) -> bool:
+    if isinstance(value, list):
+        return all(_in_range(v, text) for v in value)
+    if text.startswith("one of "):
+        return str(value) in text.removeprefix("one of ").split(", ")
+    left, low, high, right = re.fullmatch(r"in ([\[(])(\S+), (\S+)([\])])", text).groups()
+    above = value >= float(low) if left == "[" else value > float(low)
+    below = value <= float(high) if right == "]" else value < float(high)
+    return above and below
+
+
+def check_parameters(notebook: Path, values: dict[str, Any]) -> None:
+    """Refuses values the notebook does not declare, of another type, or out of the declared range.
+
+    Raises:
+        BadInput: one line that names the notebook, the parameter and what is allowed.
+    """
+    declared = declared_parameters(notebook)
+    for name, value in values.items():
+        if name not in declared:
+            raise BadInput(f"{notebook}: unknown parameter {name}; allowed: {', '.join(sorted(declared))}")
+        kind = declared[name]["inferred_type_name"]
+        _, _, limits = declared[name]["help"].rpartition("; ")
+        wanted = f"{'a non-empty ' if kind.startswith('list') else ''}{kind}{' ' + limits if limits else ''}"
+        if not _has_type(value, kind) or (limits and not _in_range(value, limits)):
+            raise BadInput(f"{notebook}: parameter {name} must be {wanted}, got {value!r}")
+
+
+def stage_parameters(params: Path, stage: str, notebook: Path, overrides: dict[str, Any]) -> dict[str, Any]:
+    """Section STAGE of params.yaml, the shared parameters the notebook declares, and overrides, checked.
+
+    Raises:
+        BadInput: on a missing or malformed file or section, or a bad parameter.
+    """
+    if not params.is_file():
+        raise BadInput(f"{params}: no such file")
+    try:
+        content = yaml.safe_load(params.read_text())
+    except yaml.YAMLError as error:
+        raise BadInput(f"{params}: not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict) or not isinstance(content.get(stage), dict):
+        raise BadInput(f"{params}: section {stage} must be a mapping of parameters")
+    resolve_device(content.get("device", "auto"))
+    declared = declared_parameters(notebook)
+    shared = {name: content[name] for name in SHARED if name in content and name in declared}
+    values = shared | content[stage] | overrides
+    check_parameters(notebook, values)
+    return values
+
+
+# ---- the runner ---------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _progress_pipe(terminal: TextIO) -> Iterator[str]:
+    """A named pipe through which the kernel's progress bars reach the terminal."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "progress")
+        os.mkfifo(path)
+        handle = os.open(path, os.O_RDWR)  # a writer of our own, so that no kernel's exit is an end of file
+        end = b"\0"
+
+        def forward() -> None:
+            while not (chunk := os.read(handle, 4096)).endswith(end):
+                terminal.write(chunk.decode(errors="replace"))
+                terminal.flush()
+
+        thread = threading.Thread(target=forward, daemon=True)
+        thread.start()
+        try:
+            yield path
+        finally:
+            os.write(handle, end)
+            thread.join()
+            os.close(handle)
+
+
+def normalise(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """Drops what differs between two identical executions: times, paths and the injected cell's random id."""
+    notebook.metadata.pop("papermill", None)
+    for cell in notebook.cells:
+        cell.metadata.pop("papermill", None)
+        cell.metadata.pop("execution", None)
+        if "injected-parameters" in cell.metadata.get("tags", []):
+            cell.id = "injected-parameters"
+    return notebook
+
+
+def _execute(notebook: Path, target: Path, values: dict[str, Any]) -> None:
+    """One Papermill run, from the notebook's own folder as in JupyterLab; raises ``FailedCell``."""
+    import papermill
+    from nbclient.exceptions import DeadKernelError
+
+    logging.getLogger("papermill").setLevel(logging.ERROR)
+    try:
+        papermill.execute_notebook(
+            str(notebook), str(target), parameters=values, kernel_name="python3", cwd=str(notebook.parent),
+            progress_bar={"desc": notebook.stem, "disable": None}, coalesce_streams=True,
+        )  # fmt: skip
+    except papermill.PapermillExecutionError as error:
+        last = re.sub(r"\x1b\[[0-9;]*m", "", str(error.evalue)).strip().splitlines()
+        message = f"{error.ename}: {last[-1] if last else ''}"
+        raise FailedCell(f"{notebook}: cell [{error.exec_count}] failed: {message}\n  see {target}") from None
+    except DeadKernelError:
+        raise FailedCell(f"{notebook}: the kernel died (out of memory?)\n  see {target}") from None
+    nbformat.write(normalise(nbformat.read(target, 4)), target)
+
+
+def _install(staged: Path, stage: str, reports: Path) -> None:
+    """Moves staged results into place: files directly, tables/ and figures/ under the stage's name."""
+    moves = [(path, reports / path.name / stage) for path in staged.iterdir() if path.is_dir()]
+    moves += [(path, reports / path.name) for path in staged.iterdir() if path.is_file()]
+    for source, target in moves:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if target.is_dir():
+            shutil.rmtree(target)
+        os.replace(source, target)
+
+
+def environment() -> dict[str, Any]:
+    """Host, device and versions: what byte-identity must not depend on."""
+    import torch
+
+    packages = ("torch", "numpy", "scipy", "pandas", "matplotlib", "POT", "papermill", "dvc")
+    return {
+        "host": platform.node(),
+        "platform": platform.platform(),
+        "processors": os.cpu_count(),
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+        "python": platform.python_version(),
+        "packages": {name: importlib.metadata.version(name) for name in packages},
+    }
+
+
+def run(notebook: Path, stage: str, values: dict[str, Any], reports: Path, html: bool = False) -> None:
+    """Executes a notebook with checked parameters and installs its results under ``reports``.
+
+    Raises:
+        FailedCell: when a cell raised; earlier results are untouched.
+    """
+    start = time.monotonic()
+    staged = reports / ".staging" / stage
+    shutil.rmtree(staged, ignore_errors=True)
+    staged.mkdir(parents=True)
+    executed = staged / f"{stage}.ipynb"
+    os.environ[RESULTS] = str(staged.resolve())
+    os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")
+    if not sys.stderr.isatty():
+        os.environ.setdefault("TQDM_MININTERVAL", "15")
+    with _progress_pipe(sys.stderr) as pipe:
+        os.environ[PROGRESS] = pipe
+        _execute(notebook, executed, values)
+    if html:
+        from gmmdiff.publishing import render
+
+        render(executed, staged / "index.html")
+    (reports / "notebooks").mkdir(parents=True, exist_ok=True)
+    os.replace(executed, reports / "notebooks" / executed.name)
+    _install(staged, stage, reports)
+    shutil.rmtree(staged)
+    record = reports / "environment" / f"{stage}.json"
+    record.parent.mkdir(exist_ok=True)
+    content = environment() | {"seconds": round(time.monotonic() - start, 1)}
+    record.write_text(json.dumps(content, indent=1) + "\n")
+
+
+def _override(text: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise BadInput(f"-p {text}: must be name=value")
+    try:
+        return name, ast.literal_eval(value)
+    except (ValueError, SyntaxError):
+        return name, value
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line; returns the exit code: 0, 1 for a failed cell, 2 for bad input."""
+    parser = argparse.ArgumentParser(prog="gmmdiff.execution", description="Run one notebook as a stage.")
+    parser.add_argument("notebook", type=Path)
+    parser.add_argument("stage", help="section of params.yaml, and the name of the results")
+    parser.add_argument("-p", action="append", default=[], metavar="NAME=VALUE", help="override one parameter")
+    parser.add_argument("--params", type=Path, default=Path("params.yaml"))
+    parser.add_argument("--reports", type=Path, default=Path("reports"))
+    parser.add_argument("--html", action="store_true", help="also render the notebook to index.html")
+    options = parser.parse_args(arguments)
+    try:
+        overrides = dict(_override(text) for text in options.p)
+        values = stage_parameters(options.params, options.stage, options.notebook, overrides)
+        run(options.notebook, options.stage, values, options.reports, options.html)
+    except BadInput as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except FailedCell as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,61 @@
+"""Interquartile means, bootstrap intervals and corrected tests (Agarwal et al. 2021, arXiv 2108.13264)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from scipy.stats import trim_mean
+
+from gmmdiff.checks import require
+
+Statistic = Callable[[list[np.ndarray]], np.ndarray]
+
+
+class Interval(NamedTuple):
+    """An estimate and the ends of its interval."""
+
+    estimate: float
+    low: float
+    high: float
+
+
+def iqm(strata: list[np.ndarray]) -> np.ndarray:
+    """Interquartile mean over the pooled last axes: each stratum ``(..., n_i)`` -> ``(...)``."""
+    return trim_mean(np.concatenate(strata, -1), 0.25, axis=-1)
+
+
+def bootstrap(
+    strata: Sequence[np.ndarray], rng: np.random.Generator, statistic: Statistic = iqm,
+    resamples: int = 2000, level: float = 0.95,
+) -> Interval:  # fmt: skip
+    """Percentile interval of a statistic; each stratum is resampled within itself.
+
+    Args:
+        strata: one or more ``(n_i,)`` arrays, n_i >= 2.
+        statistic: maps arrays ``(..., n_i)`` to ``(...)``.
+        level: coverage, in (0, 1).
+
+    Raises:
+        ValueError: on a stratum of fewer than two values, NaN or infinity, or a bad level.
+    """
+    strata = [np.asarray(values, dtype=float) for values in strata]
+    counts = [values.size for values in strata]
+    enough = len(counts) > 0 and min(counts) >= 2 and all(values.ndim == 1 for values in strata)
+    require(enough, "bootstrap", "strata", "arrays (n,) with n >= 2", f"sizes {counts}")
+    require(all(np.isfinite(v).all() for v in strata), "bootstrap", "strata", "finite", "NaN or infinity")
+    require(0 < level < 1, "bootstrap", "level", "between 0 and 1", level)
+    drawn = [values[rng.integers(0, values.size, (resamples, values.size))] for values in strata]
+    low, high = np.quantile(statistic(drawn), [(1 - level) / 2, (1 + level) / 2])
+    return Interval(float(statistic(strata)), float(low), float(high))
+
+
+def holm(p_values: np.ndarray) -> np.ndarray:
+    """Holm's step-down correction of a family ``(n,)`` of p values (Holm 1979, Scand. J. Statist. 6:65)."""
+    p_values = np.asarray(p_values, dtype=float)
+    order = np.argsort(p_values, kind="stable")
+    steps = p_values[order] * np.arange(p_values.size, 0, -1)
+    corrected = np.empty_like(p_values)
+    corrected[order] = np.minimum(np.maximum.accumulate(steps), 1.0)
+    return corrected
