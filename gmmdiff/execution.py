@@ -170,7 +170,7 @@ def check_parameters(notebook: Path, values: dict[str, Any]) -> None:
         if name not in declared:
             raise BadInput(f"{notebook}: unknown parameter {name}; allowed: {', '.join(sorted(declared))}")
         kind = declared[name]["inferred_type_name"]
-        _, _, limits = declared[name]["help"].rpartition("; ")
+        limits = declared[name]["help"].partition("; ")[2]
         wanted = f"{'a non-empty ' if kind.startswith('list') else ''}{kind}{' ' + limits if limits else ''}"
         if not _has_type(value, kind) or (limits and not _in_range(value, limits)):
             raise BadInput(f"{notebook}: parameter {name} must be {wanted}, got {value!r}")

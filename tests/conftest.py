@@ -1,0 +1,21 @@
+"""Shared pieces of the tests."""
+
+import pytest
+import torch
+
+from gmmdiff.mixtures import GaussianMixture
+from gmmdiff.streams import stream
+
+
+@pytest.fixture
+def generator():
+    return stream(0, "tests")
+
+
+@pytest.fixture
+def mixture(generator):
+    """Four components in R^3, float64."""
+    weights = torch.tensor([0.1, 0.4, 0.2, 0.3], dtype=torch.float64)
+    means = torch.randn(4, 3, generator=generator, dtype=torch.float64)
+    scales = 0.2 + torch.rand(4, 3, generator=generator, dtype=torch.float64)
+    return GaussianMixture(weights, means, scales)
