@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
+from scipy.stats import norm
 
 from gmmdiff.statistics import bootstrap, holm
 from gmmdiff.streams import numpy_stream
@@ -99,22 +100,25 @@ def _judge_t2(tables: Tables) -> Judgement:
 
 
 def _judge_t3(tables: Tables) -> Judgement:
-    keys = ["cost", "width", "theta"]
-    both = tables["line_estimates"].merge(tables["line_costs"], on=keys, suffixes=("_sampled", ""))
+    keys = ["cost", "width", "theta"]  # the closed form is tabulated at every sampled theta, and between
+    both = tables["line_estimates"].merge(tables["line_costs"], on=keys, suffixes=("_sampled", ""), validate="1:1")
     both["z"] = (both["value_sampled"] - both["value"]).abs() / both["value_error"]
     worst = {m: both.loc[both["cost"] == m, "z"].max() for m in MIXTURES}
+    # One mixture's comparisons are a family: Holm-corrected, against the level of 3 standard errors.
+    corrected = {m: holm(2 * norm.sf(both.loc[both["cost"] == m, "z"])).min() for m in MIXTURES}
     thin = tables["line_costs"].query("width == 0").sort_values("theta")
     ends = thin.groupby("cost")["value"].agg(["first", "last"])
     ratio = ends["first"] / ends["last"]
     stays = all(np.isinf(ends.loc[c, "first"]) or ratio[c] > 0.99 for c in WITHOUT_GEOMETRY)
-    passed = {m: bool(worst[m] <= 3 and ratio[m] < 1e-3 and stays) for m in MIXTURES}
+    passed = {m: bool(corrected[m] >= 2 * norm.sf(3) and ratio[m] < 1e-3 and stays) for m in MIXTURES}
     low, high = thin["theta"].min(), thin["theta"].max()
     return Judgement(
         _of_two(passed),
         f"From theta = {high:g} to {low:g} the cost falls to a share of {_named({m: ratio[m] for m in MIXTURES}, '.1e')}, "
         f"W1 {ratio['W1']:.1e}; JS stays at {ends.loc['JS', 'first']:.4f} (log 2), TV at {ends.loc['TV', 'first']:g}, KL at "
         f"{ends.loc['KL', 'first']:g}. Largest distance of samples from the closed form, in standard errors: "
-        f"{_named(worst, '.2f')}. Lines with any thickness have JS, KL and TV that vanish too, within a few thicknesses.",
+        f"{_named(worst, '.2f')}; smallest p over all distances and thicknesses, Holm-corrected: {_named(corrected, '.2g')} "
+        f"(at least {2 * norm.sf(3):.2g} wanted). Lines with any thickness have JS, KL and TV that vanish too, within a few thicknesses.",
         estimate=max(worst.values()),
     )
 
@@ -151,12 +155,16 @@ def _judge_t5(tables: Tables) -> Judgement:
     finds = (worst < 0.01).all(axis=1)
     others_fail = not any((worst.loc[c] < 0.01).any() for c in WITHOUT_GEOMETRY)
     passed = {m: bool(finds["W1"] and finds[m] and others_fail) for m in MIXTURES}
-    thick = final[(final["width"] > 0) & final["cost"].isin(WITHOUT_GEOMETRY)].groupby("cost")["error"].max()
-    named = {f"{cost} ({laws})": worst.loc[cost, laws] for cost in ("W1", *MIXTURES) for laws in worst.columns}
+    found = final.assign(found=final["error"] < 0.01).groupby(["cost", "laws", "width"])["found"].agg(["sum", "size"])
+    arms = [(cost, laws, 0.0) for cost in ("W1", *MIXTURES) for laws in ("lines", "helix")]
+    thick = [key for key in found.index if key[0] in WITHOUT_GEOMETRY and key[2] > 0]
+    named = {k: f"{k[0]} ({k[1]}) {found.loc[k, 'sum']} of {found.loc[k, 'size']}" for k in (*arms, *thick)}
+    thin = sum(found.loc[(cost, laws, 0.0), "sum"] for cost in WITHOUT_GEOMETRY for laws in ("lines", "helix"))
     return Judgement(
         _of_two(passed),
-        f"Largest final error over all starts, as a share of the starting one: {_named(named, '.2g')}; "
-        f"{_named({c: worst.loc[c].min() for c in WITHOUT_GEOMETRY}, '.2g')}. Where the laws are thick: {_named(thick.to_dict(), '.2g')}.",
+        f"Starts from which the error falls below 1 %: {', '.join(named[k] for k in arms)}; KL, JS and TV together {thin}. "
+        f"Largest final error of the two mixtures: {worst.loc[[*MIXTURES]].max().max():.2g} of the starting one. "
+        f"Where the laws are thick: {', '.join(named[k] for k in thick)}.",
         estimate=worst.loc[[*MIXTURES]].max().max(),
     )
 
@@ -181,12 +189,8 @@ def complexity_slopes(tables: Tables) -> pd.DataFrame:
 def _judge_t6(tables: Tables) -> Judgement:
     slopes = complexity_slopes(tables)
     ours = slopes[slopes["cost"].isin(MIXTURES)]
-    inside = (ours["low"] >= -0.6) & (ours["high"] <= -0.4)
-    outside = (ours["high"] < -0.6) | (ours["low"] > -0.4)
-    undecided = not (inside | outside).all()
-    verdict: Verdict = "reproduced" if inside.all() else "inconclusive" if undecided else "partly"
-    if outside.all():
-        verdict = "not reproduced"
+    inside = (ours["estimate"] + 0.5).abs() <= 0.1
+    verdict: Verdict = "reproduced" if inside.all() else "partly" if inside.any() else "not reproduced"
     farthest = ours.loc[(ours["estimate"] + 0.5).abs().idxmax()]
     w1 = {f"D = {row.dimension}": row.estimate for row in slopes[slopes["cost"] == "W1"].itertuples()}
     return Judgement(
@@ -215,7 +219,7 @@ REGISTER = (
     Claim(
         "T3", "NGMG vanishes as two manifolds meet; JS, KL and TV do not.",
         PAPER + "; WGAN, example 1",
-        "samples within 3 standard errors of the closed form, and the limit holds; partly: for one of the two mixtures",
+        "samples within 3 standard errors of the closed form (Holm), and the limit holds; partly: for one of the two mixtures",
         "theory_checks", _judge_t3,
     ),
     Claim(
@@ -232,7 +236,7 @@ REGISTER = (
     ),
     Claim(
         "T6", "NGMG's sample cost is free of dimension.",
-        "ours", "slope -1/2 +- 0.1 at every D, the whole interval inside", "theory_checks", _judge_t6,
+        "ours", "slope -1/2 +- 0.1 at every D; partly: at some", "theory_checks", _judge_t6,
     ),
 )  # fmt: skip
 

@@ -140,7 +140,8 @@ def descents(lines: pd.DataFrame, helix: pd.DataFrame) -> Figure:
     figure, axes = plt.subplots(len(rows), len(COST_COLOURS), figsize=(15, 2.5 * len(rows)), sharey=True, sharex="row")
     for line, (laws, width) in zip(axes, rows, strict=True):
         for axis, cost in zip(line, COST_COLOURS, strict=True):
-            table = tables[laws].query("cost == @cost and width == @width")
+            table = tables[laws]
+            table = table[(table["cost"] == cost) & (table["width"] == width)]
             starts = sorted(table["start"].unique())
             for start, colour in zip(starts, sns.color_palette("flare", len(starts)), strict=True):
                 one = table[table["start"] == start]
@@ -149,10 +150,10 @@ def descents(lines: pd.DataFrame, helix: pd.DataFrame) -> Figure:
             axis.axhline(0.01, color="0.4", lw=1, ls="--")
             axis.set(yscale="log", ylim=(7e-5, 3))
             if table.empty:
-                axis.text(0.5, 0.5, "as above", ha="center", va="center", transform=axis.transAxes, color="0.5")
+                axis.text(0.5, 0.5, "see the row above", ha="center", va="center", transform=axis.transAxes, color="0.5")
         thick = f"thickness {width:g}" if width else "thickness 0"
         line[0].set_ylabel(f"{laws}, {thick}\nerror / starting error")
-        line[-1].legend(*line[0].get_legend_handles_labels(), title=r"start $\theta$" if laws == "lines" else "start", fontsize="x-small", loc="upper left", bbox_to_anchor=(1, 1))
+        line[-1].legend(*line[-1].get_legend_handles_labels(), title=r"start $\theta$" if laws == "lines" else "start", fontsize="x-small", loc="upper left", bbox_to_anchor=(1, 1))
     for axis, cost in zip(axes[0], COST_COLOURS, strict=True):
         axis.set_title(cost, color=COST_COLOURS[cost], weight="bold")
     for axis in axes[-1]:
@@ -172,7 +173,8 @@ def sample_complexity(table: pd.DataFrame) -> Figure:
             axis.loglog(rms.index, rms, marker=marker, label=f"D = {dim}: slope {slope['estimate']:.2f} [{slope['low']:.2f}, {slope['high']:.2f}]")
         n = np.array(sorted(table["n"].unique()))
         axis.loglog(n, 1.6 * n**-0.5, color="0.5", ls="--", label=r"$n^{-1/2}$")
-        axis.set(title=cost, xlabel="sample size n")
+        axis.set(title=cost, xlabel="sample size n", xticks=n, xticklabels=n)
+        axis.minorticks_off()
         axis.legend(fontsize="x-small")
     axes[0].set_ylabel("relative error of the estimate (r.m.s.)")
     return figure

@@ -220,6 +220,12 @@ def closed_costs(mixtures: dict[str, NGMG], width: float) -> dict[str, Callable[
     return {"W1": lines.w1, **named, "KL": lines.kl, "JS": lines.js, "TV": lines.tv}
 
 
+def refine(thetas: Sequence[float], points: int = 60) -> list[float]:
+    """The thetas, with log-spaced ones between their ends: for smooth curves through the sampled places."""
+    require(len(thetas) > 0, "refine", "thetas", "at least one number > 0", "an empty grid")
+    return sorted({*thetas, *np.geomspace(min(thetas), max(thetas), points)[1:-1].tolist()})
+
+
 def line_costs(thetas: Sequence[float], widths: Sequence[float], mixtures: dict[str, NGMG]) -> pd.DataFrame:
     """Every cost between the lines at theta and at 0, and its slope, in closed form: one row each."""
     require(len(thetas) > 0, "line_costs", "thetas", "at least one number > 0", "an empty grid")
@@ -317,7 +323,7 @@ def affinity(
     One scale is the single component s_single; several are log-spaced over ``s_range``.
     """
     require(len(n_scales) > 0, "affinity", "n_scales", "at least one number >= 1", "none")
-    require(0 < min(lower) and max(lower) < upper, "affinity", "lower, upper", "0 < lower < upper", (lower, upper))
+    require(min(lower) > 0 and max(lower) < upper, "affinity", "lower, upper", "0 < lower < upper", (lower, upper))
     rows = []
     for count in progress(n_scales):
         ngmg = NGMG([s_single]) if count == 1 else NGMG.scale_mixture(*s_range, count)

@@ -10,7 +10,6 @@ from gmmdiff.mixtures import GaussianMixture
 from gmmdiff.streams import stream
 from gmmdiff.theory import sampler_orders
 
-
 SCHEDULE = LinearBetaSchedule()
 MIXTURE = GaussianMixture(
     torch.tensor([0.3, 0.7]).double(), torch.tensor([[1.0, -1.0], [-0.5, 0.4]]).double(), torch.full((2, 2), 0.3).double()
