@@ -61,7 +61,7 @@ def render(notebook: Path, page: Path) -> None:
 
 def claims_table(claims: list[dict[str, Any]]) -> str:
     """The claims as a Markdown table."""
-    marks = {"reproduced": "✅", "partly": "🟡", "not reproduced": "❌", "inconclusive": "❔"}
+    marks = {"reproduced": "✓", "partly": "◐", "not reproduced": "✗", "inconclusive": "?"}
     lines = ["| | Claim | Verdict | What was measured |", "|---|---|---|---|"]
     lines += [
         f"| {c['id']} | {c['statement']} | {marks[c['verdict']]} **{c['verdict']}** | {html.escape(c['details'], quote=False)} |"
