@@ -113,7 +113,7 @@ def test_progress_reaches_the_terminal_and_not_the_notebook(tmp_path):
 
 SMALL = {
     "n_marginal": 2000, "sampler_steps": [10, 20, 40], "dimensions": [5], "diffusion_times": [0.0, 0.8], "n_latent": 16,
-    "permutations": 99, "line_thetas": [0.1, 1.0], "line_widths": [0.0], "n_line": 16, "line_repeats": 3,
+    "permutations": 99, "line_thetas": [0.1, 1.0], "line_widths": [0.0, 0.1], "n_line": 16, "line_repeats": 3,
     "affine_scales": [1, 16], "affine_lower": [0.05, 0.5], "descent_steps": 100, "helix_points": 8, "helix_steps": 5,
     "complexity_dimensions": [2], "complexity_sizes": [16, 32], "complexity_repeats": 4,
 }  # fmt: skip

@@ -82,7 +82,7 @@ def test_readme_links_and_commands_exist():
     links = [link for link in re.findall(r"\]\(([^)]+)\)", text) if not link.startswith("http")]
     assert len(links) > 6 and [link for link in links if not (ROOT / link).exists()] == []
     targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.M)
-    assert set(re.findall(r"`?make (\w+)", text)) <= set(targets)
+    assert set(re.findall(r"(?:^|`)make (\w+)", text, re.M)) <= set(targets)
 
 
 def test_readme_snippet_runs():
