@@ -24,17 +24,17 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-import nbformat
 import pandas as pd
 import yaml
 from tqdm import tqdm
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # and imported where they are used: a kernel, which needs neither, starts seconds sooner
+    import nbformat
     from matplotlib.figure import Figure
 
 PROGRESS, RESULTS = "GMMDIFF_PROGRESS", "GMMDIFF_RESULTS"
@@ -130,6 +130,7 @@ def declared_parameters(notebook: Path) -> dict[str, dict[str, str]]:
     Raises:
         BadInput: when the notebook or its tagged cell is missing.
     """
+    import nbformat
     import papermill
 
     if not notebook.is_file():
@@ -202,6 +203,18 @@ def stage_parameters(params: Path, stage: str, notebook: Path, overrides: dict[s
 
 
 @contextmanager
+def _environment(**values: str) -> Iterator[None]:
+    """Environment variables for the kernel, taken back afterwards."""
+    before = dict(os.environ)
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+@contextmanager
 def _progress_pipe(terminal: TextIO) -> Iterator[str]:
     """A named pipe through which the kernel's progress bars reach the terminal."""
     with tempfile.TemporaryDirectory() as folder:
@@ -238,6 +251,7 @@ def normalise(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
 
 def _execute(notebook: Path, target: Path, values: dict[str, Any]) -> None:
     """One Papermill run, from the notebook's own folder as in JupyterLab; raises ``FailedCell``."""
+    import nbformat
     import papermill
     from nbclient.exceptions import DeadKernelError
 
@@ -293,13 +307,11 @@ def run(notebook: Path, stage: str, values: dict[str, Any], reports: Path, html:
     shutil.rmtree(staged, ignore_errors=True)
     staged.mkdir(parents=True)
     executed = staged / f"{stage}.ipynb"
-    os.environ[RESULTS] = str(staged.resolve())
-    os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")
-    if not sys.stderr.isatty():
-        os.environ.setdefault("TQDM_MININTERVAL", "15")
+    quiet = {} if sys.stderr.isatty() else {"TQDM_MININTERVAL": "15"}
     with _progress_pipe(sys.stderr) as pipe:
-        os.environ[PROGRESS] = pipe
-        _execute(notebook, executed, values)
+        told = {RESULTS: str(staged.resolve()), PROGRESS: pipe, "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
+        with _environment(**told, **quiet):
+            _execute(notebook, executed, values)
     if html:
         from gmmdiff.publishing import render
 
@@ -324,8 +336,17 @@ def _override(text: str) -> tuple[str, Any]:
         return name, value
 
 
+def exit_code(command: Callable[[], int | None]) -> int:
+    """Runs a command: its own exit code, 0 for None; one line on standard error and 2 for bad input, 1 for a failed cell."""
+    try:
+        return command() or 0
+    except (BadInput, FailedCell) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2 if isinstance(error, BadInput) else 1
+
+
 def main(arguments: list[str] | None = None) -> int:
-    """The command line; returns the exit code: 0, 1 for a failed cell, 2 for bad input."""
+    """The command line; returns the exit code (see ``exit_code``)."""
     parser = argparse.ArgumentParser(prog="gmmdiff.execution", description="Run one notebook as a stage.")
     parser.add_argument("notebook", type=Path)
     parser.add_argument("stage", help="section of params.yaml, and the name of the results")
@@ -334,17 +355,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--reports", type=Path, default=Path("reports"))
     parser.add_argument("--html", action="store_true", help="also render the notebook to index.html")
     options = parser.parse_args(arguments)
-    try:
+
+    def command() -> None:
         overrides = dict(_override(text) for text in options.p)
         values = stage_parameters(options.params, options.stage, options.notebook, overrides)
         run(options.notebook, options.stage, values, options.reports, options.html)
-    except BadInput as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except FailedCell as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+
+    return exit_code(command)
 
 
 if __name__ == "__main__":

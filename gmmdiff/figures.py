@@ -82,18 +82,19 @@ def latent_sets(manifold: AttributeManifold, tests: pd.DataFrame) -> Figure:
     )  # fmt: skip
     middle.set(title="Feature against class (mean and range of pairs)", xlabel="diffusion time t", ylabel="energy distance")
     middle.set_yscale("log")
+    sns.move_legend(middle, "upper center", bbox_to_anchor=(0.5, -0.2), ncols=2, fontsize="small", title=None)
     pairs = holm_at_start({"latent_tests": tests})
     shares = pairs.assign(differs=pairs["corrected"] < 0.01).groupby(["dimension", "t"])["differs"].mean().reset_index()
     sns.lineplot(shares, x="t", y="differs", hue="dimension", style="dimension", markers=True, palette="colorblind", ax=right)
     right.axhline(0.5, color="0.6", lw=1)
-    right.set(title="Where the difference drowns", xlabel="diffusion time t", ylabel="share of pairs with Holm p < 0.01", ylim=(-0.03, 1.03))
+    right.set(title="Share of pairs that differ", xlabel="diffusion time t", ylabel="pairs with Holm-corrected p < 0.01", ylim=(-0.03, 1.03))
     return figure
 
 
 def line_costs(closed: pd.DataFrame, sampled: pd.DataFrame) -> Figure:
     """Costs (top) and slopes (bottom) against theta, one column a thickness; markers are samples."""
     widths = sorted(closed["width"].unique(), reverse=True)
-    figure, axes = plt.subplots(2, len(widths), figsize=(4.1 * len(widths), 7.2), sharex=True, sharey="row")
+    figure, axes = plt.subplots(2, len(widths), figsize=(max(8.2, 4.1 * len(widths)), 7.2), sharex=True, sharey="row", squeeze=False)
     for column, width in zip(axes.T, widths, strict=True):
         for axis, quantity in zip(column, ("value", "slope"), strict=True):
             for cost, colour in COST_COLOURS.items():
@@ -146,9 +147,9 @@ def descents(lines: pd.DataFrame, helix: pd.DataFrame) -> Figure:
             for start, colour in zip(starts, sns.color_palette("flare", len(starts)), strict=True):
                 one = table[table["start"] == start]
                 label = f"{start:g}" if laws == "lines" else f"{int(start) + 1}"
-                axis.plot(one["step"], one["error"].clip(lower=1e-4), color=colour, label=label)
+                axis.plot(one["step"], one["error"].clip(1e-4, 20), color=colour, label=label)
             axis.axhline(0.01, color="0.4", lw=1, ls="--")
-            axis.set(yscale="log", ylim=(7e-5, 3))
+            axis.set(yscale="log", ylim=(7e-5, 30))
             if table.empty:
                 axis.text(0.5, 0.5, "see the row above", ha="center", va="center", transform=axis.transAxes, color="0.5")
         thick = f"thickness {width:g}" if width else "thickness 0"

@@ -13,13 +13,12 @@ import json
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import nbformat
 
-from gmmdiff.execution import BadInput
+from gmmdiff.execution import BadInput, exit_code
 
 REPORTS = Path("reports")
 PUBLISHED = REPORTS / "published"
@@ -150,18 +149,11 @@ def compare(here: Path = REPORTS, there: Path = PUBLISHED) -> int:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The command line; returns the exit code: 0, 1 where a verdict differs, 2 for bad input."""
+    """The command line; returns the exit code: 1 where a verdict differs, else as ``execution.exit_code``."""
     parser = argparse.ArgumentParser(prog="gmmdiff.publishing", description=__doc__.split("\n")[0])
     parser.add_argument("action", choices=["publish", "compare"])
-    action = parser.parse_args(arguments).action
-    try:
-        if action == "compare":
-            return compare()
-        publish()
-    except BadInput as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    actions = {"publish": publish, "compare": compare}
+    return exit_code(actions[parser.parse_args(arguments).action])
 
 
 if __name__ == "__main__":

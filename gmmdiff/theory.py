@@ -229,6 +229,7 @@ def refine(thetas: Sequence[float], points: int = 60) -> list[float]:
 def line_costs(thetas: Sequence[float], widths: Sequence[float], mixtures: dict[str, NGMG]) -> pd.DataFrame:
     """Every cost between the lines at theta and at 0, and its slope, in closed form: one row each."""
     require(len(thetas) > 0, "line_costs", "thetas", "at least one number > 0", "an empty grid")
+    require(0 in widths, "line_costs", "widths", "one or more numbers, 0 among them", list(widths))
     theta = np.asarray(thetas, dtype=float)
     rows = []
     for width in widths:
@@ -393,10 +394,17 @@ def _helix_cost(
         noise = width * torch.randn(2, *x.shape, generator=generator, dtype=torch.float64)
         return divergences_from_samples(*laws, x + noise[0], y + noise[1])[name].mean()
 
+    def ngmg(move: Callable[[Tensor], Tensor]) -> Tensor:
+        # Pairs of two independent stratified draws are pairs of the law; pairs within one draw are not quite.
+        (x, y), (x_other, y_other), psi = draw(move), draw(move), mixtures[name].potential
+        return sum(
+            share * psi(a.unsqueeze(1) - b).mean() for share, a, b in ((1, x, y), (-0.5, x, x_other), (-0.5, y, y_other))
+        )
+
     if name == "W1":
         return transport
     if name in mixtures:
-        return lambda move: mixtures[name].cost(*draw(move))
+        return ngmg
     return divergence if width > 0 else None
 
 

@@ -1,16 +1,18 @@
 """The runner: parameters refused before the kernel starts, results installed whole, bytes that repeat."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import nbformat
 import pytest
 import torch
 import yaml
 
-from gmmdiff import execution, theory
+from gmmdiff import execution, figures, theory
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOK = ROOT / "notebooks" / "01_theory_checks.ipynb"
@@ -31,11 +33,15 @@ def arguments(tmp_path, book, params, stage="stage"):
     return [str(book), stage, "--params", str(tmp_path / "params.yaml"), "--reports", str(tmp_path / "reports")]
 
 
-def run(*case):
-    """Exit code and standard error of one run in a process of its own."""
-    command = [sys.executable, "-m", "gmmdiff.execution", *arguments(*case)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    return done.returncode, done.stderr
+@pytest.fixture
+def run(tmp_path, capfd):
+    """Runs a stage with these parameters; its exit code and what the terminal saw."""
+
+    def run(book, params, stage="stage"):
+        code = execution.main(arguments(tmp_path, book, params, stage))
+        return code, capfd.readouterr().err
+
+    return run
 
 
 BAD = {
@@ -88,61 +94,70 @@ def test_cuda_without_cuda_is_named():
     assert execution.resolve_device("auto") == "cpu"
 
 
-def test_a_failing_cell_is_named_and_leaves_earlier_results(tmp_path):
+def test_a_failing_cell_is_named_and_leaves_earlier_results(tmp_path, run):
     source = (
         "from gmmdiff.execution import Results\nimport pandas as pd\n"
         "Results('stage').table('one', pd.DataFrame({'n': [n]}))"
     )  # fmt: skip
     book = notebook(tmp_path / "book.ipynb", "n: int = 1  # a number", source, "assert n < 5, 'n is too large'")
-    code, error = run(tmp_path, book, {"stage": {}})
+    before = dict(os.environ)
+    code, error = run(book, {"stage": {}})
     assert code == 0, error
-    before = (tmp_path / "reports" / "tables" / "stage" / "one.csv").read_bytes()
-    code, error = run(tmp_path, book, {"stage": {"n": 7}})
+    table = tmp_path / "reports" / "tables" / "stage" / "one.csv"
+    assert table.read_bytes() == b"n\n1\n"
+    code, error = run(book, {"stage": {"n": 7}})
     assert code == 1
     assert "book.ipynb: cell [4] failed: AssertionError: n is too large" in error
-    assert (tmp_path / "reports" / "tables" / "stage" / "one.csv").read_bytes() == before == b"n\n1\n"
+    assert table.read_bytes() == b"n\n1\n"
+    assert dict(os.environ) == before
 
 
-def test_progress_reaches_the_terminal_and_not_the_notebook(tmp_path):
+def test_progress_reaches_the_terminal_and_not_the_notebook(tmp_path, run):
     source = "from gmmdiff.execution import progress\nfor i in progress(range(3), desc='working on it'): pass"
-    book = notebook(tmp_path / "book.ipynb", "n: int = 1  # a number", source)
-    code, error = run(tmp_path, book, {"stage": {}})
+    code, error = run(notebook(tmp_path / "book.ipynb", "n: int = 1  # a number", source), {"stage": {}})
     assert code == 0 and "working on it" in error
     assert "working on it:" not in (tmp_path / "reports" / "notebooks" / "stage.ipynb").read_text()
 
 
-SMALL = {
-    "n_marginal": 2000, "sampler_steps": [10, 20, 40], "dimensions": [5], "diffusion_times": [0.0, 0.8], "n_latent": 16,
-    "permutations": 99, "line_thetas": [0.1, 1.0], "line_widths": [0.0, 0.1], "n_line": 16, "line_repeats": 3,
-    "affine_scales": [1, 16], "affine_lower": [0.05, 0.5], "descent_steps": 100, "helix_points": 8, "helix_steps": 5,
-    "complexity_dimensions": [2], "complexity_sizes": [16, 32], "complexity_repeats": 4,
-}  # fmt: skip
-
-
-def test_two_runs_are_byte_identical(tmp_path):
-    """The theory notebook and the report, twice, in two folders: every output but the machine's record."""
-    found = []
-    for attempt in ("a", "b"):
-        folder = tmp_path / attempt
-        folder.mkdir()
-        code, error = run(folder, NOTEBOOK, {"theory_checks": SMALL}, "theory_checks")
-        assert code == 0, error
-        files = sorted(p for p in (folder / "reports").rglob("*") if p.is_file() and p.parent.name != "environment")
-        found.append({str(p.relative_to(folder)): p.read_bytes() for p in files})
-    assert len(found[0]) == 2 * 6 + 11 + 1
-    assert [path for path in found[0] if found[0][path] != found[1].get(path)] == []
-
-
-@pytest.mark.parametrize(("book", "stage"), [("01_theory_checks", "theory_checks"), ("04_report", "report")])
-def test_notebooks_run_at_quick_look_size_without_warnings(tmp_path, book, stage):
-    """Papermill smoke test: the committed defaults, in a real kernel; no cell writes to standard error."""
-    code, error = run(tmp_path, ROOT / "notebooks" / f"{book}.ipynb", {stage: {}}, stage)
-    assert code == 0, error
-    executed = nbformat.read(tmp_path / "reports" / "notebooks" / f"{stage}.ipynb", 4)
+def quick_look(folder, book, stage):
+    """Runs a committed notebook at its defaults, from the command line; every output but the machine's record."""
+    folder.mkdir()
+    command = [sys.executable, "-m", "gmmdiff.execution", *arguments(folder, ROOT / "notebooks" / book, {stage: {}}, stage)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    executed = nbformat.read(folder / "reports" / "notebooks" / f"{stage}.ipynb", 4)
     outputs = [output for cell in executed.cells for output in cell.get("outputs", [])]
-    assert outputs and not [o for o in outputs if o.get("name") == "stderr"]
-    record = json.loads((tmp_path / "reports" / "environment" / f"{stage}.json").read_text())
+    assert outputs and not [o for o in outputs if o.get("name") == "stderr"], "a cell warns"
+    record = json.loads((folder / "reports" / "environment" / f"{stage}.json").read_text())
     assert record["seconds"] > 0 and record["packages"]["torch"] == torch.__version__
+    files = sorted(p for p in (folder / "reports").rglob("*") if p.is_file() and p.parent.name != "environment")
+    return {str(p.relative_to(folder)): p.read_bytes() for p in files}
+
+
+def test_the_theory_notebook_twice_gives_the_same_bytes(tmp_path):
+    """Papermill smoke test and byte-identity: quick look, in a real kernel, in two folders."""
+    first, second = (quick_look(tmp_path / name, "01_theory_checks.ipynb", "theory_checks") for name in "ab")
+    assert len(first) == 2 * 6 + 11 + 1
+    assert [path for path in first if first[path] != second.get(path)] == []
+
+
+def test_the_report_runs_on_the_published_tables(tmp_path):
+    files = quick_look(tmp_path / "a", "04_report.ipynb", "report")
+    assert json.loads(files["reports/claims.json"]) == json.loads((ROOT / "reports/published/claims.json").read_text())
+
+
+@pytest.mark.parametrize("widths", [[0.0], [0.0, 0.1]])
+def test_line_figures_take_any_number_of_widths(widths, generator):
+    mixtures = theory.mixtures_under_test(1.0, 0.1, 5.0, 4)
+    closed = theory.line_costs([0.1, 1.0], widths, mixtures)
+    sampled = theory.line_estimates([0.1, 1.0], widths, mixtures, 8, 2, generator)
+    assert len(figures.line_costs(closed, sampled).axes) == 2 * len(widths)
+    plt.close("all")
+
+
+def test_lines_without_thickness_zero_are_refused():
+    with pytest.raises(ValueError, match=r"widths must be one or more numbers, 0 among them, got \[0.1\]"):
+        theory.line_costs([0.1], [0.1], {})
 
 
 @pytest.mark.parametrize("check", [lambda: theory.line_costs([], [0.0], {}), lambda: theory.refine([])])
