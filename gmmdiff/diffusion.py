@@ -40,6 +40,13 @@ class CosineSchedule:
         """sin(pi t / 2)."""
         return torch.sin(0.5 * math.pi * t)
 
+    def even_times(self, steps: int, start: float = 0.999, end: float = 0.005) -> Tensor:
+        """``(steps + 1,)`` falling times from start to end, evenly spaced in the log signal-to-noise ratio."""
+        ends = torch.tensor([start, end], dtype=torch.float64)
+        half_log_snr = (self.alpha(ends) / self.sigma(ends)).log()
+        grid = torch.linspace(*half_log_snr.tolist(), steps + 1, dtype=torch.float64)
+        return torch.atan(torch.exp(-grid)) * (2 / math.pi)
+
 
 class LinearBetaSchedule:
     """DDPM's schedule (Ho et al. 2020, arXiv 2006.11239): beta_1..beta_T evenly spaced.

@@ -113,11 +113,9 @@ def sampler_orders(steps: Sequence[int], progress: Progress = iter) -> pd.DataFr
         x_0 = mixture.posterior_mean(x_t, alpha, sigma)
         return (alpha * x_t - x_0) / sigma  # v from x_0
 
-    half_log_snr = (schedule.alpha(ends) / schedule.sigma(ends)).log()
     rows = []
     for count in progress(steps):
-        grid = torch.linspace(*half_log_snr.tolist(), count + 1, dtype=torch.float64)
-        times = torch.atan(torch.exp(-grid)) * (2 / math.pi)
+        times = schedule.even_times(count, *ends.tolist())
         for name, sampler in SAMPLERS.items():
             error = float((sampler(oracle, start, times, schedule) - exact).abs().mean())
             rows.append({"sampler": name, "steps": count, "error": error})

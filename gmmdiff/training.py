@@ -1,0 +1,331 @@
+"""Run table -> trained runs -> tidy results.
+
+A run table is a DataFrame with one row a run and ``COLUMNS`` as columns.  Rows train in blocks, each block
+as one batched program; blocks go side by side to as many threads as torch has, with one thread inside each,
+so no result depends on the block, the order or the number of threads.  Everything a run draws comes from
+streams named by its seed: arms of one seed share manifold, data, noise and starting weights, which is what
+pairs them.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import NamedTuple
+
+import pandas as pd
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from gmmdiff.checks import require
+from gmmdiff.conditioning import Conditioning
+from gmmdiff.defects import find_defects
+from gmmdiff.diffusion import CosineSchedule, diffuse, dpmpp_2m, velocity
+from gmmdiff.distances import energy_distance
+from gmmdiff.manifolds import AttributeManifold
+from gmmdiff.networks import Denoiser, StackedMLP
+from gmmdiff.streams import stream
+
+COLUMNS = ("granularity", "s_c", "n_train", "learning_rate", "steps", "seed")
+BLOCK = 4  # rows trained together on the CPU: their activations stay in one core's cache
+PREPARED = 50  # steps whose batches are drawn at once
+Progress = Callable[..., tqdm]
+SCHEDULE = CosineSchedule()
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What all runs of a table share."""
+
+    dimension: int = 8  # D of the manifold
+    held_out: int = 2  # combinations left out of training
+    rare: int = 4  # how many of the least frequent seen combinations count as rare
+    width: int = 128  # of the hidden layers
+    hidden: int = 3  # hidden layers
+    batch: int = 128
+    ema: float = 0.999  # decay of the weights' moving average, a step
+    evaluations: int = 20  # of the network, for one sample
+    n_eval: int = 128  # samples of each combination
+
+
+def run_table(
+    granularity: Sequence[str], s_c: Sequence[float], n_train: Sequence[int], learning_rate: Sequence[float],
+    steps: Sequence[int], seeds: int, first_seed: int = 0,
+) -> pd.DataFrame:  # fmt: skip
+    """Every combination of the factors, with each of ``seeds`` seeds.
+
+    Raises:
+        ValueError: on an empty factor or fewer than one seed.
+    """
+    require(seeds >= 1, "run_table", "seeds", ">= 1", seeds)
+    factors = (granularity, s_c, n_train, learning_rate, steps, range(first_seed, first_seed + seeds))
+    for name, levels in zip(COLUMNS, factors, strict=True):
+        require(len(levels) > 0, "run_table", name, "at least one level", "none")
+    return pd.DataFrame(list(itertools.product(*factors)), columns=list(COLUMNS))
+
+
+def check_table(table: pd.DataFrame, recipe: Recipe) -> None:
+    """Refuses what cannot be trained, before any training.
+
+    Raises:
+        ValueError: on a missing or unknown column, no rows, or a value out of range.
+    """
+    owner, expected = "run table", f"exactly {', '.join(COLUMNS)}"
+    missing, unknown = set(COLUMNS) - set(table.columns), set(table.columns) - set(COLUMNS)
+    require(not missing, owner, "columns", expected, f"none called {', '.join(sorted(missing))}")
+    require(not unknown, owner, "columns", expected, f"also {', '.join(sorted(map(str, unknown)))}")
+    require(len(table) > 0, owner, "rows", "at least one", "none")
+    for name, least in (("s_c", 0), ("steps", 1)):
+        require(bool((table[name] >= least).all()), owner, name, f">= {least}", table[name].min())
+    require(bool((table["learning_rate"] > 0).all()), owner, "learning_rate", "> 0", table["learning_rate"].min())
+    seen = 16 - recipe.held_out
+    require(0 <= recipe.held_out < 16, owner, "held_out", "in 0 .. 15, so that one is left", recipe.held_out)
+    require(1 <= recipe.rare <= seen, owner, "rare", f"in 1 .. {seen}, the combinations seen", recipe.rare)
+    enough = bool((table["n_train"] >= seen).all())
+    require(enough, owner, "n_train", f">= {seen}, the number of combinations seen", table["n_train"].min())
+    for arm in table[["granularity", "s_c"]].drop_duplicates().itertuples(index=False):
+        Conditioning(*arm, AttributeManifold(recipe.dimension, stream(0, "check")).combinations, stream(0, "check"))
+
+
+# ---- what a run is made of ----------------------------------------------------------------------------------
+
+
+class World:
+    """What every arm of one seed shares: the manifold, and which combinations are held out or rare."""
+
+    def __init__(self, seed: int, recipe: Recipe) -> None:
+        self.seed, self.recipe = seed, recipe
+        self.manifold = AttributeManifold(recipe.dimension, stream(seed, "manifold"))
+        shuffled = torch.randperm(16, generator=stream(seed, "held out"))
+        self.held_out, seen = shuffled[: recipe.held_out], shuffled[recipe.held_out :]
+        self.seen = seen[self.manifold.frequencies[seen].argsort(descending=True)]  # most frequent first
+        self.rare = self.seen[-recipe.rare :]
+
+    def training_set(self, n: int) -> tuple[Tensor, Tensor]:
+        """n points ``(n, D)`` of the seen combinations by frequency, and their combinations ``(n,)``."""
+        generator = stream(self.seed, f"data {n}")
+        combination = self.manifold.sample_combinations(n, generator, self.seen)
+        return self.manifold.sample(combination, generator), combination
+
+    def evaluate(self, z: Tensor, combination: Tensor, admitted: Tensor) -> pd.DataFrame:
+        """Metrics of samples z ``(n, D)`` drawn for combinations ``(n,)``: one row a combination and metric.
+
+        Columns: place (1 = the most frequent combination seen; held-out ones follow), group, metric, value.
+        Shares of defects, and the energy distance to as many fresh points of the same combination.  A sample
+        that is not finite counts as infinitely far.
+        """
+        z = z.double().nan_to_num(1e6, 1e6, -1e6).clamp(-1e6, 1e6)
+        flags = find_defects(self.manifold.distances(z), combination, admitted, self.manifold.tolerance())
+        real = self.manifold.sample(combination, stream(self.seed, "reference"))
+        rows = []
+        for place, c in enumerate(torch.cat([self.seen, self.held_out]).tolist(), 1):
+            mine = combination == c
+            group = "held out" if place > len(self.seen) else "rare" if c in self.rare else "frequent"
+            values = {name: float(flag[mine].double().mean()) for name, flag in flags._asdict().items()}
+            values["energy_distance"] = energy_distance(z[mine], real[mine])
+            rows += [{"place": place, "group": group, "metric": name, "value": value} for name, value in values.items()]
+        return pd.DataFrame(rows)
+
+
+class Run:
+    """One row of the table: its data, its conditioning and its streams."""
+
+    def __init__(self, row: tuple, recipe: Recipe) -> None:
+        self.row, self.recipe = row, recipe
+        self.world = World(row.seed, recipe)
+        self.conditioning = Conditioning(
+            row.granularity, row.s_c, self.world.manifold.combinations, stream(row.seed, "condition means")
+        )
+        self.denoiser = Denoiser(recipe.dimension, self.conditioning.dim, recipe.width, recipe.hidden)
+
+    @cached_property
+    def initial(self) -> Tensor:
+        """The starting weights ``(parameters,)``."""
+        return StackedMLP.initial(self.denoiser.sizes, stream(self.row.seed, "weights"))
+
+    def batches(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """For ever: inputs ``(PREPARED, batch, in)`` and targets v ``(PREPARED, batch, D)``, float32.
+
+        Times are stratified over the batch (Kingma et al. 2021, arXiv 2107.00630, appendix I.1).
+        """
+        seed, shape = self.row.seed, (PREPARED, self.recipe.batch)
+        points, combination = self.world.training_set(self.row.n_train)
+        points, means = points.float(), self.conditioning.means.float()
+        draws, blur = stream(seed, "batches"), stream(seed, "condition")
+        while True:
+            index = torch.randint(len(points), shape, generator=draws)
+            t = (torch.arange(shape[1]) + torch.rand(shape, generator=draws)) / shape[1]
+            noise = torch.randn(*shape, self.recipe.dimension, generator=draws)
+            x_0, condition = points[index], means[combination[index]]
+            if self.conditioning.scale > 0:
+                condition = condition + self.conditioning.scale * torch.randn(condition.shape, generator=blur)
+            alpha, sigma = SCHEDULE.alpha(t).unsqueeze(-1), SCHEDULE.sigma(t).unsqueeze(-1)
+            x_t = diffuse(x_0, noise, alpha, sigma)
+            yield self.denoiser.inputs(x_t, t, condition), velocity(x_0, noise, alpha, sigma)
+
+    def predict(self, parameters: Tensor, condition: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
+        """The denoiser with these weights ``(parameters,)`` and conditions ``(n, C)``, as the samplers want it."""
+        network = StackedMLP(self.denoiser.sizes, parameters.unsqueeze(0))
+
+        def denoise(x_t: Tensor, t: Tensor) -> Tensor:
+            return network.forward(self.denoiser.inputs(x_t, t.expand(len(x_t)), condition).unsqueeze(0)).squeeze(0)
+
+        return denoise
+
+    def generate(self, parameters: Tensor, combination: Tensor, steps: int, sampler: Callable = dpmpp_2m) -> Tensor:
+        """One sample for each combination ``(n,)``: ``(n, D)``."""
+        draws = stream(self.row.seed, "generation")
+        condition = self.conditioning.sample(combination, stream(self.row.seed, "generation condition")).float()
+        start = torch.randn(len(combination), self.recipe.dimension, generator=draws)
+        denoise = self.predict(parameters, condition)
+        return sampler(denoise, start, SCHEDULE.even_times(steps).float(), SCHEDULE, "v", draws)
+
+
+# ---- the engine ---------------------------------------------------------------------------------------------
+
+
+class Trained(NamedTuple):
+    """What a block of runs ends with."""
+
+    parameters: Tensor  # (runs, parameters), the moving average, on the CPU
+    losses: Tensor  # (runs, steps // PREPARED), mean v-loss of each PREPARED steps
+    diverged: Tensor  # (runs,) True where a weight is not finite
+
+
+def train_block(runs: Sequence[Run], device: str = "cpu", tick: Callable[[int], object] = lambda n: None) -> Trained:
+    """Trains runs of one shape and number of steps together: Adam, cosine decay, moving average.
+
+    A run that diverges keeps its NaN to itself, since no operation mixes runs.
+
+    Args:
+        tick: told the number of run-steps done since the last call.
+    """
+    recipe, steps = runs[0].recipe, runs[0].row.steps
+    parameters = torch.stack([run.initial for run in runs]).to(device)
+    network = StackedMLP(runs[0].denoiser.sizes, parameters)
+    average = parameters.clone()
+    leaves = [torch.nn.Parameter(row) for row in parameters]
+    for leaf, gradient in zip(leaves, network.gradient, strict=True):
+        leaf.grad = gradient
+    rates = sorted({run.row.learning_rate for run in runs})
+    groups = [
+        {"params": [leaf for leaf, run in zip(leaves, runs, strict=True) if run.row.learning_rate == rate], "lr": rate}
+        for rate in rates
+    ]
+    optimiser = torch.optim.Adam(groups, fused=True)
+    decay = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
+    batches = [run.batches() for run in runs]
+    history = []
+    for first in range(0, steps, PREPARED):
+        drawn = [next(batch) for batch in batches]
+        inputs, targets = (torch.stack(part, 1).to(device) for part in zip(*drawn, strict=True))
+        loss = torch.zeros(len(runs), device=device)
+        count = min(PREPARED, steps - first)
+        for x, target in zip(inputs[:count], targets[:count], strict=True):
+            difference = network.forward(x) - target
+            loss += difference.square().mean((1, 2))
+            network.backward(difference * (2 / target[0].numel()))
+            optimiser.step()
+            decay.step()
+            average.lerp_(parameters, 1 - recipe.ema)
+        history.append(loss / count)
+        tick(count * len(runs))
+    diverged = ~parameters.isfinite().all(1)
+    return Trained(average.cpu(), torch.stack(history, 1).cpu(), diverged.cpu())
+
+
+@contextmanager
+def _one_thread_inside() -> Iterator[int]:
+    """torch works on one thread in here; gives the number it had."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield threads
+    finally:
+        torch.set_num_threads(threads)
+
+
+def side_by_side(function: Callable, jobs: Iterable) -> list:
+    """``[function(job) for job in jobs]``, on as many Python threads as torch has, one torch thread in each."""
+    with _one_thread_inside() as threads, ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(function, jobs))
+
+
+def blocks_of(table: pd.DataFrame, size: int) -> list[list[int]]:
+    """Row numbers in blocks of at most ``size`` rows, each block with one number of steps."""
+    alike = [list(rows) for rows in table.reset_index(drop=True).groupby("steps", sort=False).indices.values()]
+    return [rows[i : i + size] for rows in alike for i in range(0, len(rows), size)]
+
+
+def train(table: pd.DataFrame, recipe: Recipe, device: str = "cpu", progress: Progress | None = None) -> Trained:
+    """Trains every row of a run table; results in the table's order (losses padded with NaN to the longest).
+
+    Raises:
+        ValueError: on a bad table (see ``check_table``).
+    """
+    check_table(table, recipe)
+    progress = progress or partial(tqdm, disable=True)
+    rows = list(table.itertuples(index=False))
+    blocks = blocks_of(table, BLOCK if device == "cpu" else len(table))
+    total = int(table["steps"].sum())
+    with progress(total=total, desc=f"training {len(table)} runs", unit="steps", unit_scale=True) as bar:
+        done = side_by_side(lambda block: train_block([Run(rows[i], recipe) for i in block], device, bar.update), blocks)
+    order = torch.tensor([i for block in blocks for i in block]).argsort()
+    longest = max(part.losses.shape[1] for part in done)
+    losses = [torch.nn.functional.pad(part.losses, (0, longest - part.losses.shape[1]), value=torch.nan) for part in done]
+    return Trained(
+        torch.cat([part.parameters for part in done])[order], torch.cat(losses)[order],
+        torch.cat([part.diverged for part in done])[order],
+    )  # fmt: skip
+
+
+# ---- what the runs are worth --------------------------------------------------------------------------------
+
+
+def _tidy(row: tuple, metrics: pd.DataFrame) -> pd.DataFrame:
+    return metrics.assign(**row._asdict())[[*COLUMNS, *metrics.columns]]
+
+
+def evaluate(
+    table: pd.DataFrame, trained: Trained, recipe: Recipe, progress: Progress | None = None,
+    sampler: Callable = dpmpp_2m, evaluations: int | None = None,
+) -> pd.DataFrame:  # fmt: skip
+    """Samples every run for every combination and measures: one row a run, combination and metric."""
+    progress = progress or partial(tqdm, disable=True)
+    combination = torch.arange(16).repeat_interleave(recipe.n_eval)
+
+    def one(job: tuple) -> pd.DataFrame:
+        row, parameters = job
+        run = Run(row, recipe)
+        z = run.generate(parameters, combination, evaluations or recipe.evaluations, sampler)
+        bar.update()
+        return _tidy(row, run.world.evaluate(z, combination, run.conditioning.admitted))
+
+    rows = list(table.itertuples(index=False))
+    with progress(total=len(rows), desc="sampling", unit="runs") as bar:
+        return pd.concat(side_by_side(one, zip(rows, trained.parameters, strict=True)), ignore_index=True)
+
+
+def floor(table: pd.DataFrame, recipe: Recipe) -> pd.DataFrame:
+    """As ``evaluate`` for the manifold's own samples, one row of the table a seed: granularity "real"."""
+    combination = torch.arange(16).repeat_interleave(recipe.n_eval)
+    found = []
+    for row in table.drop_duplicates("seed").itertuples(index=False):
+        world = World(row.seed, recipe)
+        z = world.manifold.sample(combination, stream(row.seed, "floor"))
+        metrics = world.evaluate(z, combination, torch.eye(16, dtype=torch.bool))
+        found.append(_tidy(row._replace(granularity="real", s_c=0.0), metrics))
+    return pd.concat(found, ignore_index=True)
+
+
+def by_group(results: pd.DataFrame) -> pd.DataFrame:
+    """One row a run, group of combinations and metric: seen, rare, held out; combinations weigh alike."""
+    seen = results[results["group"] != "held out"].assign(group="seen")
+    rest = results[results["group"] != "frequent"]
+    both = pd.concat([seen, rest], ignore_index=True)
+    return both.groupby([*COLUMNS, "group", "metric"], sort=False, as_index=False)["value"].mean()
