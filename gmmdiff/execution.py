@@ -177,7 +177,17 @@ def check_parameters(notebook: Path, values: dict[str, Any]) -> None:
             raise BadInput(f"{notebook}: parameter {name} must be {wanted}, got {value!r}")
 
 
-def stage_parameters(params: Path, stage: str, notebook: Path, overrides: dict[str, Any]) -> dict[str, Any]:
+def _interpret(text: str, kind: str | None) -> Any:
+    """The value of a command-line override: a Python literal, unless a text is declared or nothing else fits."""
+    if kind == "str":
+        return text
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+
+
+def stage_parameters(params: Path, stage: str, notebook: Path, overrides: dict[str, str]) -> dict[str, Any]:
     """Section STAGE of params.yaml, the shared parameters the notebook declares, and overrides, checked.
 
     Raises:
@@ -193,6 +203,7 @@ def stage_parameters(params: Path, stage: str, notebook: Path, overrides: dict[s
         raise BadInput(f"{params}: section {stage} must be a mapping of parameters")
     resolve_device(content.get("device", "auto"))
     declared = declared_parameters(notebook)
+    overrides = {name: _interpret(text, declared.get(name, {}).get("inferred_type_name")) for name, text in overrides.items()}
     shared = {name: content[name] for name in SHARED if name in content and name in declared}
     values = shared | content[stage] | overrides
     check_parameters(notebook, values)
@@ -306,7 +317,7 @@ def run(notebook: Path, stage: str, values: dict[str, Any], reports: Path, html:
     staged = reports / ".staging" / stage
     shutil.rmtree(staged, ignore_errors=True)
     staged.mkdir(parents=True)
-    executed = staged / f"{stage}.ipynb"
+    executed = staged / "executed.ipynb"
     quiet = {} if sys.stderr.isatty() else {"TQDM_MININTERVAL": "15"}
     with _progress_pipe(sys.stderr) as pipe:
         told = {RESULTS: str(staged.resolve()), PROGRESS: pipe, "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
@@ -316,24 +327,21 @@ def run(notebook: Path, stage: str, values: dict[str, Any], reports: Path, html:
         from gmmdiff.publishing import render
 
         render(executed, staged / "index.html")
-    (reports / "notebooks").mkdir(parents=True, exist_ok=True)
-    os.replace(executed, reports / "notebooks" / executed.name)
+    kept, record = reports / "notebooks" / f"{stage}.ipynb", reports / "environment" / f"{stage}.json"
+    for path in (kept, record):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    os.replace(executed, kept)
     _install(staged, stage, reports)
     shutil.rmtree(staged)
-    record = reports / "environment" / f"{stage}.json"
-    record.parent.mkdir(exist_ok=True)
     content = environment() | {"seconds": round(time.monotonic() - start, 1)}
     record.write_text(json.dumps(content, indent=1) + "\n")
 
 
-def _override(text: str) -> tuple[str, Any]:
+def _override(text: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if not equals:
         raise BadInput(f"-p {text}: must be name=value")
-    try:
-        return name, ast.literal_eval(value)
-    except (ValueError, SyntaxError):
-        return name, value
+    return name, value
 
 
 def exit_code(command: Callable[[], int | None]) -> int:
@@ -349,7 +357,8 @@ def main(arguments: list[str] | None = None) -> int:
     """The command line; returns the exit code (see ``exit_code``)."""
     parser = argparse.ArgumentParser(prog="gmmdiff.execution", description="Run one notebook as a stage.")
     parser.add_argument("notebook", type=Path)
-    parser.add_argument("stage", help="section of params.yaml, and the name of the results")
+    parser.add_argument("stage", help="name of the results, e.g. theory_checks or feature_vs_class_runs/500")
+    parser.add_argument("--section", help="of params.yaml, if it is not called like the stage")
     parser.add_argument("-p", action="append", default=[], metavar="NAME=VALUE", help="override one parameter")
     parser.add_argument("--params", type=Path, default=Path("params.yaml"))
     parser.add_argument("--reports", type=Path, default=Path("reports"))
@@ -358,7 +367,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     def command() -> None:
         overrides = dict(_override(text) for text in options.p)
-        values = stage_parameters(options.params, options.stage, options.notebook, overrides)
+        values = stage_parameters(options.params, options.section or options.stage, options.notebook, overrides)
         run(options.notebook, options.stage, values, options.reports, options.html)
 
     return exit_code(command)

@@ -96,7 +96,7 @@ class AttributeManifold:
         outer, lower, left, rippled = self.combinations[combination].double().unbind(-1)
         start, sweep = 0.2, math.pi / 2 - 0.4  # of each quadrant, in radians; the rest is gap
         angle = (2 * lower + (left + lower) % 2) * (math.pi / 2) + start + sweep * u
-        radius = 0.6 + 0.3 * (2 * outer + rippled) + 0.05 * rippled * torch.sin(8 * math.pi * u)
+        radius = 0.6 + 0.3 * (2 * outer + rippled) + 0.03 * rippled * torch.sin(4 * math.pi * u)
         x, y = radius * torch.cos(angle), radius * torch.sin(angle)
         curvature = [0.3 * torch.sin(2 * x), 0.3 * torch.sin(2 * y), 0.3 * x * y]
         return torch.stack([x, y, *curvature], -1) @ self.frame.T

@@ -66,7 +66,9 @@ def test_bad_parameters_are_named(values, message):
 
 
 def test_published_parameters_are_good():
-    for stage, book in (("theory_checks", "01_theory_checks"), ("report", "04_report")):
+    stages = {"01_theory_checks": "theory_checks", "02_feature_vs_class": "feature_vs_class", "02a_feature_vs_class_runs": "feature_vs_class", "04_report": "report"}
+    assert {path.stem for path in (ROOT / "notebooks").glob("*.ipynb")} == set(stages)
+    for book, stage in stages.items():
         execution.stage_parameters(ROOT / "params.yaml", stage, ROOT / "notebooks" / f"{book}.ipynb", {})
 
 
