@@ -294,12 +294,21 @@ def training_sentence(tables: Tables, evaluations: int) -> str:
     arms = {name: group["value"] for name, group in seen[seen["granularity"].isin(["coarse", "class", "feature"])].groupby(["granularity", "s_c"])}
     best = min(arms, key=lambda name: iqm([arms[name].to_numpy()]))
     longer = lengths[(lengths["group"] == "seen") & (lengths["metric"] == "defect") & (lengths["granularity"] == "feature")]
-    by_steps = "; ".join(f"{steps} steps {described(group['value'])}" for steps, group in longer.groupby("steps"))
+    by_length = []
+    for s_c, table in longer.groupby("s_c"):
+        levels = {steps: described(group["value"]) for steps, group in table.groupby("steps")}
+        published, longest = seen["steps"].iloc[0], max(levels)
+        judged = "no longer training to compare with"
+        if longest > published:
+            change = _paired(table, f"steps == {longest}", f"steps == {published}")
+            enough = "long enough to 0.02" if change["low"] > -0.02 else "NOT long enough: more steps make fewer defects"
+            judged = f"from {published} to {longest} {change['estimate']:+.3f} [{change['low']:+.3f}, {change['high']:+.3f}], {enough}"
+        by_length.append(f"s_c = {s_c:g}: {'; '.join(f'{n} steps {d}' for n, d in levels.items())}; {judged}")
     few = f"sampler != 'ancestral' and evaluations == {evaluations}"
     check = _paired(samplers, few, "sampler == 'ancestral'")
     return (
         f"Seen combinations, n_train {seen['n_train'].max()}. Floor (real samples): {floor:.2%} defects. Fewest defects of the "
-        f"conditional arms: {best[0]}, s_c = {best[1]:g}: {described(arms[best])}. Feature arm against training length: {by_steps}. "
+        f"conditional arms: {best[0]}, s_c = {best[1]:g}: {described(arms[best])}. Feature arm against training length, {'. '.join(by_length)}. "
         f"DPM-Solver++(2M) with {evaluations} evaluations minus ancestral with 1000, paired: {check['estimate']:+.4f} "
         f"[{check['low']:+.4f}, {check['high']:+.4f}]."
     )

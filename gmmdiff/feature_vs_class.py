@@ -44,7 +44,7 @@ def parts(
     arms = {str(n): run_table(GRANULARITIES, s_c, [n], *fixed, seeds, first_seed) for n in sizes}
     return arms | {
         "s_c": run_table(two, other_s_c, [sizes[len(sizes) // 2]], *fixed, swept_seeds, first_seed),
-        "steps": run_table(two, [max(s_c)], [sizes[-1]], [learning_rate], other_steps, swept_seeds, first_seed),
+        "steps": run_table(two, s_c, [sizes[-1]], [learning_rate], other_steps, swept_seeds, first_seed),
     }
 
 
@@ -150,7 +150,7 @@ def compare_samplers(rows: pd.DataFrame, trained: Trained, recipe: Recipe, progr
     One row a run of the feature arm, sampler and number of evaluations.
     """
     keep = _feature_runs(rows).to_numpy()
-    rows, chosen = rows[keep], trained._replace(parameters=trained.parameters[torch.from_numpy(keep)])
+    rows, chosen = rows[keep], trained._replace(parameters=trained.parameters[torch.tensor(keep)])
     settings = [("DPM-Solver++(2M)", dpmpp_2m, count * recipe.evaluations // 4) for count in (1, 2, 4, 8, 16)]
     tables = []
     for name, sampler, count in [*settings, ("ancestral", ancestral, ANCESTRAL_STEPS)]:

@@ -319,13 +319,14 @@ def training_checks(losses: pd.DataFrame, lengths: pd.DataFrame, samplers: pd.Da
         curve = table.groupby("step")["loss"].median()
         left.plot(curve.index, curve, color=ARM_COLOURS[arm], label=arm)
     left.set(yscale="log", xlabel="step", ylabel="v-loss, median of seeds", title=f"Training curves, n_train = {largest['n_train'].max()}")
-    for (arm, group), table in lengths[lengths["metric"] == "defect"].groupby(["granularity", "group"], sort=False):
-        if group in ("seen", "held out") and arm != "real":
-            _iqm_lines(
-                middle, table, "steps", color=ARM_COLOURS[arm], marker=ARM_MARKERS[arm], ls="-" if group == "seen" else ":", label=f"{arm}, {group}"
-            )
+    seen = lengths[(lengths["metric"] == "defect") & (lengths["group"] == "seen") & (lengths["granularity"] != "real")]
+    for (arm, s_c), table in seen.groupby(["granularity", "s_c"], sort=False):
+        _iqm_lines(
+            middle, table, "steps", color=ARM_COLOURS[arm], marker=ARM_MARKERS[arm], ls="-" if s_c else "--",
+            markerfacecolor=None if s_c else "white", label=_arm_title(arm, s_c),
+        )  # fmt: skip
     steps = sorted(lengths["steps"].unique())
-    middle.set(xscale="log", xlabel="training steps", ylabel="share of defects", ylim=(-0.03, 1.03), title="Is the training long enough?")
+    middle.set(xscale="log", xlabel="training steps", ylabel="share of defects, seen", ylim=(-0.03, None), title="Is the training long enough?")
     middle.set_xticks(steps, steps)
     few = samplers[samplers["sampler"] != "ancestral"]
     _iqm_lines(right, few, "evaluations", color=ARM_COLOURS["feature"], marker="o", label="DPM-Solver++(2M)")

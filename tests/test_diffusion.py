@@ -79,6 +79,14 @@ def test_a_perfect_denoiser_of_one_point_gives_that_point(sampler, generator):
     torch.testing.assert_close(found, point.expand(8, 2), rtol=0, atol=1e-10)
 
 
+def test_even_times_are_even_in_the_log_signal_to_noise_ratio():
+    schedule = CosineSchedule()
+    times = schedule.even_times(7, 0.98, 0.02)
+    half_log_snr = (schedule.alpha(times) / schedule.sigma(times)).log()
+    torch.testing.assert_close(half_log_snr.diff(), half_log_snr.diff()[:1].expand(7))
+    torch.testing.assert_close(times[[0, -1]], torch.tensor([0.98, 0.02], dtype=torch.float64))
+
+
 def test_diffuse_and_velocity_invert():
     x_0, noise = torch.tensor([2.0]), torch.tensor([-1.0])
     alpha, sigma = torch.tensor(0.6), torch.tensor(0.8)

@@ -143,6 +143,22 @@ def test_the_theory_notebook_twice_gives_the_same_bytes(tmp_path):
     assert [path for path in first if first[path] != second.get(path)] == []
 
 
+def test_feature_vs_class_runs_at_quick_look_size(tmp_path):
+    files = quick_look(tmp_path / "a", "02_feature_vs_class.ipynb", "feature_vs_class")
+    assert len(files) == 2 * 7 + 9 + 1
+    assert "inconclusive" in files["reports/notebooks/feature_vs_class.ipynb"].decode()  # two seeds are not enough
+
+
+def test_one_part_is_a_stage_of_its_own(tmp_path):
+    """Another section than the stage's name, a nested name, an override that stays text though it looks like a number."""
+    small = {"seeds": 1, "n_train": [20, 30], "steps": 50, "width": 8, "n_eval": 2, "swept_seeds": 1, "swept_steps": [60], "evaluations": 4}
+    book = ROOT / "notebooks" / "02a_feature_vs_class_runs.ipynb"
+    command = arguments(tmp_path, book, {"feature_vs_class": small}, "runs/20")
+    assert execution.main([*command, "--section", "feature_vs_class", "-p", "part=20"]) == 0
+    assert sorted(p.name for p in (tmp_path / "reports/tables/runs/20").iterdir()) == ["losses.csv", "places.csv", "runs.csv"]
+    assert (tmp_path / "reports/notebooks/runs/20.ipynb").is_file() and (tmp_path / "reports/environment/runs/20.json").is_file()
+
+
 def test_the_report_runs_on_the_published_tables(tmp_path):
     files = quick_look(tmp_path / "a", "04_report.ipynb", "report")
     assert json.loads(files["reports/claims.json"]) == json.loads((ROOT / "reports/published/claims.json").read_text())

@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from scipy.stats import trim_mean
+from scipy.stats import permutation_test, trim_mean
 
-from gmmdiff.statistics import bootstrap, holm, iqm
+from gmmdiff.statistics import bootstrap, holm, iqm, paired
 from gmmdiff.streams import numpy_stream
 
 
@@ -28,6 +28,24 @@ def test_strata_are_resampled_within_themselves():
     """Two constant strata leave nothing to resample, so the interval has no width."""
     interval = bootstrap([np.zeros(5), np.ones(5)], numpy_stream(0, "strata"), lambda s: np.concatenate(s, -1).mean(-1))
     assert interval == (0.5, 0.5, 0.5)
+
+
+@pytest.mark.parametrize("n", [7, 40])
+def test_paired_test_is_scipys_sign_flip(n):
+    rng = numpy_stream(n, "paired")
+    first, second = rng.normal(0.3, 1, n), rng.normal(0, 1, n)
+    found = paired(first, second, rng)
+    expected = permutation_test(
+        (first, second), lambda x, y, axis: np.mean(x - y, axis=axis), permutation_type="samples", n_resamples=20_000, vectorized=True,
+        rng=rng,
+    )  # fmt: skip
+    assert found.p_value == pytest.approx(expected.pvalue, abs=1e-12 if n == 7 else 0.02)
+    assert found.estimate == pytest.approx(trim_mean(first - second, 0.25)) and found.low < found.estimate < found.high
+
+
+def test_pairs_must_match():
+    with pytest.raises(ValueError, match=r"paired: second must be of first's shape \(3,\), got \(2,\)"):
+        paired(np.ones(3), np.ones(2), numpy_stream(0, "bad"))
 
 
 def test_holm_is_step_down():

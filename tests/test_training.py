@@ -30,7 +30,7 @@ def plain(sizes, parameters):
 
 
 def flat(model):
-    return torch.cat([p.T.flatten() for p in model.parameters()])
+    return torch.cat([p.t().flatten() for p in model.parameters()])
 
 
 def test_stacked_networks_are_those_of_torch_nn(generator):
@@ -47,7 +47,7 @@ def test_stacked_networks_are_those_of_torch_nn(generator):
         torch.testing.assert_close(found[row], expected, rtol=1e-12, atol=1e-12)
         gradients = torch.autograd.grad((expected * signal[row]).sum(), [x, *model.parameters()])
         torch.testing.assert_close(of_input[row], gradients[0][row], rtol=1e-12, atol=1e-12)
-        weights = torch.cat([g.T.flatten() for g in gradients[1:]])
+        weights = torch.cat([g.t().flatten() for g in gradients[1:]])
         torch.testing.assert_close(network.gradient[row], weights, rtol=1e-12, atol=1e-12)
 
 

@@ -1,0 +1,83 @@
+"""The experiment's parts, and the verdict rules of F1 to F4 on tables with known answers."""
+
+import itertools
+
+import pandas as pd
+import pytest
+import torch
+
+from gmmdiff import claims, feature_vs_class
+from gmmdiff.training import COLUMNS, Recipe, train
+
+SIZES = (500, 2000, 8000)
+PARTS = feature_vs_class.parts([0.0, 0.1], SIZES, 1e-2, 8000, 10, 7, [0.0, 0.05, 0.3], [4000, 8000], 5)
+
+
+def test_every_arm_is_there_with_every_seed():
+    assert list(PARTS) == ["500", "2000", "8000", "s_c", "steps"]
+    for size in SIZES:
+        rows = PARTS[str(size)]
+        assert (rows.groupby(["granularity", "s_c"]).size() == 10).all() and len(rows) == 80
+        assert set(rows["seed"]) == set(range(7, 17)) and set(rows["n_train"]) == {size}
+    assert set(PARTS["s_c"]["s_c"]) == {0.05, 0.3} and set(PARTS["s_c"]["n_train"]) == {2000}
+    assert set(PARTS["steps"]["steps"]) == {4000} and set(PARTS["steps"]["n_train"]) == {8000}
+
+
+def test_an_unknown_part_is_named():
+    with pytest.raises(ValueError, match="part must be one of 500, 2000, 8000, s_c, steps, got '400'"):
+        feature_vs_class.choose(PARTS, "400")
+
+
+def test_a_sweep_gains_the_arms_that_differ_in_its_factor_alone():
+    arms = pd.concat([PARTS[str(size)] for size in SIZES]).assign(value=1.0)
+    scales = feature_vs_class.with_arms(PARTS["s_c"].assign(value=0.0), arms, "s_c")
+    assert set(scales["s_c"]) == {0.0, 0.05, 0.1, 0.3} and set(scales["n_train"]) == {2000}
+    assert set(scales["granularity"]) == {"class", "feature"} and (scales["value"] == 1).sum() == 2 * 2 * 10
+    lengths = feature_vs_class.with_arms(PARTS["steps"].assign(value=0.0), arms, "steps")
+    assert set(lengths["steps"]) == {4000, 8000} and set(lengths["s_c"]) == {0.0, 0.1}
+
+
+def test_loss_curves_are_tidy():
+    recipe = Recipe(width=8, hidden=1, batch=8)
+    rows = feature_vs_class.parts([0.0], [20], 1e-3, 100, 1, 0, [0.1], [50], 1)["20"]
+    curves = feature_vs_class.loss_curves(rows, trained := train(rows, recipe))
+    assert list(curves.columns) == [*COLUMNS, "step", "loss"] and len(curves) == 4 * 2
+    assert torch.equal(torch.tensor(curves["loss"].to_numpy()).reshape(4, 2).float(), trained.losses)
+
+
+def runs(difference, seeds=10):
+    """A runs table in which feature conditioning makes ``difference(n_train)`` more defects than class."""
+    rows = []
+    for n_train, seed, group, s_c, metric, granularity in itertools.product(
+        SIZES, range(seeds), ("seen", "rare", "held out"), (0.0, 0.1),
+        ("defect", "off_manifold", "wrong_attributes"), ("coarse", "class", "feature"),
+    ):  # fmt: skip
+        value = 0.4 + 0.01 * (seed % 3) + 0.001 * seed * (granularity == "feature") + (s_c > 0) * 0.1
+        value += difference(n_train) * (granularity == "feature")
+        rows.append((granularity, s_c, n_train, 1e-2, 100, seed, group, metric, value))
+    return {"runs": pd.DataFrame(rows, columns=[*COLUMNS, "group", "metric", "value"])}
+
+
+def judged(tables):
+    return {c["id"]: c for c in claims.judge("feature_vs_class", tables)}
+
+
+def test_verdicts_follow_the_intervals():
+    fewer = judged(runs(lambda n: -0.2))
+    assert [fewer[claim]["verdict"] for claim in ("F1", "F2", "F3")] == ["reproduced"] * 3
+    assert fewer["F1"]["ci_high"] < 0 and fewer["F1"]["n_seeds"] == 10
+    assert fewer["F4"]["verdict"] == "not reproduced" and fewer["F4"]["ci_low"] > 0  # points make 0.1 fewer
+    assert judged(runs(lambda n: -0.2 if n == 500 else 0.2))["F1"]["verdict"] == "partly"
+    assert judged(runs(lambda n: 0.2))["F1"]["verdict"] == "not reproduced"
+
+
+def test_too_few_seeds_give_no_verdict():
+    assert judged(runs(lambda n: -0.2, seeds=9))["F1"]["verdict"] == "inconclusive"
+
+
+def test_contrasts_are_paired_by_seed():
+    """A shift that differs by seed but is shared by the arms leaves the paired interval narrow."""
+    tables = runs(lambda n: -0.2)
+    tables["runs"]["value"] += tables["runs"]["seed"] * 10.0
+    found = claims.feature_contrasts(tables).query("claim == 'F1' and judged")
+    assert (found["high"] - found["low"]).max() < 0.01 and (found["corrected"] <= 3 * 2 / 2**10 + 1e-12).all()
