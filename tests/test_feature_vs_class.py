@@ -45,8 +45,8 @@ def test_loss_curves_are_tidy():
     assert torch.equal(torch.tensor(curves["loss"].to_numpy()).reshape(4, 2).float(), trained.losses)
 
 
-def runs(difference, seeds=10):
-    """A runs table in which feature conditioning makes ``difference(n_train)`` more defects than class."""
+def runs(difference, seeds=10, gain=0.0):
+    """Tables in which feature conditioning makes ``difference(n_train)`` more defects than class, twice the steps ``gain`` fewer."""
     rows = []
     for n_train, seed, group, s_c, metric, granularity in itertools.product(
         SIZES, range(seeds), ("seen", "rare", "held out"), (0.0, 0.1),
@@ -55,7 +55,9 @@ def runs(difference, seeds=10):
         value = 0.4 + 0.01 * (seed % 3) + 0.001 * seed * (granularity == "feature") + (s_c > 0) * 0.1
         value += difference(n_train) * (granularity == "feature")
         rows.append((granularity, s_c, n_train, 1e-2, 100, seed, group, metric, value))
-    return {"runs": pd.DataFrame(rows, columns=[*COLUMNS, "group", "metric", "value"])}
+    table = pd.DataFrame(rows, columns=[*COLUMNS, "group", "metric", "value"])
+    longer = table[(table["n_train"] == max(SIZES)) & (table["granularity"] != "coarse")]
+    return {"runs": table, "steps": pd.concat([longer, longer.assign(steps=200, value=longer["value"] - gain)])}
 
 
 def judged(tables):
@@ -73,6 +75,22 @@ def test_verdicts_follow_the_intervals():
 
 def test_too_few_seeds_give_no_verdict():
     assert judged(runs(lambda n: -0.2, seeds=9))["F1"]["verdict"] == "inconclusive"
+
+
+def test_undertrained_arms_give_no_verdict():
+    found = judged(runs(lambda n: -0.2, gain=0.05))
+    assert found["F1"]["verdict"] == found["F4"]["verdict"] == "inconclusive"
+    assert found["F1"]["details"].startswith("Not trained long enough for a verdict: 200 steps change the defects by class, s_c = 0 -0.050")
+    assert judged(runs(lambda n: -0.2, gain=0.01))["F1"]["verdict"] == "reproduced"
+
+
+def test_each_claim_reads_its_own_group_and_metric():
+    tables = runs(lambda n: 0.0)
+    table = tables["runs"]
+    table.loc[(table["group"] == "rare") & (table["metric"] == "defect") & (table["granularity"] == "feature"), "value"] -= 0.2
+    table.loc[(table["metric"] == "off_manifold") & (table["granularity"] == "feature"), "value"] -= 0.3
+    found = judged(tables)
+    assert [found[claim]["verdict"] for claim in ("F1", "F2", "F3")] == ["not reproduced", "reproduced", "not reproduced"]
 
 
 def test_contrasts_are_paired_by_seed():
