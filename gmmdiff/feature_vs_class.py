@@ -36,15 +36,19 @@ def parts(
     """Run tables by name, each trained and kept by itself.
 
     One part for each n_train holds every arm: granularity x s_c x seeds.  ``s_c`` sweeps the scale of the
-    components at the middle n_train, ``steps`` the training length at the largest, for class and feature;
-    levels that the arms hold anyway are left out.
+    components at the middle n_train, for class and feature, ``steps`` the training length at the largest, for
+    coarse too; levels that the arms hold anyway are left out.
     """
-    two, fixed, sizes = ["class", "feature"], ([learning_rate], [steps]), sorted(n_train)
+    owner, fixed, sizes = "feature_vs_class", ([learning_rate], [steps]), sorted(n_train)
+    require(len(set(sizes)) == len(sizes), owner, "n_train", "distinct sizes", sizes)
+    require(min(s_c) == 0 < max(s_c), owner, "s_c", "0 (point) and at least one larger scale (mixture)", s_c)
+    require(max(swept_steps) >= 2 * steps, owner, "swept_steps", f"at least one of twice steps = {steps} or more", swept_steps)
     other_s_c, other_steps = ([v for v in swept if v not in held] for swept, held in ((swept_s_c, s_c), (swept_steps, [steps])))
+    require(len(other_s_c) > 0, owner, "swept_s_c", f"at least one scale beside s_c = {s_c}", swept_s_c)
     arms = {str(n): run_table(GRANULARITIES, s_c, [n], *fixed, seeds, first_seed) for n in sizes}
     return arms | {
-        "s_c": run_table(two, other_s_c, [sizes[len(sizes) // 2]], *fixed, swept_seeds, first_seed),
-        "steps": run_table(two, s_c, [sizes[-1]], [learning_rate], other_steps, swept_seeds, first_seed),
+        "s_c": run_table(["class", "feature"], other_s_c, [sizes[len(sizes) // 2]], *fixed, swept_seeds, first_seed),
+        "steps": run_table(["coarse", "class", "feature"], s_c, [sizes[-1]], [learning_rate], other_steps, swept_seeds, first_seed),
     }
 
 
@@ -59,8 +63,8 @@ def choose(parts: dict[str, pd.DataFrame], part: str) -> pd.DataFrame:
 
 
 def with_arms(sweep: pd.DataFrame, arms: pd.DataFrame, factor: str) -> pd.DataFrame:
-    """A sweep's runs and those of the arms that differ from it in ``factor`` alone."""
-    same = [name for name in COLUMNS if name not in (factor, "seed")]
+    """A sweep's runs and, for its seeds, those of the arms that differ from it in ``factor`` alone."""
+    same = [name for name in COLUMNS if name != factor]
     alike = arms.merge(sweep[same].drop_duplicates(), on=same)
     return pd.concat([sweep, alike[arms.columns]], ignore_index=True)
 
@@ -68,15 +72,16 @@ def with_arms(sweep: pd.DataFrame, arms: pd.DataFrame, factor: str) -> pd.DataFr
 def run_part(rows: pd.DataFrame, recipe: Recipe, device: str, progress: Progress, closely: bool) -> dict[str, pd.DataFrame]:
     """Trains one part and measures it: tables by name.
 
-    ``runs``: one row a run, group of combinations and metric, the floor among them. ``places``: defects by
+    ``runs``: one row a run, group of combinations and metric, the floor and whether a run diverged among them. ``places``: defects by
     combination. ``losses``: the training curves. ``closely`` adds a picture of the samples of the first
     seed, a strip of the reverse diffusion and the check of the sampler.
     """
     trained = train(rows, recipe, device, progress)
     found = evaluate(rows, trained, recipe, progress)
     places = found[found["metric"] == "defect"].drop(columns="metric")
+    diverged = rows.assign(group="all", metric="diverged", value=trained.diverged.double().numpy())
     tables = {
-        "runs": by_group(pd.concat([found, floor(rows, recipe)], ignore_index=True)),
+        "runs": pd.concat([by_group(pd.concat([found, floor(rows, recipe)], ignore_index=True)), diverged], ignore_index=True),
         "places": places.groupby(["granularity", "s_c", "n_train", "steps", "place", "group"], sort=False, as_index=False)["value"].mean(),
         "losses": loss_curves(rows, trained),
     }
@@ -92,8 +97,8 @@ def run_part(rows: pd.DataFrame, recipe: Recipe, device: str, progress: Progress
 def loss_curves(rows: pd.DataFrame, trained: Trained) -> pd.DataFrame:
     """Mean v-loss of every ``PREPARED`` training steps: one row a run and step."""
     curves = pd.DataFrame(trained.losses.numpy(), index=pd.MultiIndex.from_frame(rows))
-    curves.columns = (curves.columns + 1) * PREPARED
-    return curves.rename_axis(columns="step").stack().rename("loss").reset_index()
+    curves = curves.rename_axis(columns="step").stack().rename("loss").dropna().reset_index()
+    return curves.assign(step=((curves["step"] + 1) * PREPARED).clip(upper=curves["steps"]))
 
 
 def _plane(run: Run, z: Tensor) -> dict[str, Tensor]:

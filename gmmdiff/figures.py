@@ -199,6 +199,14 @@ def _iqm_lines(axis: Axes, table: pd.DataFrame, x: str, **look: Any) -> None:
     axis.errorbar(at, middle, [middle - low, high - middle], capsize=2, lw=1.6, markersize=5, **look)
 
 
+def _floor_and_ceiling(axis: Axes, runs: pd.DataFrame, group: str, metric: str) -> None:
+    """What real samples reach, and the unconditional model's misses: its defects are judged too mildly to compare."""
+    part = runs[(runs["group"] == group) & (runs["s_c"] == 0)].set_index(["granularity", "metric"])["value"]
+    axis.axhline(part["real", metric].mean(), color="0.5", ls=":", lw=1.2, label="floor: real samples")
+    ceiling = "miss" if metric == "defect" else metric
+    axis.axhline(part["none", ceiling].mean(), color="0.5", ls="-.", lw=1.2, label="ceiling: unconditional (misses)")
+
+
 def _arm_title(granularity: str, s_c: float) -> str:
     return granularity if granularity == "none" else f"{granularity}, {'mixture' if s_c else 'point'} ($s_c$ = {s_c:g})"
 
@@ -242,9 +250,10 @@ def reverse_strip(strip: pd.DataFrame, manifold: AttributeManifold) -> Figure:
 
 
 def defects_by_size(runs: pd.DataFrame) -> Figure:
-    """Defects (top) and misses (bottom) against n_train for every arm; floor and ceiling in grey."""
-    figure, axes = plt.subplots(2, len(GROUPS), figsize=(14, 7.6), sharex=True, sharey="row")
-    for line, (metric, name) in zip(axes, (("defect", "defects"), ("miss", "misses of the arc asked for")), strict=True):
+    """Defects, misses and energy distances against n_train for every arm; floor and ceiling in grey."""
+    measures = {"defect": "share of defects", "miss": "share of misses of the arc asked for", "energy_distance": "energy distance to its law"}
+    figure, axes = plt.subplots(len(measures), len(GROUPS), figsize=(14, 11), sharex=True, sharey="row")
+    for line, (metric, name) in zip(axes, measures.items(), strict=True):
         for axis, group in zip(line, GROUPS, strict=True):
             part = runs[(runs["group"] == group) & (runs["metric"] == metric)]
             for (arm, s_c), table in part[part["granularity"] != "real"].groupby(["granularity", "s_c"], sort=False):
@@ -254,18 +263,18 @@ def defects_by_size(runs: pd.DataFrame) -> Figure:
                     axis, table, "n_train", color=ARM_COLOURS[arm], marker=ARM_MARKERS[arm], ls="-" if s_c else "--",
                     markerfacecolor=None if s_c else "white", label=_arm_title(arm, s_c),
                 )  # fmt: skip
-            floor = part.loc[part["granularity"] == "real", "value"].mean()
-            axis.axhline(floor, color="0.5", ls=":", lw=1.2, label="floor: real samples")
-            if metric == "miss":
-                ceiling = part.loc[part["granularity"] == "none", "value"].mean()
-                axis.axhline(ceiling, color="0.5", ls="-.", lw=1.2, label="ceiling: unconditional")
-            axis.set(xscale="log", ylim=(-0.03, 1.03))
+            _floor_and_ceiling(axis, runs, group, metric)
+            axis.set(xscale="log")
+            if metric == "energy_distance":
+                axis.set_yscale("symlog", linthresh=1e-3)
+            else:
+                axis.set_ylim(-0.03, 1.03)
             axis.set_xticks(sorted(part["n_train"].unique()), [f"{n:g}" for n in sorted(part["n_train"].unique())])
             axis.minorticks_off()
-        line[0].set_ylabel(f"share of {name}")
+        line[0].set_ylabel(name)
     for axis, group in zip(axes[0], GROUPS, strict=True):
         axis.set_title(f"{group} combinations")
-    for axis in axes[1]:
+    for axis in axes[-1]:
         axis.set_xlabel("n_train")
     figure.legend(*axes[1, 0].get_legend_handles_labels(), loc="outside lower center", ncols=5, fontsize="small")
     return figure
@@ -310,7 +319,7 @@ def forest(contrasts: pd.DataFrame, title: str) -> Figure:
     return figure
 
 
-def training_checks(losses: pd.DataFrame, lengths: pd.DataFrame, samplers: pd.DataFrame) -> Figure:
+def training_checks(losses: pd.DataFrame, lengths: pd.DataFrame, samplers: pd.DataFrame, runs: pd.DataFrame) -> Figure:
     """Training curves, defects against training length, and defects against the sampler's evaluations."""
     figure, (left, middle, right) = plt.subplots(1, 3, figsize=(14, 4.4))
     largest = losses[losses["n_train"] == losses["n_train"].max()]
@@ -326,29 +335,33 @@ def training_checks(losses: pd.DataFrame, lengths: pd.DataFrame, samplers: pd.Da
             markerfacecolor=None if s_c else "white", label=_arm_title(arm, s_c),
         )  # fmt: skip
     steps = sorted(lengths["steps"].unique())
-    middle.set(xscale="log", xlabel="training steps", ylabel="share of defects, seen", ylim=(-0.03, None), title="Is the training long enough?")
+    middle.set(xscale="log", xlabel="training steps", ylabel="share of defects, seen", ylim=(-0.03, 1.03), title="Is the training long enough?")
     middle.set_xticks(steps, steps)
     few = samplers[samplers["sampler"] != "ancestral"]
     _iqm_lines(right, few, "evaluations", color=ARM_COLOURS["feature"], marker="o", label="DPM-Solver++(2M)")
     _iqm_lines(right, samplers[samplers["sampler"] == "ancestral"], "evaluations", color="black", marker="s", ls="", label="ancestral")
     counts = sorted(samplers["evaluations"].unique())
-    right.set(xscale="log", xlabel="network evaluations", ylabel="share of defects, seen", title="Is the sampler good enough?", ylim=(0, None))
+    right.set(xscale="log", xlabel="network evaluations", ylabel="share of defects, seen", title="Is the sampler good enough?", ylim=(-0.03, 1.03))
     right.set_xticks(counts, counts, rotation=45)
     for axis in (middle, right):
         axis.minorticks_off()
-    for axis in (left, middle, right):
+        _floor_and_ceiling(axis, runs[runs["n_train"] == runs["n_train"].max()], "seen", "defect")
+    for axis in (left, right):
         axis.legend(fontsize="small")
+    middle.legend(fontsize="x-small", loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=2)
     return figure
 
 
-def scale_sweep(runs: pd.DataFrame) -> Figure:
+def scale_sweep(sweep: pd.DataFrame, runs: pd.DataFrame) -> Figure:
     """Defects against the scale s_c of the components, one panel a group of combinations."""
     figure, axes = plt.subplots(1, len(GROUPS), figsize=(14, 4.2), sharey=True)
-    part = runs[(runs["metric"] == "defect") & (runs["granularity"] != "real")]
+    part = sweep[(sweep["metric"] == "defect") & (sweep["granularity"] != "real")]
+    alike = runs[runs["n_train"] == sweep["n_train"].iloc[0]]
     for axis, group in zip(axes, GROUPS, strict=True):
         for arm, table in part[part["group"] == group].groupby("granularity", sort=False):
             _iqm_lines(axis, table, "s_c", color=ARM_COLOURS[arm], marker=ARM_MARKERS[arm], label=arm)
+        _floor_and_ceiling(axis, alike, group, "defect")
         axis.set(xlabel="scale of the components $s_c$", title=f"{group} combinations", ylim=(-0.03, 1.03))
     axes[0].set_ylabel("share of defects")
-    axes[0].legend()
+    axes[0].legend(fontsize="small")
     return figure

@@ -12,19 +12,19 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor
-from torch.nn.functional import silu
 
 from gmmdiff.checks import require
 
 
 class StackedMLP:
-    """R independent multilayer perceptrons with SiLU between layers; forward and backward in place.
+    """R independent multilayer perceptrons with SiLU between layers, and their backward pass.
 
     A batched matrix product treats every run by itself, so a run's bits do not depend on its neighbours.
+    Inside, activations are (runs, width, batch): then every product is wide, even where a layer has few outputs.
 
     Args:
         sizes: widths of input, hidden layers and output, e.g. ``(40, 128, 128, 8)``.
-        parameters: ``(runs, count(sizes))``; layer by layer the weight ``(in, out)``, then the bias.
+        parameters: ``(runs, count(sizes))``; layer by layer the weight ``(out, in)``, then the bias.
     """
 
     def __init__(self, sizes: Sequence[int], parameters: Tensor) -> None:
@@ -34,7 +34,7 @@ class StackedMLP:
         self.sizes, self.parameters = tuple(sizes), parameters
         self.gradient = torch.zeros_like(parameters)
         self._layers = list(zip(self.split(sizes, parameters), self.split(sizes, self.gradient), strict=True))
-        self._kept: list[tuple[Tensor, Tensor]] = []
+        self._room: list[list[Tensor]] = []
 
     @staticmethod
     def count(sizes: Sequence[int]) -> int:
@@ -43,12 +43,12 @@ class StackedMLP:
 
     @staticmethod
     def split(sizes: Sequence[int], parameters: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """Views (weight ``(runs, in, out)``, bias ``(runs, 1, out)``) of every layer."""
+        """Views (weight ``(runs, out, in)``, bias ``(runs, out, 1)``) of every layer."""
         layers, start = [], 0
         for inner, outer in pairwise(sizes):
-            weight = parameters[:, start : start + inner * outer].unflatten(1, (inner, outer))
+            weight = parameters[:, start : start + inner * outer].unflatten(1, (outer, inner))
             start += inner * outer
-            layers.append((weight, parameters[:, start : start + outer].unsqueeze(1)))
+            layers.append((weight, parameters[:, start : start + outer].unsqueeze(2)))
             start += outer
         return layers
 
@@ -58,29 +58,36 @@ class StackedMLP:
         bounds = torch.cat([torch.full(((i + 1) * o,), 1 / math.sqrt(i)) for i, o in pairwise(sizes)])
         return bounds * (2 * torch.rand(len(bounds), generator=generator) - 1)
 
+    def _buffers(self, x: Tensor) -> list[Tensor]:
+        """Room for every layer's ``(runs, out, batch)``, before and after its SiLU; made once for a batch size."""
+        if not self._room or self._room[0][0].shape[2] != x.shape[2]:
+            self._room = [[x.new_empty(len(x), out, x.shape[2]) for _ in range(2)] for out in self.sizes[1:]]
+        return self._room
+
     def forward(self, x: Tensor) -> Tensor:
-        """Outputs of every run on its own batch: ``(runs, batch, in)`` -> ``(runs, batch, out)``."""
-        self._kept = []
-        for number, ((weight, bias), _) in enumerate(self._layers):
-            before = torch.baddbmm(bias, x, weight)
-            self._kept.append((x, before))
-            x = silu(before) if number < len(self._layers) - 1 else before
-        return x
+        """Outputs of every run on its own batch: ``(runs, batch, in)`` -> ``(runs, batch, out)``, valid until the next call."""
+        self._input = x = x.transpose(1, 2)
+        for ((weight, bias), _), (before, after) in zip(self._layers, self._buffers(x), strict=True):
+            last = torch.baddbmm(bias, weight, x, out=before)
+            x = torch.ops.aten.silu.out(before, out=after)
+        return last.transpose(1, 2)
 
-    def backward(self, signal: Tensor) -> Tensor:
-        """Fills ``gradient`` from the loss's derivative in the last output; returns that in the last input.
+    def backward(self, signal: Tensor, to_input: bool = False) -> Tensor | None:
+        """Fills ``gradient`` from the loss's derivative in the last output; on demand gives that in the last input.
 
-        Both signals are ``(runs, batch, ...)``; a run's loss must depend on its own output alone.
+        Both signals are ``(runs, batch, ...)``; a run's loss must depend on its own output alone.  Works in the
+        room of the activations, so it follows one ``forward`` once.
         """
-        last = len(self._layers) - 1
-        for number in range(last, -1, -1):
-            (x, before), ((weight, _), (of_weight, of_bias)) = self._kept[number], self._layers[number]
-            if number < last:
-                signal = torch.ops.aten.silu_backward(signal, before)
-            torch.bmm(x.transpose(1, 2), signal, out=of_weight)
-            torch.sum(signal, 1, keepdim=True, out=of_bias)
-            signal = torch.bmm(signal, weight.transpose(1, 2))
-        return signal
+        signal = signal.transpose(1, 2)
+        for number in range(len(self._layers) - 1, -1, -1):
+            (weight, _), (of_weight, of_bias) = self._layers[number]
+            x = self._room[number - 1][1] if number else self._input
+            torch.bmm(signal, x.transpose(1, 2), out=of_weight)
+            torch.sum(signal, 2, keepdim=True, out=of_bias)
+            if number:
+                signal = torch.bmm(weight.transpose(1, 2), signal, out=x)
+                torch.ops.aten.silu_backward.grad_input(signal, self._room[number - 1][0], grad_input=signal)
+        return torch.bmm(weight.transpose(1, 2), signal).transpose(1, 2) if to_input else None
 
 
 def time_features(t: Tensor, count: int) -> Tensor:
@@ -103,6 +110,6 @@ class Denoiser:
         self.dim = dim
         self.sizes = (dim + self.TIMES + condition, *[width] * hidden, dim)
 
-    def inputs(self, x_t: Tensor, t: Tensor, condition: Tensor) -> Tensor:
-        """What the network sees: x_t ``(..., D)``, t ``(...)``, condition ``(..., C)`` side by side."""
-        return torch.cat([x_t, time_features(t, self.TIMES), condition], -1)
+    def inputs(self, x_t: Tensor, t: Tensor) -> Tensor:
+        """What the network sees before the condition: x_t ``(..., D)`` and features of t ``(...)`` -> ``(..., D + TIMES)``."""
+        return torch.cat([x_t, time_features(t, self.TIMES)], -1)

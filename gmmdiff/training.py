@@ -35,7 +35,8 @@ COLUMNS = ("granularity", "s_c", "n_train", "learning_rate", "steps", "seed")
 BLOCK = 8  # rows trained together on the CPU: fewer calls than one by one, and they still fit one core's cache
 PREPARED = 50  # steps whose batches are drawn at once
 SIZE = 2.0  # root mean square of the points the network sees: the larger, the later noise hides what is fine
-LAST = 0.05  # the sampler's last time before 0: one prediction of x_0 takes the rest of the noise away
+LAST = 0.1  # the sampler's last time before 0: one prediction of x_0 takes the rest of the noise away
+FAR = 1e6  # a coordinate that no arc comes near
 Progress = Callable[..., tqdm]
 SCHEDULE = CosineSchedule()
 
@@ -118,10 +119,9 @@ class World:
         """Metrics of samples z ``(n, D)`` drawn for combinations ``(n,)``: one row a combination and metric.
 
         Columns: place (1 = the most frequent combination seen; held-out ones follow), group, metric, value.
-        Shares of defects, and the energy distance to as many fresh points of the same combination.  A sample
-        that is not finite counts as infinitely far.
+        Shares of defects, and the energy distance to as many fresh points of the same combination.
         """
-        z = z.double().nan_to_num(1e6, 1e6, -1e6).clamp(-1e6, 1e6)
+        z = z.double()
         flags = find_defects(self.manifold.distances(z), combination, admitted, self.manifold.tolerance())
         real = self.manifold.sample(combination, stream(self.seed, "reference"))
         rows = []
@@ -134,6 +134,15 @@ class World:
         return pd.DataFrame(rows)
 
 
+class Draws(NamedTuple):
+    """``PREPARED`` batches, alike for all arms."""
+
+    seen: Tensor  # (PREPARED, batch, D + TIMES), noisy points and features of their times
+    target: Tensor  # (PREPARED, batch, D), v
+    combination: Tensor  # (PREPARED, batch)
+    blur: Tensor  # (PREPARED, batch, C), standard normal noise of the conditions
+
+
 class Run:
     """One row of the table: its data, its conditioning and its streams."""
 
@@ -143,6 +152,7 @@ class Run:
         self.conditioning = Conditioning(
             row.granularity, row.s_c, self.world.manifold.combinations, stream(row.seed, "condition means")
         )
+        self.means = self.conditioning.means.float()
         self.denoiser = Denoiser(recipe.dimension, self.conditioning.dim, recipe.width, recipe.hidden)
 
     @cached_property
@@ -157,43 +167,54 @@ class Run:
         """The starting weights ``(parameters,)``."""
         return StackedMLP.initial(self.denoiser.sizes, stream(self.row.seed, "weights"))
 
-    def batches(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """For ever: inputs ``(PREPARED, batch, in)`` and targets v ``(PREPARED, batch, D)``, float32.
+    def draws(self) -> Iterator[Draws]:
+        """For ever, ``PREPARED`` steps at a time: what all arms of one seed and n_train are trained on.
 
-        Times lie where the samplers ask, in [LAST, 1], stratified over the batch (Kingma et al. 2021, arXiv 2107.00630, appendix I.1).
+        Times lie where the samplers ask, in [LAST, 1], stratified over the batch (Kingma et al. 2021, arXiv
+        2107.00630, appendix I.1) and cubed, so that little noise, where precision is won, comes more often.
         """
-        seed, shape = self.row.seed, (PREPARED, self.recipe.batch)
-        points, combination, _ = self.data
-        means = self.conditioning.means.float()
-        draws, blur = stream(seed, "batches"), stream(seed, "condition")
+        shape = (PREPARED, self.recipe.batch)
+        points, combinations, _ = self.data
+        generator, blurred = stream(self.row.seed, "batches"), stream(self.row.seed, "condition")
         while True:
-            index = torch.randint(len(points), shape, generator=draws)
-            t = LAST + (1 - LAST) * (torch.arange(shape[1]) + torch.rand(shape, generator=draws)) / shape[1]
-            noise = torch.randn(*shape, self.recipe.dimension, generator=draws)
-            x_0, condition = points[index], means[combination[index]]
-            if self.conditioning.scale > 0:
-                condition = condition + self.conditioning.scale * torch.randn(condition.shape, generator=blur)
-            alpha, sigma = SCHEDULE.alpha(t).unsqueeze(-1), SCHEDULE.sigma(t).unsqueeze(-1)
-            x_t = diffuse(x_0, noise, alpha, sigma)
-            yield self.denoiser.inputs(x_t, t, condition), velocity(x_0, noise, alpha, sigma)
+            index = torch.randint(len(points), shape, generator=generator)
+            even = (torch.arange(shape[1]) + torch.rand(shape, generator=generator)) / shape[1]
+            t = LAST + (1 - LAST) * even**3
+            noise = torch.randn(*shape, self.recipe.dimension, generator=generator)
+            blur = torch.randn(*shape, self.conditioning.dim, generator=blurred)
+            x_0, alpha, sigma = points[index], SCHEDULE.alpha(t).unsqueeze(-1), SCHEDULE.sigma(t).unsqueeze(-1)
+            seen = self.denoiser.inputs(diffuse(x_0, noise, alpha, sigma), t)
+            yield Draws(seen, velocity(x_0, noise, alpha, sigma), combinations[index], blur)
+
+    def inputs(self, draws: Draws) -> Tensor:
+        """What the network sees of these draws: ``(PREPARED, batch, in)``, this arm's condition among it."""
+        condition = self.means[draws.combination]
+        if self.conditioning.scale > 0:
+            condition = condition + self.conditioning.scale * draws.blur
+        return torch.cat([draws.seen, condition], -1)
 
     def predict(self, parameters: Tensor, condition: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
         """The denoiser with these weights ``(parameters,)`` and conditions ``(n, C)``, as the samplers want it."""
         network = StackedMLP(self.denoiser.sizes, parameters.unsqueeze(0))
 
         def denoise(x_t: Tensor, t: Tensor) -> Tensor:
-            return network.forward(self.denoiser.inputs(x_t, t.expand(len(x_t)), condition).unsqueeze(0)).squeeze(0)
+            seen = self.denoiser.inputs(x_t, t.expand(len(x_t)))
+            return network.forward(torch.cat([seen, condition], -1).unsqueeze(0)).squeeze(0).clone()
 
         return denoise
 
     def generate(self, parameters: Tensor, combination: Tensor, steps: int, sampler: Callable = dpmpp_2m) -> Tensor:
-        """One sample for each combination ``(n,)``, in ``steps`` >= 2 network evaluations: ``(n, D)``."""
+        """One sample for each combination ``(n,)``, in ``steps`` >= 2 network evaluations: ``(n, D)``.
+
+        What is not finite, from a run that diverged, comes out at +-``FAR``.
+        """
         draws = stream(self.row.seed, "generation")
         condition = self.conditioning.sample(combination, stream(self.row.seed, "generation condition")).float()
         start = torch.randn(len(combination), self.recipe.dimension, generator=draws)
         denoise = self.predict(parameters, condition)
         times = torch.cat([SCHEDULE.even_times(steps - 1, end=LAST).float(), torch.zeros(1)])
-        return self.data[2] * sampler(denoise, start, times, SCHEDULE, "v", draws)
+        z = self.data[2] * sampler(denoise, start, times, SCHEDULE, "v", draws)
+        return z.nan_to_num(FAR, FAR, -FAR).clamp(-FAR, FAR)
 
 
 # ---- the engine ---------------------------------------------------------------------------------------------
@@ -219,21 +240,21 @@ def train_block(runs: Sequence[Run], device: str = "cpu", tick: Callable[[int], 
     parameters = torch.stack([run.initial for run in runs]).to(device)
     network = StackedMLP(runs[0].denoiser.sizes, parameters)
     average = parameters.clone()
-    leaves = [torch.nn.Parameter(row) for row in parameters]
-    for leaf, gradient in zip(leaves, network.gradient, strict=True):
-        leaf.grad = gradient
-    rates = sorted({run.row.learning_rate for run in runs})
-    groups = [
-        {"params": [leaf for leaf, run in zip(leaves, runs, strict=True) if run.row.learning_rate == rate], "lr": rate}
-        for rate in rates
-    ]
+    groups, first = [], 0
+    for rate, alike in itertools.groupby(run.row.learning_rate for run in runs):
+        rows = slice(first, first := first + len(list(alike)))
+        leaf = torch.nn.Parameter(parameters[rows])
+        leaf.grad = network.gradient[rows]
+        groups.append({"params": [leaf], "lr": rate})
     optimiser = torch.optim.Adam(groups, fused=True)
     decay = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
-    batches = [run.batches() for run in runs]
+    keys = [(run.row.seed, run.row.n_train) for run in runs]
+    sources = {key: run.draws() for key, run in zip(keys, runs, strict=True)}
     history = []
     for first in range(0, steps, PREPARED):
-        drawn = [next(batch) for batch in batches]
-        inputs, targets = (torch.stack(part, 1).to(device) for part in zip(*drawn, strict=True))
+        drawn = {key: next(source) for key, source in sources.items()}
+        inputs = torch.stack([run.inputs(drawn[key]) for key, run in zip(keys, runs, strict=True)], 1).to(device)
+        targets = torch.stack([drawn[key].target for key in keys], 1).to(device)
         loss = torch.zeros(len(runs), device=device)
         count = min(PREPARED, steps - first)
         for x, target in zip(inputs[:count], targets[:count], strict=True):
@@ -267,8 +288,9 @@ def side_by_side(function: Callable, jobs: Iterable) -> list:
 
 
 def blocks_of(table: pd.DataFrame, size: int) -> list[list[int]]:
-    """Row numbers in blocks of at most ``size`` rows, each block with one number of steps."""
-    alike = [list(rows) for rows in table.reset_index(drop=True).groupby("steps", sort=False).indices.values()]
+    """Row numbers in blocks of at most ``size`` rows of one number of steps; arms that share their draws stay together."""
+    ordered = table.reset_index(drop=True).sort_values(["seed", "n_train"], kind="stable")
+    alike = [list(ordered.index[ordered["steps"] == steps]) for steps in table["steps"].unique()]
     return [rows[i : i + size] for rows in alike for i in range(0, len(rows), size)]
 
 

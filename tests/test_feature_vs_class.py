@@ -4,13 +4,13 @@ import itertools
 
 import pandas as pd
 import pytest
-import torch
+from tqdm import tqdm
 
 from gmmdiff import claims, feature_vs_class
 from gmmdiff.training import COLUMNS, Recipe, train
 
 SIZES = (500, 2000, 8000)
-PARTS = feature_vs_class.parts([0.0, 0.1], SIZES, 1e-2, 8000, 10, 7, [0.0, 0.05, 0.3], [4000, 8000], 5)
+PARTS = feature_vs_class.parts([0.0, 0.1], SIZES, 1e-2, 8000, 10, 7, [0.0, 0.05, 0.3], [4000, 16000], 5)
 
 
 def test_every_arm_is_there_with_every_seed():
@@ -20,7 +20,8 @@ def test_every_arm_is_there_with_every_seed():
         assert (rows.groupby(["granularity", "s_c"]).size() == 10).all() and len(rows) == 80
         assert set(rows["seed"]) == set(range(7, 17)) and set(rows["n_train"]) == {size}
     assert set(PARTS["s_c"]["s_c"]) == {0.05, 0.3} and set(PARTS["s_c"]["n_train"]) == {2000}
-    assert set(PARTS["steps"]["steps"]) == {4000} and set(PARTS["steps"]["n_train"]) == {8000}
+    assert set(PARTS["steps"]["steps"]) == {4000, 16000} and set(PARTS["steps"]["n_train"]) == {8000}
+    assert set(PARTS["steps"]["granularity"]) == {"coarse", "class", "feature"}
 
 
 def test_an_unknown_part_is_named():
@@ -32,31 +33,63 @@ def test_a_sweep_gains_the_arms_that_differ_in_its_factor_alone():
     arms = pd.concat([PARTS[str(size)] for size in SIZES]).assign(value=1.0)
     scales = feature_vs_class.with_arms(PARTS["s_c"].assign(value=0.0), arms, "s_c")
     assert set(scales["s_c"]) == {0.0, 0.05, 0.1, 0.3} and set(scales["n_train"]) == {2000}
-    assert set(scales["granularity"]) == {"class", "feature"} and (scales["value"] == 1).sum() == 2 * 2 * 10
+    assert set(scales["granularity"]) == {"class", "feature"} and (scales["value"] == 1).sum() == 2 * 2 * 5
     lengths = feature_vs_class.with_arms(PARTS["steps"].assign(value=0.0), arms, "steps")
-    assert set(lengths["steps"]) == {4000, 8000} and set(lengths["s_c"]) == {0.0, 0.1}
+    assert set(lengths["steps"]) == {4000, 8000, 16000} and set(lengths["s_c"]) == {0.0, 0.1}
 
 
 def test_loss_curves_are_tidy():
     recipe = Recipe(width=8, hidden=1, batch=8)
-    rows = feature_vs_class.parts([0.0], [20], 1e-3, 100, 1, 0, [0.1], [50], 1)["20"]
+    rows = feature_vs_class.parts([0.0, 0.1], [20], 1e-3, 110, 1, 0, [0.3], [50, 220], 1)["steps"].query("s_c == 0")
     curves = feature_vs_class.loss_curves(rows, trained := train(rows, recipe))
-    assert list(curves.columns) == [*COLUMNS, "step", "loss"] and len(curves) == 4 * 2
-    assert torch.equal(torch.tensor(curves["loss"].to_numpy()).reshape(4, 2).float(), trained.losses)
+    assert list(curves.columns) == [*COLUMNS, "step", "loss"] and len(curves) == 3 * (1 + 5)
+    assert set(curves.query("steps == 50")["step"]) == {50} and set(curves.query("steps == 220")["step"]) == {50, 100, 150, 200, 220}
+    assert curves["loss"].to_list() == pytest.approx(trained.losses[~trained.losses.isnan()].tolist())
 
 
-def runs(difference, seeds=10, gain=0.0):
-    """Tables in which feature conditioning makes ``difference(n_train)`` more defects than class, twice the steps ``gain`` fewer."""
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"n_train": [500, 500]}, r"n_train must be distinct sizes, got \[500, 500\]"),
+        ({"s_c": [0.1, 0.2]}, r"s_c must be 0 \(point\) and at least one larger scale \(mixture\), got \[0.1, 0.2\]"),
+        ({"s_c": [0.0]}, r"s_c must be 0 \(point\) and at least one larger scale"),
+        ({"swept_s_c": [0.1]}, r"swept_s_c must be at least one scale beside s_c = \[0.0, 0.1\], got \[0.1\]"),
+        ({"swept_steps": [50, 150]}, r"swept_steps must be at least one of twice steps = 100 or more, got \[50, 150\]"),
+        ({"seeds": 0}, "seeds must be >= 1, got 0"),
+    ],
+)
+def test_bad_experiments_are_named(change, message):
+    good = {
+        "s_c": [0.0, 0.1], "n_train": [500], "learning_rate": 1e-2, "steps": 100, "seeds": 2, "first_seed": 0,
+        "swept_s_c": [0.3], "swept_steps": [200], "swept_seeds": 2,
+    }  # fmt: skip
+    feature_vs_class.parts(**good)
+    with pytest.raises(ValueError, match=message):
+        feature_vs_class.parts(**(good | change))
+
+
+def test_a_part_whose_runs_diverge_is_measured_all_the_same():
+    recipe = Recipe(width=8, hidden=1, batch=8, n_eval=4, evaluations=4)
+    rows = feature_vs_class.parts([0.0, 0.1], [20], 1e30, 50, 2, 0, [0.3], [100], 2)["20"]
+    tables = feature_vs_class.run_part(rows, recipe, "cpu", tqdm, False) | {"pictures": feature_vs_class.pictures(rows, train(rows, recipe), recipe)}
+    runs = tables["runs"].set_index("metric")["value"]
+    assert (runs["diverged"] == 1).all() and len(runs["diverged"]) == len(rows)
+    assert tables["pictures"]["defect"].all() and tables["losses"].empty
+
+
+def runs(difference, seeds=10, gain=0.0, spread=0.1):
+    """Tables in which feature conditioning makes ``difference(n_train)`` more defects than class, mixtures ``spread`` more
+    than points, and twice the steps ``gain`` fewer."""
     rows = []
     for n_train, seed, group, s_c, metric, granularity in itertools.product(
         SIZES, range(seeds), ("seen", "rare", "held out"), (0.0, 0.1),
         ("defect", "off_manifold", "wrong_attributes"), ("coarse", "class", "feature"),
     ):  # fmt: skip
-        value = 0.4 + 0.01 * (seed % 3) + 0.001 * seed * (granularity == "feature") + (s_c > 0) * 0.1
+        value = 0.4 + 0.01 * (seed % 3) + 0.001 * seed * (granularity == "feature") + (s_c > 0) * spread
         value += difference(n_train) * (granularity == "feature")
         rows.append((granularity, s_c, n_train, 1e-2, 100, seed, group, metric, value))
     table = pd.DataFrame(rows, columns=[*COLUMNS, "group", "metric", "value"])
-    longer = table[(table["n_train"] == max(SIZES)) & (table["granularity"] != "coarse")]
+    longer = table[table["n_train"] == max(SIZES)]
     return {"runs": table, "steps": pd.concat([longer, longer.assign(steps=200, value=longer["value"] - gain)])}
 
 
@@ -80,8 +113,24 @@ def test_too_few_seeds_give_no_verdict():
 def test_undertrained_arms_give_no_verdict():
     found = judged(runs(lambda n: -0.2, gain=0.05))
     assert found["F1"]["verdict"] == found["F4"]["verdict"] == "inconclusive"
-    assert found["F1"]["details"].startswith("Not trained long enough for a verdict: 200 steps change the defects by class, s_c = 0 -0.050")
+    assert found["F1"]["details"].startswith("Not trained long enough for a verdict: 200 steps change the defects by class, s_c = 0.1 -0.050")
     assert judged(runs(lambda n: -0.2, gain=0.01))["F1"]["verdict"] == "reproduced"
+
+
+def test_only_the_compared_arms_must_be_trained_out():
+    tables = runs(lambda n: -0.2)
+    steps = tables["steps"]
+    steps.loc[(steps["granularity"] == "coarse") & (steps["steps"] == 200), "value"] -= 0.05
+    found = judged(tables)
+    assert (found["F1"]["verdict"], found["F4"]["verdict"]) == ("reproduced", "inconclusive")
+
+
+def test_a_mixture_that_helps_reproduces_f4():
+    assert judged(runs(lambda n: 0.0, spread=-0.1))["F4"]["verdict"] == "reproduced"
+    tables = runs(lambda n: 0.0, spread=0.1)
+    table = tables["runs"]
+    table.loc[(table["granularity"] == "class") & (table["n_train"] == 500) & (table["s_c"] > 0), "value"] -= 0.2
+    assert judged(tables)["F4"]["verdict"] == "partly"
 
 
 def test_each_claim_reads_its_own_group_and_metric():

@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from gmmdiff.manifolds import AttributeManifold
+from gmmdiff.mixtures import GaussianMixture
 from gmmdiff.networks import StackedMLP
 from gmmdiff.streams import stream
-from gmmdiff.training import Recipe, Run, World, by_group, evaluate, floor, run_table, train, train_block
+from gmmdiff.training import SCHEDULE, Recipe, Run, World, by_group, evaluate, floor, run_table, train, train_block
 
 SMALL = Recipe(width=16, hidden=2, batch=32, n_eval=8, ema=0.9)
 
@@ -23,14 +24,14 @@ def plain(sizes, parameters):
     """The torch.nn network with one run's weights."""
     layers = []
     for weight, bias in StackedMLP.split(sizes, parameters.unsqueeze(0)):
-        linear = torch.nn.Linear(*weight.shape[1:], dtype=parameters.dtype)
-        linear.load_state_dict({"weight": weight[0].T, "bias": bias[0, 0]})
+        linear = torch.nn.Linear(*weight.shape[:0:-1], dtype=parameters.dtype)
+        linear.load_state_dict({"weight": weight[0], "bias": bias[0, :, 0]})
         layers += [linear, torch.nn.SiLU()]
     return torch.nn.Sequential(*layers[:-1])
 
 
 def flat(model):
-    return torch.cat([p.t().flatten() for p in model.parameters()])
+    return torch.cat([p.flatten() for p in model.parameters()])
 
 
 def test_stacked_networks_are_those_of_torch_nn(generator):
@@ -40,14 +41,14 @@ def test_stacked_networks_are_those_of_torch_nn(generator):
     x = torch.randn(4, 10, 5, generator=generator, dtype=torch.float64, requires_grad=True)
     signal = torch.randn(4, 10, 3, generator=generator, dtype=torch.float64)
     found = network.forward(x.detach())
-    of_input = network.backward(signal)
+    of_input = network.backward(signal, to_input=True)
     for row in range(4):
         model = plain(sizes, parameters[row])
         expected = model(x[row])
         torch.testing.assert_close(found[row], expected, rtol=1e-12, atol=1e-12)
         gradients = torch.autograd.grad((expected * signal[row]).sum(), [x, *model.parameters()])
         torch.testing.assert_close(of_input[row], gradients[0][row], rtol=1e-12, atol=1e-12)
-        weights = torch.cat([g.t().flatten() for g in gradients[1:]])
+        weights = torch.cat([g.flatten() for g in gradients[1:]])
         torch.testing.assert_close(network.gradient[row], weights, rtol=1e-12, atol=1e-12)
 
 
@@ -59,10 +60,11 @@ def test_a_row_is_a_plain_torch_loop():
         run = Run(row, SMALL)
         model = plain(run.denoiser.sizes, run.initial)
         optimiser = torch.optim.Adam(model.parameters(), lr=row.learning_rate)
-        average, expected, batches = flat(model).detach(), [], run.batches()
+        average, expected, source = flat(model).detach(), [], run.draws()
         for step in range(row.steps):
             if step % 50 == 0:
-                inputs, targets = next(batches)
+                draws = next(source)
+                inputs, targets = run.inputs(draws), draws.target
             optimiser.param_groups[0]["lr"] = row.learning_rate * 0.5 * (1 + math.cos(math.pi * step / row.steps))
             loss = torch.nn.functional.mse_loss(model(inputs[step % 50]), targets[step % 50])
             optimiser.zero_grad()
@@ -117,9 +119,33 @@ def test_training_lowers_the_loss():
 def test_arms_of_a_seed_share_data_noise_and_weights():
     one, other = (Run(row, SMALL) for row in table(seeds=1).itertuples(index=False))
     assert torch.equal(one.initial, other.initial)
-    (x, v), (y, w) = next(one.batches()), next(other.batches())
-    dim = SMALL.dimension + one.denoiser.TIMES
-    assert torch.equal(x[..., :dim], y[..., :dim]) and torch.equal(v, w) and not torch.equal(x, y)
+    draws, others = next(one.draws()), next(other.draws())
+    assert all(torch.equal(*pair) for pair in zip(draws, others, strict=True))
+    assert not torch.equal(one.inputs(draws), other.inputs(others))
+
+
+def test_an_exact_denoiser_generates_the_manifold(monkeypatch):
+    """With the posterior mean of the scaled law as its denoiser, ``generate`` ends on the manifold, by frequency."""
+    run = Run(next(table(granularity=["none"], seeds=1, n_train=[20_000]).itertuples(index=False)), SMALL)
+    manifold, scale = run.world.manifold, run.data[2]
+    law = manifold.density(run.world.seen, nodes=64)
+    law = GaussianMixture(law.weights, law.means / scale, law.scales / scale)
+
+    def oracle(parameters, condition):
+        def denoise(x_t, t):
+            alpha, sigma = SCHEDULE.alpha(t.double()), SCHEDULE.sigma(t.double())
+            x_0 = law.posterior_mean(x_t.double(), alpha, sigma)
+            return ((alpha * x_t - x_0) / sigma).float()
+
+        return denoise
+
+    monkeypatch.setattr(run, "predict", oracle)
+    z = run.generate(run.initial, torch.zeros(400).long(), 20).double()
+    nearest = manifold.distances(z).min(1)
+    assert (nearest.values > manifold.tolerance()).double().mean() < 0.01
+    expected = manifold.frequencies[run.world.seen] / manifold.frequencies[run.world.seen].sum()
+    found = nearest.indices.bincount(minlength=16)[run.world.seen] / 400
+    assert (found - expected).abs().max() < 0.08
 
 
 def test_held_out_combinations_are_not_trained_on_and_rare_ones_are_rarest():
