@@ -21,7 +21,7 @@ reproduce: setup  ## every stage, then this machine's verdicts beside the publis
 
 test: setup  ## formulas, bad input, the published snapshot, notebooks at quick-look size
 	ruff check gmmdiff tests
-	OMP_NUM_THREADS=1 python -m pytest -n auto
+	OMP_NUM_THREADS=1 python -m pytest -n auto --dist worksteal
 
 lab: setup  ## the notebooks in JupyterLab
 	jupyter lab --notebook-dir=notebooks
