@@ -324,9 +324,10 @@ def training_sentence(tables: Tables, evaluations: int) -> str:
         enough = "long enough" if change["low"] >= -ENOUGH_CHANGE else "not long enough"
         judged = f"from {published} to {longest} {change['estimate']:+.3f} [{change['low']:+.3f}, {change['high']:+.3f}], {enough}"
         by_length.append(f"s_c = {s_c:g}: {'; '.join(f'{n} steps {d}' for n, d in levels.items())}; {judged}")
-    few = f"sampler != 'ancestral' and evaluations == {evaluations}"
-    check = _paired(samplers, few, "sampler == 'ancestral'")
-    many = samplers.loc[samplers["sampler"] == "ancestral", "evaluations"].iloc[0]
+    few, counts = f"sampler != 'ancestral' and evaluations == {evaluations}", samplers.groupby("sampler")["evaluations"].max()
+    others = {"ancestral": "ancestral", "DPM-Solver++(2M)": "the same"}
+    checks = {f"{name} with {counts[key]}": _paired(samplers, few, f"sampler == '{key}' and evaluations == {counts[key]}") for key, name in others.items()}
+    sampled = ", minus ".join(f"{name} {c['estimate']:+.4f} [{c['low']:+.4f}, {c['high']:+.4f}]" for name, c in checks.items())
     last = lengths[(lengths["group"] == "seen") & (lengths["metric"] == "defect") & (lengths["steps"] == lengths["steps"].max())]
     mixture = last["s_c"].max()
     ends = {
@@ -340,8 +341,7 @@ def training_sentence(tables: Tables, evaluations: int) -> str:
         f"Seen combinations, n_train {seen['n_train'].max()}. Floor (real samples): {floor:.2%} defects. Fewest defects of the "
         f"conditional arms: {best[0]}, s_c = {best[1]:g}: {described(arms[best])}. Feature arm against training length, {'. '.join(by_length)}. "
         f"After the longest training: {stated}. "
-        f"DPM-Solver++(2M) with {evaluations} evaluations minus ancestral with {many}, paired: {check['estimate']:+.4f} "
-        f"[{check['low']:+.4f}, {check['high']:+.4f}]."
+        f"DPM-Solver++(2M) with {evaluations} evaluations, paired, minus {sampled}."
     )
 
 

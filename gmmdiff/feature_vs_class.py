@@ -143,7 +143,7 @@ def reverse_strip(rows: pd.DataFrame, trained: Trained, recipe: Recipe, n: int =
         return dpmpp_2m(look, x, times, *rest)
 
     z = run.generate(trained.parameters[number], combination, recipe.evaluations, watched)
-    moments = [*seen[:: max(1, recipe.evaluations // 5)], (0.0, z / run.data[2])]
+    moments = [min(seen, key=lambda moment: abs(moment[0] - t)) for t in (1, 0.9, 0.75, 0.5, 0.25)] + [(0.0, z / run.data[2])]
     return pd.concat(
         [pd.DataFrame({"t": t, **_plane(run, x), "combination": combination}) for t, x in moments], ignore_index=True
     )

@@ -207,6 +207,13 @@ def _floor_and_ceiling(axis: Axes, runs: pd.DataFrame, group: str, metric: str) 
     axis.axhline(part["none", ceiling].mean(), color="0.5", ls="-.", lw=1.2, label="ceiling: unconditional (misses)")
 
 
+def _share_axis(axis: Axes) -> None:
+    """Shares from 0 to 100 %, logarithmic above 0.1 %: from the floor to the ceiling there are three decades."""
+    axis.set_yscale("symlog", linthresh=1e-3, linscale=0.4)
+    axis.set_ylim(-1e-4, 1.4)
+    axis.set_yticks([0, 1e-3, 1e-2, 1e-1, 1], ["0", "0.1 %", "1 %", "10 %", "100 %"])
+
+
 def _arm_title(granularity: str, s_c: float) -> str:
     return granularity if granularity == "none" else f"{granularity}, {'mixture' if s_c else 'point'} ($s_c$ = {s_c:g})"
 
@@ -266,9 +273,9 @@ def defects_by_size(runs: pd.DataFrame) -> Figure:
             _floor_and_ceiling(axis, runs, group, metric)
             axis.set(xscale="log")
             if metric == "energy_distance":
-                axis.set_yscale("symlog", linthresh=1e-3)
+                axis.set_yscale("log")
             else:
-                axis.set_ylim(-0.03, 1.03)
+                _share_axis(axis)
             axis.set_xticks(sorted(part["n_train"].unique()), [f"{n:g}" for n in sorted(part["n_train"].unique())])
             axis.minorticks_off()
         line[0].set_ylabel(name)
@@ -300,7 +307,7 @@ def forest(contrasts: pd.DataFrame, title: str) -> Figure:
     """Paired contrasts with their intervals, one panel a claim; filled markers decide, open ones are controls."""
     claims = list(contrasts["claim"].unique())
     tallest = contrasts.groupby("claim").size().max()
-    figure, axes = plt.subplots(2, -(-len(claims) // 2), figsize=(14, 2 * (0.24 * tallest + 1)), sharex=True, squeeze=False)
+    figure, axes = plt.subplots(2, -(-len(claims) // 2), figsize=(14, 2 * (0.24 * tallest + 1)), squeeze=False)
     for axis, claim in zip(axes.flat, claims, strict=True):
         table = contrasts[contrasts["claim"] == claim].iloc[::-1]
         for place, row in enumerate(table.itertuples()):
@@ -335,19 +342,20 @@ def training_checks(losses: pd.DataFrame, lengths: pd.DataFrame, samplers: pd.Da
             markerfacecolor=None if s_c else "white", label=_arm_title(arm, s_c),
         )  # fmt: skip
     steps = sorted(lengths["steps"].unique())
-    middle.set(xscale="log", xlabel="training steps", ylabel="share of defects, seen", ylim=(-0.03, 1.03), title="Is the training long enough?")
+    middle.set(xscale="log", xlabel="training steps", ylabel="share of defects, seen", title="Is the training long enough?")
     middle.set_xticks(steps, steps)
     few = samplers[samplers["sampler"] != "ancestral"]
     _iqm_lines(right, few, "evaluations", color=ARM_COLOURS["feature"], marker="o", label="DPM-Solver++(2M)")
     _iqm_lines(right, samplers[samplers["sampler"] == "ancestral"], "evaluations", color="black", marker="s", ls="", label="ancestral")
     counts = sorted(samplers["evaluations"].unique())
-    right.set(xscale="log", xlabel="network evaluations", ylabel="share of defects, seen", title="Is the sampler good enough?", ylim=(-0.03, 1.03))
+    right.set(xscale="log", xlabel="network evaluations", ylabel="share of defects, seen", title="Is the sampler good enough?")
     right.set_xticks(counts, counts, rotation=45)
     for axis in (middle, right):
         axis.minorticks_off()
+        _share_axis(axis)
         _floor_and_ceiling(axis, runs[runs["n_train"] == runs["n_train"].max()], "seen", "defect")
-    for axis in (left, right):
-        axis.legend(fontsize="small")
+    left.legend(fontsize="small")
+    right.legend(fontsize="small", loc="center")
     middle.legend(fontsize="x-small", loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=2)
     return figure
 
@@ -361,7 +369,8 @@ def scale_sweep(sweep: pd.DataFrame, runs: pd.DataFrame) -> Figure:
         for arm, table in part[part["group"] == group].groupby("granularity", sort=False):
             _iqm_lines(axis, table, "s_c", color=ARM_COLOURS[arm], marker=ARM_MARKERS[arm], label=arm)
         _floor_and_ceiling(axis, alike, group, "defect")
-        axis.set(xlabel="scale of the components $s_c$", title=f"{group} combinations", ylim=(-0.03, 1.03))
+        axis.set(xlabel="scale of the components $s_c$", title=f"{group} combinations")
+        _share_axis(axis)
     axes[0].set_ylabel("share of defects")
-    axes[0].legend(fontsize="small")
+    axes[0].legend(fontsize="small", loc="lower right")
     return figure

@@ -33,9 +33,10 @@ from gmmdiff.streams import stream
 
 COLUMNS = ("granularity", "s_c", "n_train", "learning_rate", "steps", "seed")
 BLOCK = 8  # rows trained together on the CPU: fewer calls than one by one, and they still fit one core's cache
+BETAS = (0.9, 0.99)  # of Adam
 PREPARED = 50  # steps whose batches are drawn at once
 SIZE = 2.0  # root mean square of the points the network sees: the larger, the later noise hides what is fine
-LAST = 0.1  # the sampler's last time before 0: one prediction of x_0 takes the rest of the noise away
+LAST = 0.12  # the sampler's last time before 0: one prediction of x_0 takes the rest of the noise away
 FAR = 1e6  # a coordinate that no arc comes near
 Progress = Callable[..., tqdm]
 SCHEDULE = CosineSchedule()
@@ -224,12 +225,12 @@ class Trained(NamedTuple):
     """What a block of runs ends with."""
 
     parameters: Tensor  # (runs, parameters), the moving average, on the CPU
-    losses: Tensor  # (runs, steps // PREPARED), mean v-loss of each PREPARED steps
+    losses: Tensor  # (runs, blocks), mean v-loss of each PREPARED steps, the last block perhaps shorter
     diverged: Tensor  # (runs,) True where a weight is not finite
 
 
 def train_block(runs: Sequence[Run], device: str = "cpu", tick: Callable[[int], object] = lambda n: None) -> Trained:
-    """Trains runs of one shape and number of steps together: Adam, cosine decay, moving average.
+    """Trains runs of one shape and number of steps together: Adam (Kingma & Ba 2015, arXiv 1412.6980), cosine decay, moving average.
 
     A run that diverges keeps its NaN to itself, since no operation mixes runs.
 
@@ -246,7 +247,7 @@ def train_block(runs: Sequence[Run], device: str = "cpu", tick: Callable[[int], 
         leaf = torch.nn.Parameter(parameters[rows])
         leaf.grad = network.gradient[rows]
         groups.append({"params": [leaf], "lr": rate})
-    optimiser = torch.optim.Adam(groups, fused=True)
+    optimiser = torch.optim.Adam(groups, betas=BETAS, fused=True)
     decay = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
     keys = [(run.row.seed, run.row.n_train) for run in runs]
     sources = {key: run.draws() for key, run in zip(keys, runs, strict=True)}
@@ -260,7 +261,7 @@ def train_block(runs: Sequence[Run], device: str = "cpu", tick: Callable[[int], 
         for x, target in zip(inputs[:count], targets[:count], strict=True):
             difference = network.forward(x) - target
             loss += difference.square().mean((1, 2))
-            network.backward(difference * (2 / target[0].numel()))
+            network.backward(difference * (2 / difference[0].numel()))
             optimiser.step()
             decay.step()
             average.lerp_(parameters, 1 - recipe.ema)

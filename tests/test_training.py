@@ -59,7 +59,7 @@ def test_a_row_is_a_plain_torch_loop():
     for row, parameters, losses in zip(rows.itertuples(index=False), found.parameters, found.losses, strict=True):
         run = Run(row, SMALL)
         model = plain(run.denoiser.sizes, run.initial)
-        optimiser = torch.optim.Adam(model.parameters(), lr=row.learning_rate)
+        optimiser = torch.optim.Adam(model.parameters(), lr=row.learning_rate, betas=(0.9, 0.99))
         average, expected, source = flat(model).detach(), [], run.draws()
         for step in range(row.steps):
             if step % 50 == 0:
@@ -124,11 +124,16 @@ def test_arms_of_a_seed_share_data_noise_and_weights():
     assert not torch.equal(one.inputs(draws), other.inputs(others))
 
 
-def test_an_exact_denoiser_generates_the_manifold(monkeypatch):
-    """With the posterior mean of the scaled law as its denoiser, ``generate`` ends on the manifold, by frequency."""
+@pytest.mark.parametrize(("arcs", "evaluations"), [(1, 20), (14, 80)])
+def test_an_exact_denoiser_generates_the_manifold(monkeypatch, arcs, evaluations):
+    """With the posterior mean of the scaled law as its denoiser, ``generate`` ends on the law's arcs, by frequency.
+
+    (Where the law has several arcs, 20 evaluations leave up to 1 % between them, whatever the network.)
+    """
     run = Run(next(table(granularity=["none"], seeds=1, n_train=[20_000]).itertuples(index=False)), SMALL)
     manifold, scale = run.world.manifold, run.data[2]
-    law = manifold.density(run.world.seen, nodes=64)
+    wanted = run.world.seen[:arcs]
+    law = manifold.density(wanted, nodes=64)
     law = GaussianMixture(law.weights, law.means / scale, law.scales / scale)
 
     def oracle(parameters, condition):
@@ -140,11 +145,11 @@ def test_an_exact_denoiser_generates_the_manifold(monkeypatch):
         return denoise
 
     monkeypatch.setattr(run, "predict", oracle)
-    z = run.generate(run.initial, torch.zeros(400).long(), 20).double()
+    z = run.generate(run.initial, torch.zeros(400).long(), evaluations).double()
     nearest = manifold.distances(z).min(1)
-    assert (nearest.values > manifold.tolerance()).double().mean() < 0.01
-    expected = manifold.frequencies[run.world.seen] / manifold.frequencies[run.world.seen].sum()
-    found = nearest.indices.bincount(minlength=16)[run.world.seen] / 400
+    assert (nearest.values > manifold.tolerance()).double().mean() < 0.005
+    expected = manifold.frequencies[wanted] / manifold.frequencies[wanted].sum()
+    found = nearest.indices.bincount(minlength=16)[wanted] / 400
     assert (found - expected).abs().max() < 0.08
 
 
