@@ -355,8 +355,8 @@ def training_checks(losses: pd.DataFrame, lengths: pd.DataFrame, samplers: pd.Da
         _share_axis(axis)
         _floor_and_ceiling(axis, runs[runs["n_train"] == runs["n_train"].max()], "seen", "defect")
     left.legend(fontsize="small")
-    right.legend(fontsize="small", loc="center")
-    middle.legend(fontsize="x-small", loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=2)
+    for axis, down in ((middle, -0.18), (right, -0.26)):
+        axis.legend(fontsize="x-small", loc="upper center", bbox_to_anchor=(0.5, down), ncols=2)
     return figure
 
 
@@ -372,5 +372,5 @@ def scale_sweep(sweep: pd.DataFrame, runs: pd.DataFrame) -> Figure:
         axis.set(xlabel="scale of the components $s_c$", title=f"{group} combinations")
         _share_axis(axis)
     axes[0].set_ylabel("share of defects")
-    axes[0].legend(fontsize="small", loc="lower right")
+    axes[-1].legend(fontsize="small", loc="center")
     return figure
