@@ -10,7 +10,8 @@ setup: .venv/ready  ## the environment, made anew only when the lock changed
 
 .venv/ready: requirements.lock pyproject.toml
 	@$(PYTHON) -c "import sys; assert (3, 11) <= sys.version_info[:2] <= (3, 13), f'error: Python 3.11 to 3.13 needed, this is {sys.version.split()[0]}; try make PYTHON=python3.11'"
-	$(PYTHON) -m venv --clear .venv
+	rm -rf .venv
+	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --no-compile -r requirements.lock
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
 	@touch $@
