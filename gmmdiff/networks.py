@@ -25,14 +25,15 @@ class StackedMLP:
     Args:
         sizes: widths of input, hidden layers and output, e.g. ``(40, 128, 128, 8)``.
         parameters: ``(runs, count(sizes))``; layer by layer the weight ``(out, in)``, then the bias.
+        gradient: room of the same shape for what ``backward`` finds; default its own.
     """
 
-    def __init__(self, sizes: Sequence[int], parameters: Tensor) -> None:
+    def __init__(self, sizes: Sequence[int], parameters: Tensor, gradient: Tensor | None = None) -> None:
         count = self.count(sizes)
         good = parameters.ndim == 2 and parameters.shape[1] == count
         require(good, "StackedMLP", "parameters", f"(runs, {count}) for sizes {tuple(sizes)}", tuple(parameters.shape))
         self.sizes, self.parameters = tuple(sizes), parameters
-        self.gradient = torch.zeros_like(parameters)
+        self.gradient = torch.zeros_like(parameters) if gradient is None else gradient
         self._layers = list(zip(self.split(sizes, parameters), self.split(sizes, self.gradient), strict=True))
         self._room: list[list[Tensor]] = []
 
@@ -90,26 +91,20 @@ class StackedMLP:
         return torch.bmm(weight.transpose(1, 2), signal).transpose(1, 2) if to_input else None
 
 
-def time_features(t: Tensor, count: int) -> Tensor:
-    """cos(k pi t), k = 1 .. count, for t ``(...)`` in [0, 1] -> ``(..., count)``: distinct at every t."""
-    return torch.cos(math.pi * t.unsqueeze(-1) * torch.arange(1, count + 1, device=t.device))
+TIMES = 8  # features of the time that a network sees
 
 
-class Denoiser:
-    """v-predictions of R runs: an MLP of x_t, features of t and the condition.
+def timed(x: Tensor, t: Tensor) -> Tensor:
+    """x ``(..., D)`` and cos(k pi t), k = 1 .. ``TIMES``, for t ``(...)`` in [0, 1] -> ``(..., D + TIMES)``: distinct at every t."""
+    features = torch.cos(math.pi * t.unsqueeze(-1) * torch.arange(1, TIMES + 1, device=t.device))
+    return torch.cat([x, features], -1)
 
-    Args:
-        dim: D of the data.
-        condition: dimension of the condition, >= 0.
-        width: of every hidden layer. hidden: how many of them, >= 1.
-    """
 
-    TIMES = 8
+def denoiser_sizes(dim: int, condition: int, width: int, hidden: int) -> tuple[int, ...]:
+    """Widths of a network that predicts v ``(..., D)`` from ``timed`` points and a condition, by ``hidden`` >= 1 layers."""
+    return (dim + TIMES + condition, *[width] * hidden, dim)
 
-    def __init__(self, dim: int, condition: int, width: int, hidden: int) -> None:
-        self.dim = dim
-        self.sizes = (dim + self.TIMES + condition, *[width] * hidden, dim)
 
-    def inputs(self, x_t: Tensor, t: Tensor) -> Tensor:
-        """What the network sees before the condition: x_t ``(..., D)`` and features of t ``(...)`` -> ``(..., D + TIMES)``."""
-        return torch.cat([x_t, time_features(t, self.TIMES)], -1)
+def classifier_sizes(dim: int, attributes: int, width: int, hidden: int) -> tuple[int, ...]:
+    """Widths of a network that gives the logits of binary attributes from ``timed`` points, noisy or denoised."""
+    return (dim + TIMES, *[width] * hidden, attributes)

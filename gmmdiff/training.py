@@ -20,6 +20,7 @@ from typing import NamedTuple
 import pandas as pd
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 from tqdm import tqdm
 
 from gmmdiff.checks import require
@@ -28,7 +29,8 @@ from gmmdiff.defects import find_defects
 from gmmdiff.diffusion import CosineSchedule, diffuse, dpmpp_2m, velocity
 from gmmdiff.distances import energy_distance
 from gmmdiff.manifolds import AttributeManifold
-from gmmdiff.networks import Denoiser, StackedMLP
+from gmmdiff.networks import StackedMLP, denoiser_sizes, timed
+from gmmdiff.stability import GradientNorms
 from gmmdiff.streams import stream
 
 COLUMNS = ("granularity", "s_c", "n_train", "learning_rate", "steps", "seed")
@@ -73,14 +75,14 @@ def run_table(
     return pd.DataFrame(list(itertools.product(*factors)), columns=list(COLUMNS))
 
 
-def check_table(table: pd.DataFrame, recipe: Recipe) -> None:
+def check_table(table: pd.DataFrame, recipe: Recipe, columns: Sequence[str] = COLUMNS) -> None:
     """Refuses what cannot be trained, before any training.
 
     Raises:
         ValueError: on a missing or unknown column, no rows, or a value out of range.
     """
-    owner, expected = "run table", f"exactly {', '.join(COLUMNS)}"
-    missing, unknown = set(COLUMNS) - set(table.columns), set(table.columns) - set(COLUMNS)
+    owner, expected = "run table", f"exactly {', '.join(columns)}"
+    missing, unknown = set(columns) - set(table.columns), set(table.columns) - set(columns)
     require(not missing, owner, "columns", expected, f"none called {', '.join(sorted(missing))}")
     require(not unknown, owner, "columns", expected, f"also {', '.join(sorted(map(str, unknown)))}")
     require(len(table) > 0, owner, "rows", "at least one", "none")
@@ -110,9 +112,9 @@ class World:
         self.seen = seen[self.manifold.frequencies[seen].argsort(descending=True)]  # most frequent first
         self.rare = self.seen[-recipe.rare :]
 
-    def training_set(self, n: int) -> tuple[Tensor, Tensor]:
-        """n points ``(n, D)`` of the seen combinations by frequency, and their combinations ``(n,)``."""
-        generator = stream(self.seed, f"data {n}")
+    def points(self, n: int, name: str) -> tuple[Tensor, Tensor]:
+        """n points ``(n, D)`` of the seen combinations by frequency, and their combinations ``(n,)``: one draw a name."""
+        generator = stream(self.seed, name)
         combination = self.manifold.sample_combinations(n, generator, self.seen)
         return self.manifold.sample(combination, generator), combination
 
@@ -136,12 +138,14 @@ class World:
 
 
 class Draws(NamedTuple):
-    """``PREPARED`` batches, alike for all arms."""
+    """Batches of noisy points, ``PREPARED`` of them in training, alike for all arms."""
 
-    seen: Tensor  # (PREPARED, batch, D + TIMES), noisy points and features of their times
-    target: Tensor  # (PREPARED, batch, D), v
-    combination: Tensor  # (PREPARED, batch)
-    blur: Tensor  # (PREPARED, batch, C), standard normal noise of the conditions
+    index: Tensor  # (batches, batch), which points of the data
+    t: Tensor  # (batches, batch)
+    seen: Tensor  # (batches, batch, D + TIMES), noisy points and features of their times
+    target: Tensor  # (batches, batch, D), v
+    combination: Tensor  # (batches, batch)
+    blur: Tensor  # (batches, batch, C), standard normal noise of the conditions
 
 
 class Run:
@@ -154,41 +158,41 @@ class Run:
             row.granularity, row.s_c, self.world.manifold.combinations, stream(row.seed, "condition means")
         )
         self.means = self.conditioning.means.float()
-        self.denoiser = Denoiser(recipe.dimension, self.conditioning.dim, recipe.width, recipe.hidden)
+        self.sizes = denoiser_sizes(recipe.dimension, self.conditioning.dim, recipe.width, recipe.hidden)
 
     @cached_property
     def data(self) -> tuple[Tensor, Tensor, float]:
         """Training points of root mean square ``SIZE``, ``(n, D)`` float32; combinations ``(n,)``; the scale taken out."""
-        points, combination = self.world.training_set(self.row.n_train)
+        points, combination = self.world.points(self.row.n_train, f"data {self.row.n_train}")
         scale = float(points.square().mean().sqrt()) / SIZE
         return (points / scale).float(), combination, scale
 
-    @cached_property
-    def initial(self) -> Tensor:
-        """The starting weights ``(parameters,)``."""
-        return StackedMLP.initial(self.denoiser.sizes, stream(self.row.seed, "weights"))
-
-    def draws(self) -> Iterator[Draws]:
-        """For ever, ``PREPARED`` steps at a time: what all arms of one seed and n_train are trained on.
+    def draw(
+        self, points: Tensor, combinations: Tensor, shape: tuple[int, int], generator: torch.Generator, blurred: torch.Generator
+    ) -> Draws:
+        """Batches of points ``(n, D)`` with combinations ``(n,)``, drawn with replacement.
 
         Times lie where the samplers ask, in [LAST, 1], stratified over the batch (Kingma et al. 2021, arXiv
         2107.00630, appendix I.1) and cubed, so that little noise, where precision is won, comes more often.
         """
-        shape = (PREPARED, self.recipe.batch)
-        points, combinations, _ = self.data
+        index = torch.randint(len(points), shape, generator=generator)
+        even = (torch.arange(shape[1]) + torch.rand(shape, generator=generator)) / shape[1]
+        t = LAST + (1 - LAST) * even**3
+        noise = torch.randn(*shape, self.recipe.dimension, generator=generator)
+        blur = torch.randn(*shape, self.conditioning.dim, generator=blurred)
+        x_0, alpha, sigma = points[index], SCHEDULE.alpha(t).unsqueeze(-1), SCHEDULE.sigma(t).unsqueeze(-1)
+        seen = timed(diffuse(x_0, noise, alpha, sigma), t)
+        return Draws(index, t, seen, velocity(x_0, noise, alpha, sigma), combinations[index], blur)
+
+    def draws(self) -> Iterator[Draws]:
+        """For ever, ``PREPARED`` steps at a time: what all arms of one seed and n_train are trained on."""
+        shape, (points, combinations, _) = (PREPARED, self.recipe.batch), self.data
         generator, blurred = stream(self.row.seed, "batches"), stream(self.row.seed, "condition")
         while True:
-            index = torch.randint(len(points), shape, generator=generator)
-            even = (torch.arange(shape[1]) + torch.rand(shape, generator=generator)) / shape[1]
-            t = LAST + (1 - LAST) * even**3
-            noise = torch.randn(*shape, self.recipe.dimension, generator=generator)
-            blur = torch.randn(*shape, self.conditioning.dim, generator=blurred)
-            x_0, alpha, sigma = points[index], SCHEDULE.alpha(t).unsqueeze(-1), SCHEDULE.sigma(t).unsqueeze(-1)
-            seen = self.denoiser.inputs(diffuse(x_0, noise, alpha, sigma), t)
-            yield Draws(seen, velocity(x_0, noise, alpha, sigma), combinations[index], blur)
+            yield self.draw(points, combinations, shape, generator, blurred)
 
     def inputs(self, draws: Draws) -> Tensor:
-        """What the network sees of these draws: ``(PREPARED, batch, in)``, this arm's condition among it."""
+        """What the denoiser sees of these draws: ``(batches, batch, in)``, this arm's condition among it."""
         condition = self.means[draws.combination]
         if self.conditioning.scale > 0:
             condition = condition + self.conditioning.scale * draws.blur
@@ -196,10 +200,10 @@ class Run:
 
     def predict(self, parameters: Tensor, condition: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
         """The denoiser with these weights ``(parameters,)`` and conditions ``(n, C)``, as the samplers want it."""
-        network = StackedMLP(self.denoiser.sizes, parameters.unsqueeze(0))
+        network = StackedMLP(self.sizes, parameters.unsqueeze(0))
 
         def denoise(x_t: Tensor, t: Tensor) -> Tensor:
-            seen = self.denoiser.inputs(x_t, t.expand(len(x_t)))
+            seen = timed(x_t, t.expand(len(x_t)))
             return network.forward(torch.cat([seen, condition], -1).unsqueeze(0)).squeeze(0).clone()
 
         return denoise
@@ -221,15 +225,66 @@ class Run:
 # ---- the engine ---------------------------------------------------------------------------------------------
 
 
+class Program:
+    """R runs of one shape that train together: what ``train_block`` steps through.
+
+    Attributes:
+        parameters, gradient: ``(runs, P)``, all networks of a run side by side.
+        watched: ``(runs, <= P)``, the part of the gradient whose norm is measured.
+    """
+
+    columns: Sequence[str] = COLUMNS  # of its run table
+
+    def __init__(self, runs: Sequence[Run], device: str) -> None:
+        self.runs, self.device, shapes = runs, device, self.shapes(runs[0])
+        initial = [[StackedMLP.initial(sizes, stream(run.row.seed, name)) for name, sizes in shapes.items()] for run in runs]
+        self.parameters = torch.stack([torch.cat(weights) for weights in initial]).to(device)
+        self.gradient = torch.zeros_like(self.parameters)
+        counts = [StackedMLP.count(sizes) for sizes in shapes.values()]
+        parts = zip(shapes.values(), self.parameters.split(counts, 1), self.gradient.split(counts, 1), strict=True)
+        self.networks = [StackedMLP(*part) for part in parts]
+        self.watched = self.networks[0].gradient
+        self._keys = [(run.row.seed, run.row.n_train) for run in runs]
+        self._sources = {key: run.draws() for key, run in zip(self._keys, runs, strict=True)}
+
+    @staticmethod
+    def shapes(run: Run) -> dict[str, Sequence[int]]:
+        """The networks of a run: the stream of their starting weights -> sizes."""
+        return {"weights": run.sizes}
+
+    def stack(self, of: Callable[[Run, Draws], Tensor], drawn: Sequence[Draws]) -> Tensor:
+        """One tensor ``(batches, runs, batch, ...)`` of what ``of`` makes of each run's draws ``(batches, batch, ...)``."""
+        return torch.stack([of(run, draws) for run, draws in zip(self.runs, drawn, strict=True)], 1).to(self.device)
+
+    def next_draws(self) -> list[Draws]:
+        """The next ``PREPARED`` batches of every run; arms of one seed and n_train share theirs."""
+        drawn = {key: next(source) for key, source in self._sources.items()}
+        return [drawn[key] for key in self._keys]
+
+    def prepare(self, drawn: Sequence[Draws]) -> None:
+        """Takes in the batches of the next ``PREPARED`` steps."""
+        self.inputs, self.targets = self.stack(Run.inputs, drawn), self.stack(lambda _, draws: draws.target, drawn)
+
+    def step(self, number: int) -> Tensor:
+        """Fills ``gradient`` on batch ``number`` of those prepared; the v-loss ``(runs,)``."""
+        (denoiser,) = self.networks
+        difference = denoiser.forward(self.inputs[number]) - self.targets[number]
+        denoiser.backward(difference * (2 / difference[0].numel()))
+        return difference.square().mean((1, 2))
+
+
 class Trained(NamedTuple):
     """What a block of runs ends with."""
 
-    parameters: Tensor  # (runs, parameters), the moving average, on the CPU
-    losses: Tensor  # (runs, blocks), mean v-loss of each PREPARED steps, the last block perhaps shorter
+    parameters: Tensor  # (runs, P), the moving average, on the CPU
+    losses: Tensor  # (runs, blocks), mean loss of each PREPARED steps, the last block perhaps shorter
+    norms: Tensor  # (runs, blocks), largest gradient norm of each PREPARED steps
+    spike_rate: Tensor  # (runs,), see GradientNorms
+    variation: Tensor  # (runs,), see GradientNorms
     diverged: Tensor  # (runs,) True where a weight is not finite
 
 
-def train_block(runs: Sequence[Run], device: str = "cpu", tick: Callable[[int], object] = lambda n: None) -> Trained:
+def train_block(program: Program, tick: Callable[[int], object] = lambda n: None) -> Trained:
     """Trains runs of one shape and number of steps together: Adam (Kingma & Ba 2015, arXiv 1412.6980), cosine decay, moving average.
 
     A run that diverges keeps its NaN to itself, since no operation mixes runs.
@@ -237,38 +292,36 @@ def train_block(runs: Sequence[Run], device: str = "cpu", tick: Callable[[int], 
     Args:
         tick: told the number of run-steps done since the last call.
     """
-    recipe, steps = runs[0].recipe, runs[0].row.steps
-    parameters = torch.stack([run.initial for run in runs]).to(device)
-    network = StackedMLP(runs[0].denoiser.sizes, parameters)
+    rows, recipe = [run.row for run in program.runs], program.runs[0].recipe
+    parameters, steps = program.parameters, rows[0].steps
     average = parameters.clone()
     groups, first = [], 0
-    for rate, alike in itertools.groupby(run.row.learning_rate for run in runs):
-        rows = slice(first, first := first + len(list(alike)))
-        leaf = torch.nn.Parameter(parameters[rows])
-        leaf.grad = network.gradient[rows]
+    for rate, alike in itertools.groupby(row.learning_rate for row in rows):
+        part = slice(first, first := first + len(list(alike)))
+        leaf = torch.nn.Parameter(parameters[part])
+        leaf.grad = program.gradient[part]
         groups.append({"params": [leaf], "lr": rate})
     optimiser = torch.optim.Adam(groups, betas=BETAS, fused=True)
     decay = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
-    keys = [(run.row.seed, run.row.n_train) for run in runs]
-    sources = {key: run.draws() for key, run in zip(keys, runs, strict=True)}
-    history = []
+    watch, losses, largest = GradientNorms(len(rows), steps), [], []
     for first in range(0, steps, PREPARED):
-        drawn = {key: next(source) for key, source in sources.items()}
-        inputs = torch.stack([run.inputs(drawn[key]) for key, run in zip(keys, runs, strict=True)], 1).to(device)
-        targets = torch.stack([drawn[key].target for key in keys], 1).to(device)
-        loss = torch.zeros(len(runs), device=device)
+        program.prepare(program.next_draws())
         count = min(PREPARED, steps - first)
-        for x, target in zip(inputs[:count], targets[:count], strict=True):
-            difference = network.forward(x) - target
-            loss += difference.square().mean((1, 2))
-            network.backward(difference * (2 / difference[0].numel()))
+        loss, norms = parameters.new_zeros(len(rows)), parameters.new_empty(len(rows), count)
+        for number in range(count):
+            loss += program.step(number)
+            norms[:, number] = torch.linalg.vector_norm(program.watched, dim=1)
             optimiser.step()
             decay.step()
             average.lerp_(parameters, 1 - recipe.ema)
-        history.append(loss / count)
-        tick(count * len(runs))
+        watch.update(norms.cpu())
+        losses.append(loss.cpu() / count)
+        largest.append(norms.cpu().amax(1))
+        tick(count * len(rows))
     diverged = ~parameters.isfinite().all(1)
-    return Trained(average.cpu(), torch.stack(history, 1).cpu(), diverged.cpu())
+    return Trained(
+        average.cpu(), torch.stack(losses, 1), torch.stack(largest, 1), watch.spike_rate, watch.variation, diverged.cpu()
+    )
 
 
 @contextmanager
@@ -295,33 +348,37 @@ def blocks_of(table: pd.DataFrame, size: int) -> list[list[int]]:
     return [rows[i : i + size] for rows in alike for i in range(0, len(rows), size)]
 
 
-def train(table: pd.DataFrame, recipe: Recipe, device: str = "cpu", progress: Progress | None = None) -> Trained:
-    """Trains every row of a run table; results in the table's order (losses padded with NaN to the longest).
+def train(
+    table: pd.DataFrame, recipe: Recipe, device: str = "cpu", progress: Progress | None = None, program: type[Program] = Program
+) -> Trained:
+    """Trains every row of a run table; results in the table's order (by blocks of steps: padded with NaN to the longest).
 
     Raises:
         ValueError: on a bad table (see ``check_table``).
     """
-    check_table(table, recipe)
+    check_table(table, recipe, program.columns)
     progress = progress or partial(tqdm, disable=True)
     rows = list(table.itertuples(index=False))
     blocks = blocks_of(table, BLOCK if device == "cpu" else len(table))
     total = int(table["steps"].sum())
     with progress(total=total, desc=f"training {len(table)} runs", unit="steps", unit_scale=True) as bar:
-        done = side_by_side(lambda block: train_block([Run(rows[i], recipe) for i in block], device, bar.update), blocks)
+        done = side_by_side(
+            lambda block: train_block(program([Run(rows[i], recipe) for i in block], device), bar.update), blocks
+        )
     order = torch.tensor([i for block in blocks for i in block]).argsort()
-    longest = max(part.losses.shape[1] for part in done)
-    losses = [torch.nn.functional.pad(part.losses, (0, longest - part.losses.shape[1]), value=torch.nan) for part in done]
-    return Trained(
-        torch.cat([part.parameters for part in done])[order], torch.cat(losses)[order],
-        torch.cat([part.diverged for part in done])[order],
-    )  # fmt: skip
+    wholes = []
+    for parts in zip(*done, strict=True):
+        longest = max(part.shape[-1] for part in parts)
+        same = parts if parts[0].ndim == 1 else [pad(part, (0, longest - part.shape[1]), value=torch.nan) for part in parts]
+        wholes.append(torch.cat(same)[order])
+    return Trained(*wholes)
 
 
 # ---- what the runs are worth --------------------------------------------------------------------------------
 
 
 def _tidy(row: tuple, metrics: pd.DataFrame) -> pd.DataFrame:
-    return metrics.assign(**row._asdict())[[*COLUMNS, *metrics.columns]]
+    return metrics.assign(**row._asdict())[[*row._fields, *metrics.columns]]
 
 
 def evaluate(
@@ -361,4 +418,5 @@ def by_group(results: pd.DataFrame) -> pd.DataFrame:
     seen = results[results["group"] != "held out"].assign(group="seen")
     rest = results[results["group"] != "frequent"]
     both = pd.concat([seen, rest], ignore_index=True)
-    return both.groupby([*COLUMNS, "group", "metric"], sort=False, as_index=False)["value"].mean()
+    factors = [name for name in both if name not in ("place", "value")]
+    return both.groupby(factors, sort=False, as_index=False)["value"].mean()

@@ -1,0 +1,126 @@
+"""Classifiers trained with any cost, alone or with the denoiser: programs for the engine of ``gmmdiff.training``.
+
+A run's cost, its factor lambda, whether its signal is matched, and the noise of its labels stand in its row;
+rows with different costs train in one batched program.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from gmmdiff.checks import require
+from gmmdiff.costs import Costs, matched
+from gmmdiff.networks import classifier_sizes
+from gmmdiff.streams import stream
+from gmmdiff.training import COLUMNS, PREPARED, SCHEDULE, Draws, Program, Run
+
+FACTORS = ("cost", "signal", "lam", "label_noise")
+SIGNALS = ("raw", "matched")
+
+
+def check_factors(table: pd.DataFrame) -> None:
+    """Refuses what ``costs`` or the labels cannot be made of, before any training.
+
+    Raises:
+        ValueError: on an unknown cost or signal, lam < 0, or label noise outside [0, 0.5].
+    """
+    owner = "run table"
+    for signal in table["signal"].unique():
+        require(signal in SIGNALS, owner, "signal", f"one of {', '.join(SIGNALS)}", repr(signal))
+    Costs(list(table["cost"].unique()))
+    require(bool((table["lam"] >= 0).all()), owner, "lam", ">= 0", table["lam"].min())
+    noise = table["label_noise"]
+    require(bool(noise.between(0, 0.5).all()), owner, "label_noise", "in [0, 0.5]", noise.tolist()[:5])
+
+
+def attributes(run: Run, draws: Draws) -> Tensor:
+    """The true labels of drawn points: ``(batches, batch, m)`` in {0, 1}."""
+    return run.world.manifold.combinations[draws.combination].float()
+
+
+def noisy_labels(run: Run) -> Tensor:
+    """The labels ``(n_train, m)`` of a run's training points, each flipped once and for all with its probability."""
+    labels = run.world.manifold.combinations[run.data[1]]
+    flip = torch.rand(labels.shape, generator=stream(run.row.seed, "label noise")) < run.row.label_noise
+    return (labels ^ flip).float()
+
+
+class ClassifierProgram(Program):
+    """Experiment A: classifiers of noisy points x_t, trained on cost(classifier(x_t, t), labels) alone."""
+
+    columns = (*COLUMNS, *FACTORS)
+
+    def __init__(self, runs: Sequence[Run], device: str) -> None:
+        super().__init__(runs, device)
+        self._noisy = [noisy_labels(run) for run in runs]
+        self.costs = self._matched_costs()
+
+    @staticmethod
+    def shapes(run: Run) -> dict[str, Sequence[int]]:
+        m = run.world.manifold.combinations.shape[1]
+        return {"classifier weights": classifier_sizes(run.recipe.dimension, m, run.recipe.width, run.recipe.hidden)}
+
+    def _matched_costs(self) -> Costs:
+        """The rows' costs times lambda, matched where the row says so, at the starting weights on batches of their own."""
+        names, seeds = [run.row.cost for run in self.runs], [run.row.seed for run in self.runs]
+        shape = (PREPARED, self.runs[0].recipe.batch)
+        self.prepare([run.draw(*run.data[:2], shape, stream(seed, "matching"), stream(seed, "matching condition")) for run, seed in zip(self.runs, seeds, strict=True)])
+        logits = torch.cat([self.logits(number).cpu() for number in range(PREPARED)], 1)
+        factors = matched(names, logits, self.labels.cpu().transpose(0, 1).flatten(1, 2)).factors
+        raw = torch.tensor([run.row.signal == "raw" for run in self.runs])
+        lam = torch.tensor([float(run.row.lam) for run in self.runs])
+        return Costs(names, lam * factors.float().masked_fill(raw, 1))
+
+    def prepare(self, drawn: Sequence[Draws]) -> None:
+        self.seen = self.stack(lambda _, draws: draws.seen, drawn)
+        found = [labels[draws.index] for labels, draws in zip(self._noisy, drawn, strict=True)]
+        self.labels = torch.stack(found, 1).to(self.device)
+
+    def logits(self, number: int) -> Tensor:
+        """What the classifiers say of batch ``number``: ``(runs, batch, m)``, valid until the next call."""
+        return self.networks[0].forward(self.seen[number])
+
+    def step(self, number: int) -> Tensor:
+        """Fills ``gradient`` on batch ``number``; the cost, lambda and matching included: ``(runs,)``."""
+        logits, labels = self.logits(number), self.labels[number]
+        self.networks[0].backward(self.costs.gradient(logits, labels) / logits[0].numel())
+        return self.costs.value(logits, labels).mean((1, 2))
+
+
+class JointProgram(ClassifierProgram):
+    """Experiment B: v-loss + lambda * cost(classifier(x_0, t), labels), x_0 being the denoiser's prediction.
+
+    The classifier learns from the cost, the denoiser from both: the cost's signal flows through the classifier
+    and the predicted x_0 into it.  The gradient watched and the loss told are the denoiser's.
+    """
+
+    @staticmethod
+    def shapes(run: Run) -> dict[str, Sequence[int]]:
+        return Program.shapes(run) | ClassifierProgram.shapes(run)
+
+    def prepare(self, drawn: Sequence[Draws]) -> None:
+        Program.prepare(self, drawn)
+        super().prepare(drawn)
+        t = self.stack(lambda _, draws: draws.t, drawn).unsqueeze(-1)
+        self.alpha, self.sigma = SCHEDULE.alpha(t), SCHEDULE.sigma(t)
+
+    def logits(self, number: int) -> Tensor:
+        denoiser, classifier = self.networks
+        self.predicted = denoiser.forward(self.inputs[number])
+        x_t, times = self.seen[number].tensor_split([self.predicted.shape[-1]], -1)
+        x_0 = self.alpha[number] * x_t - self.sigma[number] * self.predicted
+        return classifier.forward(torch.cat([x_0, times], -1))
+
+    def step(self, number: int) -> Tensor:
+        """Fills ``gradient`` on batch ``number``; the v-loss ``(runs,)``."""
+        denoiser, classifier = self.networks
+        logits, labels = self.logits(number), self.labels[number]
+        difference = self.predicted - self.targets[number]
+        to_x_0 = classifier.backward(self.costs.gradient(logits, labels) / logits[0].numel(), to_input=True)
+        signal = difference * (2 / difference[0].numel()) - self.sigma[number] * to_x_0[..., : difference.shape[-1]]
+        denoiser.backward(signal)
+        return difference.square().mean((1, 2))
