@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from gmmdiff.checks import refuse, require, require_finite
+from gmmdiff.checks import require, require_finite
 from gmmdiff.ngmg import NGMG
 
 

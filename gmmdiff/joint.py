@@ -16,25 +16,10 @@ from gmmdiff.checks import require
 from gmmdiff.costs import Costs, matched
 from gmmdiff.networks import classifier_sizes
 from gmmdiff.streams import stream
-from gmmdiff.training import COLUMNS, PREPARED, SCHEDULE, Draws, Program, Run
+from gmmdiff.training import COLUMNS, PREPARED, SCHEDULE, Draws, Program, Recipe, Run
 
 FACTORS = ("cost", "signal", "lam", "label_noise")
 SIGNALS = ("raw", "matched")
-
-
-def check_factors(table: pd.DataFrame) -> None:
-    """Refuses what ``costs`` or the labels cannot be made of, before any training.
-
-    Raises:
-        ValueError: on an unknown cost or signal, lam < 0, or label noise outside [0, 0.5].
-    """
-    owner = "run table"
-    for signal in table["signal"].unique():
-        require(signal in SIGNALS, owner, "signal", f"one of {', '.join(SIGNALS)}", repr(signal))
-    Costs(list(table["cost"].unique()))
-    require(bool((table["lam"] >= 0).all()), owner, "lam", ">= 0", table["lam"].min())
-    noise = table["label_noise"]
-    require(bool(noise.between(0, 0.5).all()), owner, "label_noise", "in [0, 0.5]", noise.tolist()[:5])
 
 
 def attributes(run: Run, draws: Draws) -> Tensor:
@@ -58,6 +43,17 @@ class ClassifierProgram(Program):
         super().__init__(runs, device)
         self._noisy = [noisy_labels(run) for run in runs]
         self.costs = self._matched_costs()
+
+    @classmethod
+    def check(cls, table: pd.DataFrame, recipe: Recipe) -> None:
+        """As ``Program.check``; also refuses an unknown cost or signal, lam < 0, and label noise outside [0, 0.5]."""
+        super().check(table, recipe)
+        owner, noise = "run table", table["label_noise"]
+        Costs(list(table["cost"].unique()))
+        for signal in table["signal"].unique():
+            require(signal in SIGNALS, owner, "signal", f"one of {', '.join(SIGNALS)}", repr(signal))
+        require(bool((table["lam"] >= 0).all()), owner, "lam", ">= 0", table["lam"].min())
+        require(bool(noise.between(0, 0.5).all()), owner, "label_noise", "in [0, 0.5]", noise.unique().tolist())
 
     @staticmethod
     def shapes(run: Run) -> dict[str, Sequence[int]]:

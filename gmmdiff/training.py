@@ -37,6 +37,7 @@ COLUMNS = ("granularity", "s_c", "n_train", "learning_rate", "steps", "seed")
 BLOCK = 8  # rows trained together on the CPU: fewer calls than one by one, and they still fit one core's cache
 BETAS = (0.9, 0.99)  # of Adam
 PREPARED = 50  # steps whose batches are drawn at once
+REGISTER = 16  # numbers: every run begins a vector register anew, since Adam rounds a shorter rest differently
 SIZE = 2.0  # root mean square of the points the network sees: the larger, the later noise hides what is fine
 LAST = 0.12  # the sampler's last time before 0: one prediction of x_0 takes the rest of the noise away
 FAR = 1e6  # a coordinate that no arc comes near
@@ -73,29 +74,6 @@ def run_table(
     for name, levels in zip(COLUMNS, factors, strict=True):
         require(len(levels) > 0, "run_table", name, "at least one level", "none")
     return pd.DataFrame(list(itertools.product(*factors)), columns=list(COLUMNS))
-
-
-def check_table(table: pd.DataFrame, recipe: Recipe, columns: Sequence[str] = COLUMNS) -> None:
-    """Refuses what cannot be trained, before any training.
-
-    Raises:
-        ValueError: on a missing or unknown column, no rows, or a value out of range.
-    """
-    owner, expected = "run table", f"exactly {', '.join(columns)}"
-    missing, unknown = set(columns) - set(table.columns), set(table.columns) - set(columns)
-    require(not missing, owner, "columns", expected, f"none called {', '.join(sorted(missing))}")
-    require(not unknown, owner, "columns", expected, f"also {', '.join(sorted(map(str, unknown)))}")
-    require(len(table) > 0, owner, "rows", "at least one", "none")
-    for name, least in (("s_c", 0), ("steps", 1)):
-        require(bool((table[name] >= least).all()), owner, name, f">= {least}", table[name].min())
-    require(bool((table["learning_rate"] > 0).all()), owner, "learning_rate", "> 0", table["learning_rate"].min())
-    seen = 16 - recipe.held_out
-    require(0 <= recipe.held_out < 16, owner, "held_out", "in 0 .. 15, so that one is left", recipe.held_out)
-    require(1 <= recipe.rare <= seen, owner, "rare", f"in 1 .. {seen}, the combinations seen", recipe.rare)
-    enough = bool((table["n_train"] >= seen).all())
-    require(enough, owner, "n_train", f">= {seen}, the number of combinations seen", table["n_train"].min())
-    for arm in table[["granularity", "s_c"]].drop_duplicates().itertuples(index=False):
-        Conditioning(*arm, AttributeManifold(recipe.dimension, stream(0, "check")).combinations, stream(0, "check"))
 
 
 # ---- what a run is made of ----------------------------------------------------------------------------------
@@ -229,8 +207,9 @@ class Program:
     """R runs of one shape that train together: what ``train_block`` steps through.
 
     Attributes:
-        parameters, gradient: ``(runs, P)``, all networks of a run side by side.
-        watched: ``(runs, <= P)``, the part of the gradient whose norm is measured.
+        parameters, gradient: ``(runs, >= count)``, all networks of a run side by side, then zeros.
+        count: parameters of one run.
+        watched: the part of the gradient whose norm is measured, ``(runs, <= count)``.
     """
 
     columns: Sequence[str] = COLUMNS  # of its run table
@@ -238,10 +217,13 @@ class Program:
     def __init__(self, runs: Sequence[Run], device: str) -> None:
         self.runs, self.device, shapes = runs, device, self.shapes(runs[0])
         initial = [[StackedMLP.initial(sizes, stream(run.row.seed, name)) for name, sizes in shapes.items()] for run in runs]
-        self.parameters = torch.stack([torch.cat(weights) for weights in initial]).to(device)
-        self.gradient = torch.zeros_like(self.parameters)
         counts = [StackedMLP.count(sizes) for sizes in shapes.values()]
-        parts = zip(shapes.values(), self.parameters.split(counts, 1), self.gradient.split(counts, 1), strict=True)
+        self.count = sum(counts)
+        own = torch.stack([torch.cat(weights) for weights in initial])
+        self.parameters = pad(own, (0, -self.count % REGISTER)).to(device)
+        self.gradient = torch.zeros_like(self.parameters)
+        views = (whole[:, : self.count].split(counts, 1) for whole in (self.parameters, self.gradient))
+        parts = zip(shapes.values(), *views, strict=True)
         self.networks = [StackedMLP(*part) for part in parts]
         self.watched = self.networks[0].gradient
         self._keys = [(run.row.seed, run.row.n_train) for run in runs]
@@ -251,6 +233,29 @@ class Program:
     def shapes(run: Run) -> dict[str, Sequence[int]]:
         """The networks of a run: the stream of their starting weights -> sizes."""
         return {"weights": run.sizes}
+
+    @classmethod
+    def check(cls, table: pd.DataFrame, recipe: Recipe) -> None:
+        """Refuses what cannot be trained, before any training.
+
+        Raises:
+            ValueError: on a missing or unknown column, no rows, or a value out of range.
+        """
+        owner, expected = "run table", f"exactly {', '.join(cls.columns)}"
+        missing, unknown = set(cls.columns) - set(table.columns), set(table.columns) - set(cls.columns)
+        require(not missing, owner, "columns", expected, f"none called {', '.join(sorted(missing))}")
+        require(not unknown, owner, "columns", expected, f"also {', '.join(sorted(map(str, unknown)))}")
+        require(len(table) > 0, owner, "rows", "at least one", "none")
+        for name, least in (("s_c", 0), ("steps", 1)):
+            require(bool((table[name] >= least).all()), owner, name, f">= {least}", table[name].min())
+        require(bool((table["learning_rate"] > 0).all()), owner, "learning_rate", "> 0", table["learning_rate"].min())
+        seen = 16 - recipe.held_out
+        require(0 <= recipe.held_out < 16, owner, "held_out", "in 0 .. 15, so that one is left", recipe.held_out)
+        require(1 <= recipe.rare <= seen, owner, "rare", f"in 1 .. {seen}, the combinations seen", recipe.rare)
+        enough = bool((table["n_train"] >= seen).all())
+        require(enough, owner, "n_train", f">= {seen}, the number of combinations seen", table["n_train"].min())
+        for arm in table[["granularity", "s_c"]].drop_duplicates().itertuples(index=False):
+            Conditioning(*arm, AttributeManifold(recipe.dimension, stream(0, "check")).combinations, stream(0, "check"))
 
     def stack(self, of: Callable[[Run, Draws], Tensor], drawn: Sequence[Draws]) -> Tensor:
         """One tensor ``(batches, runs, batch, ...)`` of what ``of`` makes of each run's draws ``(batches, batch, ...)``."""
@@ -276,7 +281,7 @@ class Program:
 class Trained(NamedTuple):
     """What a block of runs ends with."""
 
-    parameters: Tensor  # (runs, P), the moving average, on the CPU
+    parameters: Tensor  # (runs, count), the moving average, on the CPU
     losses: Tensor  # (runs, blocks), mean loss of each PREPARED steps, the last block perhaps shorter
     norms: Tensor  # (runs, blocks), largest gradient norm of each PREPARED steps
     spike_rate: Tensor  # (runs,), see GradientNorms
@@ -320,7 +325,7 @@ def train_block(program: Program, tick: Callable[[int], object] = lambda n: None
         tick(count * len(rows))
     diverged = ~parameters.isfinite().all(1)
     return Trained(
-        average.cpu(), torch.stack(losses, 1), torch.stack(largest, 1), watch.spike_rate, watch.variation, diverged.cpu()
+        average.cpu()[:, : program.count], torch.stack(losses, 1), torch.stack(largest, 1), watch.spike_rate, watch.variation, diverged.cpu()
     )
 
 
@@ -354,9 +359,9 @@ def train(
     """Trains every row of a run table; results in the table's order (by blocks of steps: padded with NaN to the longest).
 
     Raises:
-        ValueError: on a bad table (see ``check_table``).
+        ValueError: on a bad table (see ``Program.check``).
     """
-    check_table(table, recipe, program.columns)
+    program.check(table, recipe)
     progress = progress or partial(tqdm, disable=True)
     rows = list(table.itertuples(index=False))
     blocks = blocks_of(table, BLOCK if device == "cpu" else len(table))
