@@ -6,6 +6,7 @@ nothing else, so anybody can recompute every verdict from the published ones.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -345,6 +346,175 @@ def training_sentence(tables: Tables, evaluations: int) -> str:
     )
 
 
+# ---- NGMG stability -----------------------------------------------------------------------------------------
+
+OURS = "NGMG s=1"  # judged; every other cost is reported
+RIVALS = ("BCE", "Brier")
+STABILITY = ("spike_rate", "variation", "spread", "diverged")
+QUALITY = ("accuracy", "defect", "energy_distance")
+NEAR_BEST = 0.95  # of the best accuracy: what still lies in the basin of learning rates
+ENOUGH_QUALITY = 0.02  # of the share of defects, that stability may cost
+
+
+def with_spread(runs: pd.DataFrame) -> pd.DataFrame:
+    """The runs, and the metric "spread": how far a final loss lies from its arm's median, relative to that (1 if not finite)."""
+    last = runs[runs["metric"] == "final_loss"]
+    arm = [name for name in runs if name not in ("seed", "value")]
+    middle = last.groupby(arm)["value"].transform("median")
+    away = ((last["value"] - middle).abs() / middle).replace(np.inf, np.nan).fillna(1.0)
+    return pd.concat([runs, last.assign(metric="spread", value=away)], ignore_index=True)
+
+
+def at_best_rate(classifier: pd.DataFrame) -> pd.DataFrame:
+    """Experiment A's runs at every arm's learning rate of the best mean accuracy on its validation points."""
+    arm = ["label_noise", "cost", "signal"]
+    found = classifier[classifier["metric"] == "validation_accuracy"].groupby([*arm, "learning_rate"], as_index=False)["value"].mean()
+    best = found.loc[found.groupby(arm)["value"].idxmax(), [*arm, "learning_rate"]]
+    return classifier.merge(best, on=[*arm, "learning_rate"])
+
+
+def basins(classifier: pd.DataFrame) -> pd.DataFrame:
+    """Decades of learning rate within 5 % of the arm's best accuracy: one row a noise, cost, signal and seed, metric "basin"."""
+    accuracy = classifier[classifier["metric"] == "accuracy"]
+    arm = ["label_noise", "cost", "signal", "seed"]
+    near = accuracy[accuracy["value"] >= NEAR_BEST * accuracy.groupby(arm)["value"].transform("max")]
+    rates = near.groupby(arm)["learning_rate"].agg(["min", "max"]).reset_index()
+    return rates[arm].assign(metric="basin", value=np.log10(rates["max"] / rates["min"]))
+
+
+def _against(runs: pd.DataFrame, cells: list[str], metrics: tuple[str, ...]) -> pd.DataFrame:
+    """Every cost against each rival, raw and matched, paired by seed, in every cell and metric."""
+    rows = []
+    for (*cell, metric), table in runs[runs["metric"].isin(metrics)].groupby([*cells, "metric"], sort=False):
+        for cost, rival, signal in itertools.product(table["cost"].unique(), RIVALS, ("raw", "matched")):
+            if cost in ("BCE", rival):
+                continue
+            one, other = (f"cost == '{name}' and signal == '{'raw' if name == 'BCE' else signal}'" for name in (cost, rival))
+            labels = dict(zip(cells, cell, strict=True)) | {"metric": metric, "cost": cost, "rival": rival, "signal": signal}
+            rows.append(_paired(table, one, other, **labels))
+    return pd.DataFrame(rows)
+
+
+def stability_contrasts(tables: Tables) -> pd.DataFrame:
+    """Experiment B: one row a lambda, learning rate, metric, cost, rival and signal.
+
+    ``above`` marks the cells (one lambda and learning rate of a cost, rival and signal) in which the spike rate or
+    the variation of either is above that of the reference without a cost: there is something to make stable.
+    """
+    runs = with_spread(tables["joint"][tables["joint"]["steps"] == tables["joint"]["steps"].min()])
+    found = _against(runs[runs["lam"] > 0], ["lam", "learning_rate"], (*STABILITY, *QUALITY))
+    watched = runs[runs["metric"].isin(STABILITY[:2])]
+    middle = watched.groupby(["metric", "lam", "learning_rate", "cost", "signal"])["value"].agg(lambda v: float(iqm([v.to_numpy()])))
+    reference = watched[watched["lam"] == 0].groupby(["metric", "learning_rate"])["value"].agg(lambda v: float(iqm([v.to_numpy()])))
+
+    def above(row: Any) -> bool:
+        arms = [(row.cost, row.signal), (row.rival, "raw" if row.rival == "BCE" else row.signal)]
+        return any(
+            middle[metric, row.lam, row.learning_rate, *arm] > reference[metric, row.learning_rate]
+            for metric in STABILITY[:2] for arm in arms
+        )  # fmt: skip
+
+    found["above"] = [above(row) for row in found.itertuples()]
+    family = found[found["metric"].isin(STABILITY[:2]) & found["above"]].groupby(["cost", "rival", "signal"])["p_value"]
+    return found.assign(corrected=family.transform(lambda p: holm(p.to_numpy())))
+
+
+def classifier_contrasts(tables: Tables) -> pd.DataFrame:
+    """Experiment A, every arm at its best learning rate: one row a label noise, metric, cost, rival and signal."""
+    best = at_best_rate(with_spread(tables["classifier"]))
+    runs = pd.concat([best, basins(tables["classifier"])], ignore_index=True)
+    found = _against(runs, ["label_noise"], (*STABILITY, "accuracy", "basin"))
+    family = found[found["metric"] == "accuracy"].groupby(["cost", "rival", "signal"])["p_value"]
+    return found.assign(corrected=family.transform(lambda p: holm(p.to_numpy())))
+
+
+def _interval(row: Any) -> str:
+    return f"{row.estimate:+.3f} [{row.low:+.3f}, {row.high:+.3f}]"
+
+
+def _mine(contrasts: pd.DataFrame, rival: str, signal: str) -> pd.DataFrame:
+    return contrasts[(contrasts["cost"] == OURS) & (contrasts["rival"] == rival) & (contrasts["signal"] == signal)]
+
+
+def _of_all(passed: pd.Series, seeds: int) -> Verdict:
+    """Reproduced when all cells pass, partly when some do; inconclusive without a cell or with too few seeds."""
+    if not len(passed) or seeds < ENOUGH_SEEDS:
+        return "inconclusive"
+    return "reproduced" if passed.all() else "partly" if passed.any() else "not reproduced"
+
+
+def _steadier(tables: Tables, rival: str, signal: str) -> Judgement:
+    mine = _mine(stability_contrasts(tables), rival, signal)
+    both = mine[mine["above"] & mine["metric"].isin(STABILITY[:2])]
+    passed = (both["high"] < 0).groupby([both["lam"], both["learning_rate"]]).all()
+    seeds = int(mine["n_seeds"].min())
+    each = "; ".join(
+        f"lambda {lam:g}, rate {rate:g}: " + ", ".join(f"{row.metric.replace('_', ' ')} {_interval(row)}" for row in cell.itertuples())
+        for (lam, rate), cell in both.groupby(["lam", "learning_rate"])
+    )
+    untouched = mine.groupby(["lam", "learning_rate"]).ngroups - len(passed)
+    surely = both[both["corrected"] < 0.05]
+    hardest = both.loc[both["high"].idxmax()] if len(both) else None
+    return Judgement(
+        _of_all(passed, seeds),
+        f"{OURS} minus {rival}, {signal} (IQM over {seeds} seeds and its 95 % interval): {each or 'no cell to judge'}. Both below 0 in {passed.sum()} "
+        f"of {len(passed)} cells; in {untouched} more, neither is above the reference. Sign-flip test of the mean, Holm-corrected at 5 %: "
+        f"{(surely['estimate'] < 0).sum()} of {len(both)} below 0, {(surely['estimate'] > 0).sum()} above.",
+        **({} if hardest is None else {"estimate": hardest["estimate"], "ci_low": hardest["low"], "ci_high": hardest["high"]}),
+        n_seeds=seeds,
+    )
+
+
+def _more_accurate(tables: Tables, rival: str) -> Judgement:
+    contrasts = classifier_contrasts(tables)
+    mine, beside = (_mine(contrasts, rival, signal) for signal in ("raw", "matched"))
+    accuracy = mine[mine["metric"] == "accuracy"]
+    seeds = int(accuracy["n_seeds"].min())
+    verdict: Verdict = "inconclusive" if seeds < ENOUGH_SEEDS else "reproduced" if (accuracy["low"] > 0).any() else "not reproduced"
+
+    def told(table: pd.DataFrame, metric: str) -> str:
+        return ", ".join(f"noise {row.label_noise:g} {_interval(row)}" for row in table[table["metric"] == metric].itertuples())
+
+    best = accuracy.loc[accuracy["low"].idxmax()]
+    return Judgement(
+        verdict,
+        f"Accuracy at each arm's best learning rate, {OURS} minus {rival}: {told(mine, 'accuracy')} (matched: {told(beside, 'accuracy')}). "
+        f"Width of the basin in decades: {told(mine, 'basin')} (matched: {told(beside, 'basin')}).",
+        estimate=best["estimate"], ci_low=best["low"], ci_high=best["high"], n_seeds=seeds,
+    )  # fmt: skip
+
+
+def _judge_n4(tables: Tables) -> Judgement:
+    steady, accurate = _steadier(tables, "Brier", "raw"), _more_accurate(tables, "Brier")
+    verdicts = {steady.verdict, accurate.verdict}
+    verdict: Verdict = (
+        "reproduced" if verdicts == {"reproduced"} else "partly" if verdicts & {"reproduced", "partly"}
+        else "inconclusive" if "inconclusive" in verdicts else "not reproduced"
+    )  # fmt: skip
+    matched = _steadier(tables, "Brier", "matched")
+    return Judgement(
+        verdict,
+        f"Stability: {steady.verdict}. {steady.details} Matched: {matched.verdict}. Accuracy: {accurate.verdict}. {accurate.details}",
+        estimate=steady.estimate, ci_low=steady.ci_low, ci_high=steady.ci_high, n_seeds=steady.n_seeds,
+    )  # fmt: skip
+
+
+def _judge_n5(tables: Tables) -> Judgement:
+    contrasts = stability_contrasts(tables)
+    mine, beside = (table[table["metric"] == "defect"] for table in (_mine(contrasts, "BCE", signal) for signal in ("raw", "matched")))
+    seeds = int(mine["n_seeds"].min())
+    worst = mine.loc[mine["high"].idxmax()]
+
+    def told(table: pd.DataFrame) -> str:
+        return "; ".join(f"lambda {row.lam:g}, rate {row.learning_rate:g}: {_interval(row)}" for row in table.itertuples())
+
+    return Judgement(
+        _of_all(mine["high"] < ENOUGH_QUALITY, seeds),
+        f"Share of defects, {OURS} minus BCE (IQM over {seeds} seeds and its 95 % interval): {told(mine)}. Matched: {told(beside)}.",
+        estimate=worst["estimate"], ci_low=worst["low"], ci_high=worst["high"], n_seeds=seeds,
+    )  # fmt: skip
+
+
 PAPER = "arXiv 2401.11261, abstract"
 REGISTER = (
     Claim(
@@ -399,6 +569,32 @@ REGISTER = (
         "paired interval of mixture minus point below 0 at equal granularity, for every granularity and n_train; partly and "
         "inconclusive: as F1",
         "feature_vs_class", _judge_feature("F4"),
+    ),
+    Claim(
+        "N1", "NGMG trains more stably than binary cross entropy.",
+        PAPER,
+        "spike rate and variation of the denoiser's gradient norm both lower, intervals below 0, at every lambda and learning rate "
+        "where either is above the run without a cost; partly: at some; inconclusive: at none to judge, or below 10 seeds",
+        "ngmg_stability", lambda tables: _steadier(tables, "BCE", "raw"),
+    ),
+    Claim(
+        "N2", "The same when both send back equally strong signals.",
+        PAPER + " (ours to ask)", "as N1, at signals matched to BCE's root mean square at the start",
+        "ngmg_stability", lambda tables: _steadier(tables, "BCE", "matched"),
+    ),
+    Claim(
+        "N3", "NGMG's classifier beats binary cross entropy's in some tasks.",
+        PAPER, "accuracy at each arm's best learning rate higher at one noise level or more, interval above 0",
+        "ngmg_stability", lambda tables: _more_accurate(tables, "BCE"),
+    ),
+    Claim(
+        "N4", "It is more than the Brier score.",
+        "ours", "NGMG against Brier as N1 and as N3; partly: one of the two, or one partly", "ngmg_stability", _judge_n4,
+    ),
+    Claim(
+        "N5", "The stability costs no quality.",
+        "ours", "upper end of the paired interval of defects, NGMG minus BCE, below +0.02 at every lambda and learning rate; partly: at some",
+        "ngmg_stability", _judge_n5,
     ),
 )  # fmt: skip
 

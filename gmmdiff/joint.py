@@ -64,15 +64,20 @@ class ClassifierProgram(Program):
         """The rows' costs times lambda, matched where the row says so, at the starting weights on batches of their own."""
         names, seeds = [run.row.cost for run in self.runs], [run.row.seed for run in self.runs]
         shape = (PREPARED, self.runs[0].recipe.batch)
-        self.prepare([run.draw(*run.data[:2], shape, stream(seed, "matching"), stream(seed, "matching condition")) for run, seed in zip(self.runs, seeds, strict=True)])
+        streams = [(stream(seed, "matching"), stream(seed, "matching condition")) for seed in seeds]
+        self.prepare([run.draw(*run.data[:2], shape, *pair) for run, pair in zip(self.runs, streams, strict=True)])
         logits = torch.cat([self.logits(number).cpu() for number in range(PREPARED)], 1)
         factors = matched(names, logits, self.labels.cpu().transpose(0, 1).flatten(1, 2)).factors
         raw = torch.tensor([run.row.signal == "raw" for run in self.runs])
         lam = torch.tensor([float(run.row.lam) for run in self.runs])
         return Costs(names, lam * factors.float().masked_fill(raw, 1))
 
-    def prepare(self, drawn: Sequence[Draws]) -> None:
+    def take(self, drawn: Sequence[Draws]) -> None:
+        """Takes in the inputs of batches, of whatever points."""
         self.seen = self.stack(lambda _, draws: draws.seen, drawn)
+
+    def prepare(self, drawn: Sequence[Draws]) -> None:
+        self.take(drawn)
         found = [labels[draws.index] for labels, draws in zip(self._noisy, drawn, strict=True)]
         self.labels = torch.stack(found, 1).to(self.device)
 
@@ -98,9 +103,9 @@ class JointProgram(ClassifierProgram):
     def shapes(run: Run) -> dict[str, Sequence[int]]:
         return Program.shapes(run) | ClassifierProgram.shapes(run)
 
-    def prepare(self, drawn: Sequence[Draws]) -> None:
+    def take(self, drawn: Sequence[Draws]) -> None:
         Program.prepare(self, drawn)
-        super().prepare(drawn)
+        super().take(drawn)
         t = self.stack(lambda _, draws: draws.t, drawn).unsqueeze(-1)
         self.alpha, self.sigma = SCHEDULE.alpha(t), SCHEDULE.sigma(t)
 

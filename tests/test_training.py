@@ -1,7 +1,6 @@
 """The engine against torch.nn, and every run against itself in other company."""
 
 import math
-from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -94,16 +93,15 @@ def test_a_row_is_a_plain_torch_loop():
         torch.testing.assert_close(losses, torch.tensor(expected).unflatten(0, (2, 50)).mean(1), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize(("threads", "dimension"), [(1, 8), (2, 8), (1, 5)])
-def test_a_row_is_bit_identical_whatever_its_company(threads, dimension):
-    recipe = replace(SMALL, dimension=dimension)
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_row_is_bit_identical_whatever_its_company(threads):
     rows = table(granularity=["none", "class", "feature"], seeds=2, learning_rate=[1e-3, 3e-3])
-    whole = train(rows, recipe)
+    whole = train(rows, SMALL)
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
         for order in ([5], [11, 3, 8], list(range(11, -1, -1))):
-            found = train(rows.iloc[order], recipe)
+            found = train(rows.iloc[order], SMALL)
             assert torch.equal(found.parameters, whole.parameters[order])
             assert torch.equal(found.losses, whole.losses[order])
             assert torch.get_num_threads() == threads
