@@ -484,6 +484,18 @@ def _more_accurate(tables: Tables, rival: str) -> Judgement:
     )  # fmt: skip
 
 
+def reference_sentence(tables: Tables) -> str:
+    """What twice the steps change for the denoiser without a cost, in words with their numbers."""
+    reference = tables["joint"][(tables["joint"]["lam"] == 0) & (tables["joint"]["metric"] == "final_loss")]
+    short, long = sorted(reference["steps"].unique())
+    changes = []
+    for rate, table in reference.groupby("learning_rate"):
+        found = _paired(table.assign(value=np.log(table["value"])), f"steps == {long}", f"steps == {short}")
+        change, low, high = (np.expm1(found[name]) for name in ("estimate", "low", "high"))
+        changes.append(f"{change:+.1%} [{low:+.1%}, {high:+.1%}] at learning rate {rate:g}")
+    return f"From {short} to {long} steps the final v-loss of the reference changes by {', '.join(changes)} (IQM over seeds and its 95 % interval)."
+
+
 def _judge_n4(tables: Tables) -> Judgement:
     steady, accurate = _steadier(tables, "Brier", "raw"), _more_accurate(tables, "Brier")
     verdicts = {steady.verdict, accurate.verdict}
