@@ -7,6 +7,7 @@ rows with different costs train in one batched program.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 
 import pandas as pd
 import torch
@@ -42,7 +43,6 @@ class ClassifierProgram(Program):
     def __init__(self, runs: Sequence[Run], device: str) -> None:
         super().__init__(runs, device)
         self._noisy = [noisy_labels(run) for run in runs]
-        self.costs = self._matched_costs()
 
     @classmethod
     def check(cls, table: pd.DataFrame, recipe: Recipe) -> None:
@@ -60,14 +60,15 @@ class ClassifierProgram(Program):
         m = run.world.manifold.combinations.shape[1]
         return {"classifier weights": classifier_sizes(run.recipe.dimension, m, run.recipe.width, run.recipe.hidden)}
 
-    def _matched_costs(self) -> Costs:
+    @cached_property
+    def costs(self) -> Costs:
         """The rows' costs times lambda, matched where the row says so, at the starting weights on batches of their own."""
-        names, seeds = [run.row.cost for run in self.runs], [run.row.seed for run in self.runs]
+        names, start = [run.row.cost for run in self.runs], type(self)(self.runs, self.device)
         shape = (PREPARED, self.runs[0].recipe.batch)
-        streams = [(stream(seed, "matching"), stream(seed, "matching condition")) for seed in seeds]
-        self.prepare([run.draw(*run.data[:2], shape, *pair) for run, pair in zip(self.runs, streams, strict=True)])
-        logits = torch.cat([self.logits(number).cpu() for number in range(PREPARED)], 1)
-        factors = matched(names, logits, self.labels.cpu().transpose(0, 1).flatten(1, 2)).factors
+        streams = [(stream(run.row.seed, "matching"), stream(run.row.seed, "matching condition")) for run in self.runs]
+        start.prepare([run.draw(*run.data[:2], shape, *pair) for run, pair in zip(self.runs, streams, strict=True)])
+        logits = torch.cat([start.logits(number).cpu() for number in range(PREPARED)], 1)
+        factors = matched(names, logits, start.labels.cpu().transpose(0, 1).flatten(1, 2)).factors
         raw = torch.tensor([run.row.signal == "raw" for run in self.runs])
         lam = torch.tensor([float(run.row.lam) for run in self.runs])
         return Costs(names, lam * factors.float().masked_fill(raw, 1))

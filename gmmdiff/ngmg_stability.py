@@ -32,6 +32,7 @@ def _table(
     learning_rate: Sequence[float], steps: int, seeds: int, first_seed: int,
 ) -> pd.DataFrame:  # fmt: skip
     """Every cost, raw and but for BCE matched, with every learning rate and seed."""
+    require(seeds >= 1, "ngmg_stability", "seeds", ">= 1", seeds)
     kinds = [(cost, signal) for signal in ("raw", "matched") for cost in costs if (cost, signal) != ("BCE", "matched")]
     rows = [
         (granularity, s_c, n_train, rate, steps, seed, cost, signal, lam, label_noise)
@@ -91,6 +92,7 @@ def run_part(rows: pd.DataFrame, recipe: Recipe, n_test: int, device: str, progr
     *diverged*: a weight is not finite, or the loss ends above where it began.  *final_loss*: of the last steps;
     of the denoiser in B, the row's own cost in A.
     """
+    rows = rows.reset_index(drop=True)
     joint = rows["granularity"].iloc[0] == GRANULARITY
     program = JointProgram if joint else ClassifierProgram
     trained = train(rows, recipe, device, progress, program)
