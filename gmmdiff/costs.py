@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from gmmdiff.checks import require, require_finite
+from gmmdiff.checks import refuse, require, require_finite
 from gmmdiff.ngmg import NGMG
 
 
@@ -82,7 +82,9 @@ class Costs:
         good = x.ndim == 3 and len(x) == len(self.names)
         require(good, "Costs", kind, f"({len(self.names)}, batch, m)", tuple(x.shape))
         require(labels.shape == x.shape, "Costs", "labels", f"{tuple(x.shape)} as the {kind}", tuple(labels.shape))
-        require(bool((labels * (1 - labels) == 0).all()), "Costs", "labels", "0 or 1", labels.unique().tolist()[:5])
+        bad = labels * (1 - labels) != 0
+        if bad.any():
+            refuse("Costs", "labels", "0 or 1", labels[bad].unique().tolist()[:5])
         factors = {part: (self.factors * amount).to(x).view(-1, 1, 1) for part, amount in self._parts.items()}
         if kind == "logits":
             return x.sigmoid(), factors

@@ -34,7 +34,7 @@ from gmmdiff.stability import GradientNorms
 from gmmdiff.streams import stream
 
 COLUMNS = ("granularity", "s_c", "n_train", "learning_rate", "steps", "seed")
-BLOCK = 8  # rows trained together on the CPU: fewer calls than one by one, and they still fit one core's cache
+BLOCK = 1024  # units of a layer, over all rows of a block: few calls, and one core's cache still holds them
 BETAS = (0.9, 0.99)  # of Adam
 PREPARED = 50  # steps whose batches are drawn at once
 REGISTER = 16  # numbers: every run begins a vector register anew, since Adam rounds a shorter rest differently
@@ -364,7 +364,7 @@ def train(
     program.check(table, recipe)
     progress = progress or partial(tqdm, disable=True)
     rows = list(table.itertuples(index=False))
-    blocks = blocks_of(table, BLOCK if device == "cpu" else len(table))
+    blocks = blocks_of(table, max(1, BLOCK // recipe.width) if device == "cpu" else len(table))
     total = int(table["steps"].sum())
     with progress(total=total, desc=f"training {len(table)} runs", unit="steps", unit_scale=True) as bar:
         done = side_by_side(
