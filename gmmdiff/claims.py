@@ -392,6 +392,8 @@ def _against(runs: pd.DataFrame, cells: list[str], metrics: tuple[str, ...], cos
                 continue
             labels = dict(zip(cells, cell, strict=True)) | {"metric": metric, "cost": cost, "rival": rival, "signal": signal}
             pair = arms[[(cost, signal), (rival, "raw" if rival == "BCE" else signal)]].dropna().to_numpy().T
+            if pair.shape[1] < 2:  # a run without one finite norm has no variation
+                continue
             found = paired(*pair, numpy_stream(0, " ".join(map(str, labels.values()))))
             rows.append(labels | found._asdict() | {"n_seeds": pair.shape[1]})
     return pd.DataFrame(rows)
@@ -401,20 +403,22 @@ def stability_contrasts(tables: Tables, costs: Sequence[str] | None = None) -> p
     """Experiment B: one row a lambda, learning rate, metric, cost, rival and signal.
 
     ``above`` marks the cells (one lambda and learning rate of a cost, rival and signal) in which the spike rate or
-    the variation of either is above that of the reference without a cost: there is something to make stable.
+    the variation of either is surely above that of the reference without a cost, the paired interval above 0: there
+    is something to make stable.
     """
     runs = with_spread(tables["joint"][tables["joint"]["steps"] == tables["joint"]["steps"].min()])
     found = _against(runs[runs["lam"] > 0], ["lam", "learning_rate"], (*STABILITY, *QUALITY), costs)
     watched = runs[runs["metric"].isin(STABILITY[:2])]
-    middle = watched.groupby(["metric", "lam", "learning_rate", "cost", "signal"])["value"].agg(lambda v: float(iqm([v.to_numpy()])))
-    reference = watched[watched["lam"] == 0].groupby(["metric", "learning_rate"])["value"].agg(lambda v: float(iqm([v.to_numpy()])))
+    reference = watched[watched["lam"] == 0][["learning_rate", "metric", "seed", "value"]]
+    beside = watched[watched["lam"] > 0].merge(reference, on=["learning_rate", "metric", "seed"], suffixes=("", "_reference")).dropna()
+    surely = {
+        cell: paired(arm["value"].to_numpy(), arm["value_reference"].to_numpy(), numpy_stream(0, f"above {cell}")).low > 0
+        for cell, arm in beside.groupby(["lam", "learning_rate", "cost", "signal", "metric"]) if len(arm) > 1
+    }  # fmt: skip
 
     def above(row: Any) -> bool:
         arms = [(row.cost, row.signal), (row.rival, "raw" if row.rival == "BCE" else row.signal)]
-        return any(
-            middle[metric, row.lam, row.learning_rate, *arm] > reference[metric, row.learning_rate]
-            for metric in STABILITY[:2] for arm in arms
-        )  # fmt: skip
+        return any(surely.get((row.lam, row.learning_rate, *arm, metric), False) for metric in STABILITY[:2] for arm in arms)
 
     found["above"] = [above(row) for row in found.itertuples()]
     family = found[found["metric"].isin(STABILITY[:2]) & found["above"]].groupby(["cost", "rival", "signal"])["p_value"]

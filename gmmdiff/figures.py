@@ -13,6 +13,7 @@ import seaborn as sns
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, MaxNLocator
 
 from gmmdiff.claims import complexity_slopes, holm_at_start
 from gmmdiff.manifolds import AttributeManifold
@@ -194,7 +195,8 @@ GROUPS = ("seen", "rare", "held out")
 
 def _iqm_lines(axis: Axes, table: pd.DataFrame, x: str, **look: Any) -> None:
     """IQM over seeds with its bootstrap interval, against x."""
-    found = [(at, *bootstrap([group["value"].to_numpy()], numpy_stream(0, "figure"))) for at, group in table.groupby(x)]
+    groups = [(at, group["value"].dropna().to_numpy()) for at, group in table.groupby(x)]
+    found = [(at, *bootstrap([values], numpy_stream(0, "figure"))) for at, values in groups if len(values) > 1]
     at, middle, low, high = np.array(found).T
     axis.errorbar(at, middle, [middle - low, high - middle], capsize=2, lw=1.6, markersize=5, **look)
 
@@ -394,9 +396,9 @@ def backward_signals(signals: pd.DataFrame) -> Figure:
     figure, axes = plt.subplots(1, 2, figsize=(12, 4.6))
     for cost, table in signals.groupby("cost", sort=False):
         for axis, place in zip(axes, ("probability", "logit"), strict=True):
-            axis.plot(table["e"], table[place], color=STABILITY_COLOURS[cost], lw=2, label=cost)
+            axis.plot(table["e"], table[place], color=STABILITY_COLOURS[cost], lw=2, ls="--" if cost == "MAE" else "-", zorder=3 if cost == "MAE" else 2, label=cost)
     axes[0].set(ylim=(-5, 0.2), title="to the probability: BCE's pull has no bound", ylabel="signal sent back")
-    axes[1].set(title="to the logit: only BCE still pulls where p is sure and wrong")
+    axes[1].set(title="to the logit: without BCE, a sure and wrong p is let go")
     for axis in axes:
         axis.axhline(0, color="0.5", lw=0.8)
         axis.set_xlabel("discrepancy e = p - 1 (label 1)")
@@ -424,6 +426,9 @@ def gradient_traces(traces: pd.DataFrame, runs: pd.DataFrame, signal: str) -> Fi
             axis.plot(middle.index, middle, color=STABILITY_COLOURS[cost], lw=2, label="median seed")
             axis.plot(reference.index, reference, color="0.6", lw=1, ls="--", label=r"without a cost ($\lambda$ = 0)")
             axis.set_yscale("log")
+            axis.yaxis.set_minor_locator(LogLocator(subs=(2, 5)))
+            for which in (axis.yaxis.set_major_formatter, axis.yaxis.set_minor_formatter):
+                which("{x:g}")
             axis.set_title(f"{cost}: {worst['value']:.1%} spikes at worst", fontsize="small")
         line[0].set_ylabel(rf"$\lambda$ = {lam:g}" + "\ngradient norm")
     for axis in axes[-1]:
@@ -443,6 +448,8 @@ def against_learning_rate(classifier: pd.DataFrame) -> Figure:
             for cost, table in mine[mine["metric"] == metric].groupby("cost", sort=False):
                 _iqm_lines(axis, table, "learning_rate", color=STABILITY_COLOURS[cost], marker=STABILITY_MARKERS[cost], label=cost)
             axis.set_xscale("log")
+            if metric != "accuracy":
+                axis.set_yscale("symlog", linthresh=0.01)
         for cost, hatch in (("BCE", "///"), ("NGMG s=1", None)):
             accuracy = mine[(mine["metric"] == "accuracy") & (mine["cost"] == cost)].groupby("learning_rate")["value"].median()
             near = accuracy[accuracy >= 0.95 * accuracy.max()].index
@@ -466,13 +473,14 @@ def stability_forest(contrasts: pd.DataFrame, cost: str) -> Figure:
         for (rival, signal), offset in offsets.items():
             colour = STABILITY_COLOURS[rival]
             table = mine[(mine["metric"] == metric) & (mine["rival"] == rival) & (mine["signal"] == signal)].set_index(["lam", "learning_rate"])
-            rows = table.loc[cells]
+            rows = table.reindex(cells)
             at = np.arange(len(cells))[::-1] + offset
             axis.hlines(at, rows["low"], rows["high"], color=colour, lw=1.6)
             axis.plot(rows["estimate"], at, "o", color=colour, markerfacecolor=colour if signal == "raw" else "white", markersize=4.5, label=f"minus {rival}, {signal}")
         axis.axvline(0, color="0.4", lw=1)
         axis.set_yticks(range(len(cells)), [rf"$\lambda$ = {lam:g}, rate {rate:g}" for lam, rate in reversed(cells)])
         axis.set_title(name, fontsize="small")
+        axis.xaxis.set_major_locator(MaxNLocator(4))
         axis.grid(axis="y", visible=False)
     axes.flat[-1].axis("off")
     axes.flat[-1].legend(*axes.flat[0].get_legend_handles_labels(), loc="center", fontsize="small")

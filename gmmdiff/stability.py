@@ -47,7 +47,8 @@ class GradientNorms:
 
     @property
     def variation(self) -> Tensor:
-        """``(runs,)`` >= 0; NaN where no norm was finite."""
+        """``(runs,)`` >= 0; 0 where every norm was 0, NaN where none was finite."""
         count, total, squares = self._sums.T
         mean = total / count
-        return ((squares / count - mean.square()).clamp_min(0).sqrt() / mean).float()
+        deviation = (squares / count - mean.square()).clamp_min(0).sqrt()
+        return torch.where(mean == 0, 0, deviation / mean).float()

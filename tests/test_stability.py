@@ -52,3 +52,8 @@ def test_steps_that_are_not_finite_are_spikes_and_leave_the_variation_alone():
 def test_too_short_a_series_is_not_measured():
     rate, variation = measured(torch.ones(2, WINDOW), 50)
     assert rate.isnan().all() and variation.isnan().all()
+
+
+def test_norms_of_zero_do_not_vary():
+    rate, variation = measured(torch.zeros(1, 1100), 50)
+    assert rate.tolist() == [0] and variation.tolist() == [0]
