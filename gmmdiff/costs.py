@@ -127,6 +127,6 @@ def matched(names: Sequence[str], logits: Tensor, labels: Tensor) -> Costs:
     Raises:
         ValueError: as ``Costs``; and where a row's cost sends no signal there.
     """
-    own, bce = (Costs(n).gradient(logits, labels).double().square().mean((1, 2)).sqrt() for n in (names, ["BCE"] * len(names)))
+    own, bce = (Costs(n).gradient(logits, labels).double().square().flatten(1).mean(1).sqrt() for n in (names, ["BCE"] * len(names)))
     require(bool((own > 0).all()), "matched", "the signal of every cost", "> 0 at these logits", own.tolist())
     return Costs(names, bce / own)

@@ -90,7 +90,7 @@ class ClassifierProgram(Program):
         """Fills ``gradient`` on batch ``number``; the cost, lambda and matching included: ``(runs,)``."""
         logits, labels = self.logits(number), self.labels[number]
         self.networks[0].backward(self.costs.gradient(logits, labels) / logits[0].numel())
-        return self.costs.value(logits, labels).mean((1, 2))
+        return self.costs.value(logits, labels).flatten(1).mean(1)
 
 
 class JointProgram(ClassifierProgram):
@@ -125,4 +125,4 @@ class JointProgram(ClassifierProgram):
         to_x_0 = classifier.backward(self.costs.gradient(logits, labels) / logits[0].numel(), to_input=True)
         signal = difference * (2 / difference[0].numel()) - self.sigma[number] * to_x_0[..., : difference.shape[-1]]
         denoiser.backward(signal)
-        return difference.square().mean((1, 2))
+        return difference.square().flatten(1).mean(1)

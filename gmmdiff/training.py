@@ -275,7 +275,7 @@ class Program:
         (denoiser,) = self.networks
         difference = denoiser.forward(self.inputs[number]) - self.targets[number]
         denoiser.backward(difference * (2 / difference[0].numel()))
-        return difference.square().mean((1, 2))
+        return difference.square().flatten(1).mean(1)
 
 
 class Trained(NamedTuple):
