@@ -592,7 +592,7 @@ REGISTER = (
         "N1", "NGMG trains more stably than binary cross entropy.",
         PAPER,
         "spike rate and variation of the denoiser's gradient norm both lower, intervals below 0, at every lambda and learning rate "
-        "where either is above the run without a cost; partly: at some; inconclusive: at none to judge, or below 10 seeds",
+        "where either arm's is above that of the run without a cost, paired interval above 0; partly: at some; inconclusive: at none to judge, or below 10 seeds",
         "ngmg_stability", lambda tables: _steadier(tables, "BCE", "raw"),
     ),
     Claim(

@@ -66,7 +66,10 @@ def test_bad_parameters_are_named(values, message):
 
 
 def test_published_parameters_are_good():
-    stages = {"01_theory_checks": "theory_checks", "02_feature_vs_class": "feature_vs_class", "02a_feature_vs_class_runs": "feature_vs_class", "04_report": "report"}
+    stages = {
+        "01_theory_checks": "theory_checks", "02_feature_vs_class": "feature_vs_class", "02a_feature_vs_class_runs": "feature_vs_class",
+        "03_ngmg_stability": "ngmg_stability", "03a_ngmg_stability_runs": "ngmg_stability", "04_report": "report",
+    }  # fmt: skip
     assert {path.stem for path in (ROOT / "notebooks").glob("*.ipynb")} == set(stages)
     for book, stage in stages.items():
         execution.stage_parameters(ROOT / "params.yaml", stage, ROOT / "notebooks" / f"{book}.ipynb", {})
@@ -157,6 +160,35 @@ def test_one_part_is_a_stage_of_its_own(tmp_path):
     assert execution.main([*command, "--section", "feature_vs_class", "-p", "part=20"]) == 0
     assert sorted(p.name for p in (tmp_path / "reports/tables/runs/20").iterdir()) == ["losses.csv", "places.csv", "runs.csv"]
     assert (tmp_path / "reports/notebooks/runs/20.ipynb").is_file() and (tmp_path / "reports/environment/runs/20.json").is_file()
+
+
+def test_ngmg_stability_runs_at_quick_look_size(tmp_path):
+    files = quick_look(tmp_path / "a", "03_ngmg_stability.ipynb", "ngmg_stability")
+    assert len(files) == 2 * 7 + 7 + 1
+    assert "inconclusive" in files["reports/notebooks/ngmg_stability.ipynb"].decode()
+
+
+def test_one_part_of_the_stability_experiments_is_a_stage(tmp_path):
+    small = {"steps": 150, "width": 8, "n_eval": 2, "n_test": 20, "evaluations": 4, "n_train": 20}
+    book = ROOT / "notebooks" / "03a_ngmg_stability_runs.ipynb"
+    command = [*arguments(tmp_path, book, {"ngmg_stability": small}, "runs/lam_1.0"), "--section", "ngmg_stability"]
+    assert execution.main([*command, "-p", "part=lam_1.0"]) == 0
+    assert sorted(p.name for p in (tmp_path / "reports/tables/runs/lam_1.0").iterdir()) == ["runs.csv", "traces.csv"]
+
+
+STABILITY_BAD = {
+    "negative weight of the cost": ({"lam": [0.0, -1.0]}, "parameter lam must be a non-empty list[float] in [0, 1000], got [0.0, -1.0]"),
+    "learning rate zero": ({"learning_rate": [0.0]}, "parameter learning_rate must be a non-empty list[float] in (0, 100], got [0.0]"),
+    "noise above one half": ({"label_noise": [0.7]}, "parameter label_noise must be a non-empty list[float] in [0, 0.5], got [0.7]"),
+    "no seed": ({"seeds": 0}, "parameter seeds must be int in [2, 1000], got 0"),
+}
+
+
+@pytest.mark.parametrize(("values", "message"), STABILITY_BAD.values(), ids=STABILITY_BAD)
+def test_bad_stability_parameters_are_named(values, message):
+    with pytest.raises(execution.BadInput) as error:
+        execution.check_parameters(ROOT / "notebooks" / "03_ngmg_stability.ipynb", values)
+    assert message in str(error.value)
 
 
 def test_the_report_runs_on_the_published_tables(tmp_path):

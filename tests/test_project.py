@@ -138,7 +138,7 @@ def test_the_report_is_one_self_contained_page():
     page = (PUBLISHED / "index.html").read_text()
     parser = Outside()
     parser.feed(page)
-    assert parser.found == [] and parser.images == 13
+    assert parser.found == [] and parser.images == 20
     assert "$" not in re.sub(r"<[^>]*>", "", page) and "<math" in page
     assert "@import" not in page and "url(http" not in page
 
