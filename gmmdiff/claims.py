@@ -425,6 +425,18 @@ def stability_contrasts(tables: Tables, costs: Sequence[str] | None = None) -> p
     return found.assign(corrected=family.transform(lambda p: holm(p.to_numpy())))
 
 
+def cells(contrasts: pd.DataFrame) -> pd.DataFrame:
+    """Every cost as N1 judges one: of the cells above the reference, in how many spike rate and variation are both surely lower.
+
+    One row a cost, rival and signal: cells, both_lower, and either_higher than the rival's.
+    """
+    both = contrasts[contrasts["above"] & contrasts["metric"].isin(STABILITY[:2])]
+    both = both.assign(both_lower=both["high"] < 0, either_higher=both["low"] > 0)
+    arm = ["rival", "signal", "cost"]
+    found = both.groupby([*arm, "lam", "learning_rate"]).agg({"both_lower": "all", "either_higher": "any"})
+    return found.assign(cells=1).groupby(arm).sum()[["cells", "both_lower", "either_higher"]].reset_index()
+
+
 def classifier_contrasts(tables: Tables, costs: Sequence[str] | None = None) -> pd.DataFrame:
     """Experiment A, every arm at its best learning rate: one row a label noise, metric, cost, rival and signal."""
     best = at_best_rate(with_spread(tables["classifier"]))
@@ -435,7 +447,8 @@ def classifier_contrasts(tables: Tables, costs: Sequence[str] | None = None) -> 
 
 
 def _interval(row: Any) -> str:
-    return f"{row.estimate:+.3f} [{row.low:+.3f}, {row.high:+.3f}]"
+    estimate, low, high = (f"{round(value, 5) + 0.0:+.3g}" for value in (row.estimate, row.low, row.high))
+    return f"{estimate} [{low}, {high}]"
 
 
 def _mine(contrasts: pd.DataFrame, rival: str, signal: str) -> pd.DataFrame:

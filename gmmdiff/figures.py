@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
@@ -13,7 +13,7 @@ import seaborn as sns
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, PercentFormatter
 
 from gmmdiff.claims import complexity_slopes, holm_at_start
 from gmmdiff.manifolds import AttributeManifold
@@ -199,6 +199,15 @@ def _iqm_lines(axis: Axes, table: pd.DataFrame, x: str, **look: Any) -> None:
     found = [(at, *bootstrap([values], numpy_stream(0, "figure"))) for at, values in groups if len(values) > 1]
     at, middle, low, high = np.array(found).T
     axis.errorbar(at, middle, [middle - low, high - middle], capsize=2, lw=1.6, markersize=5, **look)
+
+
+def _plain_log(axis: Axes, name: Literal["x", "y"]) -> None:
+    """Makes one axis logarithmic, with ticks at 1, 2 and 5, written out."""
+    axis.set(**{f"{name}scale": "log"})
+    ticks = axis.xaxis if name == "x" else axis.yaxis
+    ticks.set_minor_locator(LogLocator(subs=(2, 5)))
+    for which in (ticks.set_major_formatter, ticks.set_minor_formatter):
+        which("{x:g}")
 
 
 def _floor_and_ceiling(axis: Axes, runs: pd.DataFrame, group: str, metric: str) -> None:
@@ -390,6 +399,8 @@ MEASURES = {
     "diverged": "share of diverged runs", "accuracy": "accuracy", "defect": "share of defects", "energy_distance": "energy distance",
 }  # fmt: skip
 
+SMALLEST_SHOWN = {"spike_rate": 1e-3, "variation": 1e-2, "energy_distance": 0.1}  # differences over decades: linear only up to here
+
 
 def backward_signals(signals: pd.DataFrame) -> Figure:
     """What every cost sends back to the probability and to the logit, against the discrepancy of a true label."""
@@ -425,10 +436,7 @@ def gradient_traces(traces: pd.DataFrame, runs: pd.DataFrame, signal: str) -> Fi
             middle = mine.groupby("step")["norm"].median()
             axis.plot(middle.index, middle, color=STABILITY_COLOURS[cost], lw=2, label="median seed")
             axis.plot(reference.index, reference, color="0.6", lw=1, ls="--", label=r"without a cost ($\lambda$ = 0)")
-            axis.set_yscale("log")
-            axis.yaxis.set_minor_locator(LogLocator(subs=(2, 5)))
-            for which in (axis.yaxis.set_major_formatter, axis.yaxis.set_minor_formatter):
-                which("{x:g}")
+            _plain_log(axis, "y")
             axis.set_title(f"{cost}: {worst['value']:.1%} spikes at worst", fontsize="small")
         line[0].set_ylabel(rf"$\lambda$ = {lam:g}" + "\ngradient norm")
     for axis in axes[-1]:
@@ -480,7 +488,11 @@ def stability_forest(contrasts: pd.DataFrame, cost: str) -> Figure:
         axis.axvline(0, color="0.4", lw=1)
         axis.set_yticks(range(len(cells)), [rf"$\lambda$ = {lam:g}, rate {rate:g}" for lam, rate in reversed(cells)])
         axis.set_title(name, fontsize="small")
-        axis.xaxis.set_major_locator(MaxNLocator(4))
+        if metric in SMALLEST_SHOWN:
+            axis.set_xscale("symlog", linthresh=SMALLEST_SHOWN[metric])
+            axis.tick_params(axis="x", labelsize="small")
+        else:
+            axis.xaxis.set_major_locator(MaxNLocator(4))
         axis.grid(axis="y", visible=False)
     axes.flat[-1].axis("off")
     axes.flat[-1].legend(*axes.flat[0].get_legend_handles_labels(), loc="center", fontsize="small")
@@ -506,7 +518,12 @@ def quality_beside_stability(joint: pd.DataFrame) -> Figure:
                 )  # fmt: skip
             for row in wide[wide["lam"] == 0].itertuples():
                 axis.plot(getattr(row, metric), row.defect, "*", color="0.5", markersize=9 + 4 * rates.index(row.learning_rate), label="without a cost" if row.learning_rate == rates[0] else None)
-            axis.set(title=rf"$\lambda$ = {lam:g}", xlabel=MEASURES[metric], yscale="log")
+            axis.set(title=rf"$\lambda$ = {lam:g}", xlabel=MEASURES[metric])
+            axis.yaxis.set_major_formatter(PercentFormatter(1))
+            if metric == "spike_rate":
+                axis.set_xscale("symlog", linthresh=SMALLEST_SHOWN[metric])
+            else:
+                _plain_log(axis, "x")
         line[0].set_ylabel("share of defects, seen")
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=6, fontsize="small", title=f"filled: raw, open: matched; larger: rate {rates[-1]:g}")
     return figure
@@ -520,7 +537,8 @@ def reference_losses(traces: pd.DataFrame) -> Figure:
         for (steps, one), colour in zip(table.groupby("steps"), ("0.3", _PALETTE[1]), strict=True):
             middle = one.groupby("step")["loss"].median()
             axis.plot(middle.index, middle, color=colour, label=f"{steps} steps")
-        axis.set(yscale="log", xlabel="step", title=f"learning rate {rate:g}")
+        _plain_log(axis, "y")
+        axis.set(xlabel="step", title=f"learning rate {rate:g}")
     axes[0, 0].set_ylabel("v-loss, median of seeds")
     axes[0, 0].legend()
     return figure
