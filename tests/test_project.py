@@ -11,6 +11,7 @@ import nbformat
 import pytest
 import yaml
 from packaging.requirements import Requirement
+from ruamel.yaml import YAML
 
 from gmmdiff import claims, publishing
 from gmmdiff.execution import BadInput, read_tables
@@ -21,7 +22,7 @@ PUBLISHED = ROOT / "reports" / "published"
 
 @pytest.fixture(scope="module")
 def lock():
-    return yaml.safe_load((ROOT / "dvc.lock").read_text())["stages"]
+    return YAML(typ="safe").load(ROOT / "dvc.lock")["stages"]  # DVC writes YAML 1.2, to which 1e-05 is a number
 
 
 def md5(path):
