@@ -11,11 +11,9 @@ which no other output depends on.
 from __future__ import annotations
 
 import argparse
-import ast
 import importlib.metadata
 import json
 import logging
-import math
 import os
 import platform
 import re
@@ -24,30 +22,22 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 import pandas as pd
-import yaml
 from tqdm import tqdm
+
+from gmmdiff.checks import BadInput, FailedCell, exit_code
+from gmmdiff.parameters import PARAMS, REPORTS, stage_parameters
 
 if TYPE_CHECKING:  # and imported where they are used: a kernel, which needs neither, starts seconds sooner
     import nbformat
     from matplotlib.figure import Figure
 
 PROGRESS, RESULTS = "GMMDIFF_PROGRESS", "GMMDIFF_RESULTS"
-SHARED = ("seed", "device")  # top-level parameters that every notebook may declare
-DEVICES = ("auto", "cpu", "cuda")
-
-
-class BadInput(ValueError):
-    """Something the user can mend; the message names the file, the parameter and what is allowed."""
-
-
-class FailedCell(RuntimeError):
-    """A cell raised; the message names the notebook, the cell and the error."""
 
 
 # ---- inside a notebook --------------------------------------------------------------------------------------
@@ -59,21 +49,6 @@ def progress(iterable: Any = None, **options: Any) -> tqdm:
     if pipe:
         options |= {"file": open(pipe, "w"), "ncols": 100, "position": 1}  # noqa: SIM115 - tqdm keeps it
     return tqdm(iterable, leave=False, **options)
-
-
-def resolve_device(name: str) -> str:
-    """``"auto"`` -> ``"cuda"`` where there is one, else ``"cpu"``.
-
-    Raises:
-        BadInput: on another name than auto, cpu or cuda, or on cuda without CUDA.
-    """
-    import torch
-
-    if name not in DEVICES:
-        raise BadInput(f"params.yaml: device must be one of {', '.join(DEVICES)}, got {name!r}")
-    if name == "cuda" and not torch.cuda.is_available():
-        raise BadInput("params.yaml: device is cuda, but this machine has no CUDA device; allowed here: auto, cpu")
-    return "cuda" if name != "cpu" and torch.cuda.is_available() else "cpu"
 
 
 class Results:
@@ -117,97 +92,6 @@ def read_tables(folder: Path | str) -> dict[str, pd.DataFrame]:
     if not paths:
         raise BadInput(f"{folder}: no tables here; run `dvc repro` first")
     return {path.stem: pd.read_csv(path) for path in paths}
-
-
-# ---- parameters ---------------------------------------------------------------------------------------------
-
-
-def declared_parameters(notebook: Path) -> dict[str, dict[str, str]]:
-    """What the notebook's parameters cell declares: name -> type, default, meaning and range.
-
-    Each line reads ``name: type = default  # meaning; in [low, high]`` or ``...; one of a, b``.
-
-    Raises:
-        BadInput: when the notebook or its tagged cell is missing.
-    """
-    import nbformat
-    import papermill
-
-    if not notebook.is_file():
-        raise BadInput(f"{notebook}: no such notebook")
-    if not any("parameters" in cell.metadata.get("tags", []) for cell in nbformat.read(notebook, 4).cells):
-        raise BadInput(f"{notebook}: no cell is tagged `parameters`")
-    return papermill.inspect_notebook(str(notebook))
-
-
-def _has_type(value: Any, kind: str) -> bool:
-    if kind.startswith("list["):
-        return isinstance(value, list) and len(value) > 0 and all(_has_type(v, kind[5:-1]) for v in value)
-    if isinstance(value, bool):
-        return kind == "bool"
-    allowed = {"int": int, "float": (int, float), "str": str, "bool": bool}[kind]
-    return isinstance(value, allowed) and not (isinstance(value, float) and math.isnan(value))
-
-
-def _in_range(value: Any, text: str) -> bool:
-    if isinstance(value, list):
-        return all(_in_range(v, text) for v in value)
-    if text.startswith("one of "):
-        return str(value) in text.removeprefix("one of ").split(", ")
-    left, low, high, right = re.fullmatch(r"in ([\[(])(\S+), (\S+)([\])])", text).groups()
-    above = value >= float(low) if left == "[" else value > float(low)
-    below = value <= float(high) if right == "]" else value < float(high)
-    return above and below
-
-
-def check_parameters(notebook: Path, values: dict[str, Any]) -> None:
-    """Refuses values the notebook does not declare, of another type, or out of the declared range.
-
-    Raises:
-        BadInput: one line that names the notebook, the parameter and what is allowed.
-    """
-    declared = declared_parameters(notebook)
-    for name, value in values.items():
-        if name not in declared:
-            raise BadInput(f"{notebook}: unknown parameter {name}; allowed: {', '.join(sorted(declared))}")
-        kind = declared[name]["inferred_type_name"]
-        limits = declared[name]["help"].partition("; ")[2]
-        wanted = f"{'a non-empty ' if kind.startswith('list') else ''}{kind}{' ' + limits if limits else ''}"
-        if not _has_type(value, kind) or (limits and not _in_range(value, limits)):
-            raise BadInput(f"{notebook}: parameter {name} must be {wanted}, got {value!r}")
-
-
-def _interpret(text: str, kind: str | None) -> Any:
-    """The value of a command-line override: a Python literal, unless a text is declared or nothing else fits."""
-    if kind == "str":
-        return text
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return text
-
-
-def stage_parameters(params: Path, stage: str, notebook: Path, overrides: dict[str, str]) -> dict[str, Any]:
-    """Section STAGE of params.yaml, the shared parameters the notebook declares, and overrides, checked.
-
-    Raises:
-        BadInput: on a missing or malformed file or section, or a bad parameter.
-    """
-    if not params.is_file():
-        raise BadInput(f"{params}: no such file")
-    try:
-        content = yaml.safe_load(params.read_text())
-    except yaml.YAMLError as error:
-        raise BadInput(f"{params}: not valid YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(content, dict) or not isinstance(content.get(stage), dict):
-        raise BadInput(f"{params}: section {stage} must be a mapping of parameters")
-    resolve_device(content.get("device", "auto"))
-    declared = declared_parameters(notebook)
-    overrides = {name: _interpret(text, declared.get(name, {}).get("inferred_type_name")) for name, text in overrides.items()}
-    shared = {name: content[name] for name in SHARED if name in content and name in declared}
-    values = shared | content[stage] | overrides
-    check_parameters(notebook, values)
-    return values
 
 
 # ---- the runner ---------------------------------------------------------------------------------------------
@@ -344,24 +228,15 @@ def _override(text: str) -> tuple[str, str]:
     return name, value
 
 
-def exit_code(command: Callable[[], int | None]) -> int:
-    """Runs a command: its own exit code, 0 for None; one line on standard error and 2 for bad input, 1 for a failed cell."""
-    try:
-        return command() or 0
-    except (BadInput, FailedCell) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2 if isinstance(error, BadInput) else 1
-
-
 def main(arguments: list[str] | None = None) -> int:
-    """The command line; returns the exit code (see ``exit_code``)."""
+    """The command line; returns the exit code (see ``checks.exit_code``)."""
     parser = argparse.ArgumentParser(prog="gmmdiff.execution", description="Run one notebook as a stage.")
     parser.add_argument("notebook", type=Path)
     parser.add_argument("stage", help="name of the results, e.g. theory_checks or feature_vs_class_runs/500")
     parser.add_argument("--section", help="of params.yaml, if it is not called like the stage")
     parser.add_argument("-p", action="append", default=[], metavar="NAME=VALUE", help="override one parameter")
-    parser.add_argument("--params", type=Path, default=Path("params.yaml"))
-    parser.add_argument("--reports", type=Path, default=Path("reports"))
+    parser.add_argument("--params", type=Path, default=PARAMS)
+    parser.add_argument("--reports", type=Path, default=REPORTS)
     parser.add_argument("--html", action="store_true", help="also render the notebook to index.html")
     options = parser.parse_args(arguments)
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import nbformat
 
-from gmmdiff.execution import BadInput, exit_code
+from gmmdiff.checks import BadInput, exit_code
 
 REPORTS = Path("reports")
 PUBLISHED = REPORTS / "published"

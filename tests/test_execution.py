@@ -15,7 +15,6 @@ import yaml
 from gmmdiff import execution, figures, theory
 
 ROOT = Path(__file__).parents[1]
-NOTEBOOK = ROOT / "notebooks" / "01_theory_checks.ipynb"
 
 
 def notebook(path, *sources):
@@ -44,42 +43,9 @@ def run(tmp_path, capfd):
     return run
 
 
-BAD = {
-    "unknown": ({"thetas": [1.0]}, "unknown parameter thetas; allowed: affine_lower, "),
-    "text for a number": ({"n_line": "many"}, "parameter n_line must be int in [2, 100000], got 'many'"),
-    "real for a whole": ({"n_line": 2.5}, "parameter n_line must be int in [2, 100000], got 2.5"),
-    "truth for a number": ({"n_line": True}, "parameter n_line must be int in [2, 100000], got True"),
-    "negative scale": ({"s_single": -1.0}, "parameter s_single must be float in (0, inf), got -1.0"),
-    "NaN": ({"s_max": float("nan")}, "parameter s_max must be float in (0, inf), got nan"),
-    "empty grid": ({"line_thetas": []}, "parameter line_thetas must be a non-empty list[float] in (0, 20], got []"),
-    "one bad element": ({"diffusion_times": [0.0, 1.5]}, "diffusion_times must be a non-empty list[float] in [0, 1]"),
-    "number for a list": ({"dimensions": 8}, "parameter dimensions must be a non-empty list[int] in [5, 1024], got 8"),
-    "too small": ({"dimensions": [4]}, "parameter dimensions must be a non-empty list[int] in [5, 1024], got [4]"),
-}
-
-
-@pytest.mark.parametrize(("values", "message"), BAD.values(), ids=BAD)
-def test_bad_parameters_are_named(values, message):
-    with pytest.raises(execution.BadInput) as error:
-        execution.check_parameters(NOTEBOOK, values)
-    assert message in str(error.value) and str(NOTEBOOK) in str(error.value)
-
-
-def test_published_parameters_are_good():
-    stages = {
-        "01_theory_checks": "theory_checks", "02_feature_vs_class": "feature_vs_class", "02a_feature_vs_class_runs": "feature_vs_class",
-        "03_ngmg_stability": "ngmg_stability", "03a_ngmg_stability_runs": "ngmg_stability", "04_report": "report",
-    }  # fmt: skip
-    assert {path.stem for path in (ROOT / "notebooks").glob("*.ipynb")} == set(stages)
-    for book, stage in stages.items():
-        execution.stage_parameters(ROOT / "params.yaml", stage, ROOT / "notebooks" / f"{book}.ipynb", {})
-
-
 FILES = {
     "missing notebook": ("none.ipynb", {"stage": {}}, "none.ipynb: no such notebook"),
-    "missing section": ("book.ipynb", {"other": {}}, "section stage must be a mapping of parameters"),
-    "not YAML": ("book.ipynb", "stage: [", "params.yaml: not valid YAML"),
-    "device": ("book.ipynb", {"device": "tpu", "stage": {}}, "device must be one of auto, cpu, cuda, got 'tpu'"),
+    "missing section": ("book.ipynb", {"other": {}}, "section stage must be a mapping of parameters, got None"),
 }
 
 
@@ -90,13 +56,6 @@ def test_bad_files_stop_with_one_line_and_touch_nothing(tmp_path, capsys, book, 
     error = capsys.readouterr().err
     assert code == 2 and message in error and len(error.strip().splitlines()) == 1
     assert not (tmp_path / "reports").exists()
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has CUDA")
-def test_cuda_without_cuda_is_named():
-    with pytest.raises(execution.BadInput, match="device is cuda, but this machine has no CUDA device; allowed here: auto, cpu"):
-        execution.resolve_device("cuda")
-    assert execution.resolve_device("auto") == "cpu"
 
 
 def test_a_failing_cell_is_named_and_leaves_earlier_results(tmp_path, run):
@@ -174,21 +133,6 @@ def test_one_part_of_the_stability_experiments_is_a_stage(tmp_path):
     command = [*arguments(tmp_path, book, {"ngmg_stability": small}, "runs/lam_1.0"), "--section", "ngmg_stability"]
     assert execution.main([*command, "-p", "part=lam_1.0"]) == 0
     assert sorted(p.name for p in (tmp_path / "reports/tables/runs/lam_1.0").iterdir()) == ["runs.csv", "traces.csv"]
-
-
-STABILITY_BAD = {
-    "negative weight of the cost": ({"lam": [0.0, -1.0]}, "parameter lam must be a non-empty list[float] in [0, 1000], got [0.0, -1.0]"),
-    "learning rate zero": ({"learning_rate": [0.0]}, "parameter learning_rate must be a non-empty list[float] in (0, 100], got [0.0]"),
-    "noise above one half": ({"label_noise": [0.7]}, "parameter label_noise must be a non-empty list[float] in [0, 0.5], got [0.7]"),
-    "no seed": ({"seeds": 0}, "parameter seeds must be int in [2, 1000], got 0"),
-}
-
-
-@pytest.mark.parametrize(("values", "message"), STABILITY_BAD.values(), ids=STABILITY_BAD)
-def test_bad_stability_parameters_are_named(values, message):
-    with pytest.raises(execution.BadInput) as error:
-        execution.check_parameters(ROOT / "notebooks" / "03_ngmg_stability.ipynb", values)
-    assert message in str(error.value)
 
 
 def test_the_report_runs_on_the_published_tables(tmp_path):

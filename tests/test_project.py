@@ -1,5 +1,6 @@
 """The project's files agree with each other, and the published numbers with the code beside them."""
 
+import ast
 import hashlib
 import json
 import re
@@ -14,7 +15,8 @@ from packaging.requirements import Requirement
 from ruamel.yaml import YAML
 
 from gmmdiff import claims, publishing
-from gmmdiff.execution import BadInput, read_tables
+from gmmdiff.checks import BadInput
+from gmmdiff.execution import read_tables
 
 ROOT = Path(__file__).parents[1]
 PUBLISHED = ROOT / "reports" / "published"
@@ -164,3 +166,30 @@ def test_notebooks_are_committed_without_outputs():
         code = [cell for cell in book.cells if cell.cell_type == "code"]
         assert all(not cell.outputs and cell.execution_count is None for cell in code), path
         assert any("parameters" in cell.metadata.get("tags", []) for cell in code), path
+
+
+def imported(source):
+    """The modules of gmmdiff that a source imports when it is loaded."""
+    tree, found = ast.parse(source), set()
+    for node in tree.body:
+        if isinstance(node, ast.ImportFrom) and node.module == "gmmdiff":
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("gmmdiff."):
+            found.add(node.module.removeprefix("gmmdiff."))
+    return found
+
+
+def test_every_stage_depends_on_the_modules_it_runs():
+    """dvc.yaml names the notebook, the runner, and all that they import, no more and no less."""
+    modules = {path.stem: imported(path.read_text()) for path in (ROOT / "gmmdiff").glob("*.py")}
+    for name, stage in yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"].items():
+        books = [dep for dep in stage["deps"] if dep.endswith(".ipynb") and dep.startswith("notebooks/")]
+        if name == "parameters" or not books:
+            continue
+        cells = nbformat.read(ROOT / books[0], 4).cells
+        wanted = {"execution"}.union(*(imported(cell.source) for cell in cells if cell.cell_type == "code"))
+        while more := set().union(*(modules[name] for name in wanted)) - wanted:
+            wanted |= more
+        named = {Path(dep).stem for dep in stage["deps"] if dep.startswith("gmmdiff/")}
+        assert named == wanted, (name, named ^ wanted)
+        assert {"reports/parameters.ok", "requirements.lock"} <= set(stage["deps"])
