@@ -67,7 +67,7 @@ class ClassifierProgram(Program):
         shape = (PREPARED, self.runs[0].recipe.batch)
         streams = [(stream(run.row.seed, "matching"), stream(run.row.seed, "matching condition")) for run in self.runs]
         start.prepare([run.draw(*run.data[:2], shape, *pair) for run, pair in zip(self.runs, streams, strict=True)])
-        logits = torch.cat([start.logits(number).cpu() for number in range(PREPARED)], 1)
+        logits = torch.cat([start.logits(number).clone() for number in range(PREPARED)], 1).cpu()
         factors = matched(names, logits, start.labels.cpu().transpose(0, 1).flatten(1, 2)).factors
         raw = torch.tensor([run.row.signal == "raw" for run in self.runs])
         lam = torch.tensor([float(run.row.lam) for run in self.runs])

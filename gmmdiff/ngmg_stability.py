@@ -70,7 +70,7 @@ def parts(
 
 
 def accuracies(run: Run, program: type[ClassifierProgram], parameters: Tensor, n: int) -> dict[str, float]:
-    """Share of true attributes that a trained classifier finds in n fresh points for each of two uses.
+    """Share of true attributes that a trained classifier finds in n draws from n fresh points, for each of two uses.
 
     *validation_accuracy* chooses a learning rate, *accuracy* is told.
     """

@@ -28,7 +28,7 @@ def iqm(strata: list[np.ndarray]) -> np.ndarray:
 
 def bootstrap(
     strata: Sequence[np.ndarray], rng: np.random.Generator, statistic: Statistic = iqm,
-    resamples: int = 2000, level: float = 0.95,
+    resamples: int = 10_000, level: float = 0.95,
 ) -> Interval:  # fmt: skip
     """Percentile interval of a statistic; each stratum is resampled within itself.
 
