@@ -1,7 +1,7 @@
 """The report page, the committed snapshot in reports/published, and the README's table.
 
     python -m gmmdiff.publishing publish    copies what `dvc repro` made, unless dvc.lock is stale
-    python -m gmmdiff.publishing compare    this machine's verdicts beside the published ones
+    python -m gmmdiff.publishing compare    prints how this machine's results stand beside the published ones
 """
 
 from __future__ import annotations
@@ -17,12 +17,17 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
+import numpy as np
+import pandas as pd
 
+from gmmdiff import verification
 from gmmdiff.checks import BadInput, exit_code
+from gmmdiff.execution import read_tables
+from gmmdiff.parameters import PARAMS, REPORTS, read_params
 
-REPORTS = Path("reports")
 PUBLISHED = REPORTS / "published"
-PARTS = ("index.html", "claims.json", "tables", "figures", "notebooks", "environment")
+PARTS = ("index.html", "claims.json", "metrics.json", "parameters.md", "tables", "figures", "notebooks", "environment")
+OF_THE_MACHINE = ("index.html", "environment", "manifest.json", "params.yaml", "soak.csv")  # of a snapshot, not compared byte by byte
 MARKERS = ("<!-- claims: written by the pipeline -->", "<!-- end of claims -->")
 TEMPLATE = Path(__file__).parents[1] / "notebooks" / "report_template"
 
@@ -90,17 +95,17 @@ def digest(path: Path) -> str:
 
 
 def snapshot_files(folder: Path) -> dict[str, str]:
-    """Path and SHA-256 of every file of a snapshot but its manifest and the records of the machine."""
+    """Path and SHA-256 of every file of a snapshot that is the same on every run."""
     files = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
-    return {str(path): digest(folder / path) for path in files if path.parts[0] not in ("manifest.json", "environment")}
+    return {str(path): digest(folder / path) for path in files if path.parts[0] not in OF_THE_MACHINE}
 
 
 def stale_stages() -> dict[str, Any]:
-    """What `dvc status` finds changed since dvc.lock was written; empty when nothing is."""
+    """What `dvc status` finds changed since dvc.lock was written, but for the stage that always runs; empty when nothing is."""
     found = subprocess.run(["dvc", "status", "--json"], capture_output=True, text=True, check=False)
     if found.returncode:
         raise BadInput(f"dvc status failed: {found.stderr.strip().splitlines()[-1]}")
-    return json.loads(found.stdout or "{}")
+    return {stage: why for stage, why in json.loads(found.stdout or "{}").items() if why != ["always changed"]}
 
 
 def publish() -> None:
@@ -119,6 +124,7 @@ def publish() -> None:
     for part in PARTS:
         source = REPORTS / part
         (shutil.copytree if source.is_dir() else _copy)(source, PUBLISHED / part)
+    _copy(PARAMS, PUBLISHED / PARAMS.name)
     manifest = {"dvc.lock": digest(Path("dvc.lock")), "files": snapshot_files(PUBLISHED)}
     (PUBLISHED / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
     Path("README.md").write_text(readme)
@@ -130,22 +136,76 @@ def _copy(source: Path, target: Path) -> None:
     shutil.copy2(source, target)
 
 
-def compare(here: Path = REPORTS, there: Path = PUBLISHED) -> int:
-    """Prints every claim's verdict here beside the published one; returns 1 when one differs, else 0."""
+# ---- this machine beside the published one ------------------------------------------------------------------
+
+
+def _records(folder: Path) -> dict[str, Any]:
+    """What the stages ran on, but for host and times: one record, or several values joined where stages differ."""
+    found: dict[str, Any] = {}
+    for path in sorted(folder.rglob("*.json")):
+        record = json.loads(path.read_text())
+        packages = record.pop("packages")
+        for name, value in (record | packages).items():
+            if name not in ("host", "seconds"):
+                found.setdefault(name, []).append(str(value))
+    return {name: ", ".join(dict.fromkeys(values)) for name, values in found.items()}
+
+
+def verify(here: Path = REPORTS, there: Path = PUBLISHED, params: Path = PARAMS) -> dict[str, Any]:
+    """This machine's results beside the published ones: the content of reports/verification.json.
+
+    Raises:
+        BadInput: when either is missing.
+    """
     for path in (here / "claims.json", there / "claims.json"):
         if not path.is_file():
             raise BadInput(f"{path}: no such file; run `dvc repro` first")
-    ours, published = ({c["id"]: c for c in json.loads((p / "claims.json").read_text())} for p in (here, there))
-    differing = [id for id in published if id not in ours or ours[id]["verdict"] != published[id]["verdict"]]
+    ours, theirs = (json.loads((folder / "claims.json").read_text()) for folder in (here, there))
+    verdicts = verification.compare_verdicts(ours, theirs)
+    both = [
+        pd.concat([verification.summarise(stage, read_tables(folder / "tables" / stage)) for stage in verification.REPEATS], ignore_index=True)
+        for folder in (here, there)
+    ]
+    metrics = verification.compare_metrics(*both)
+    published = snapshot_files(there)
+    differing = [path for path, value in published.items() if not (here / path).is_file() or digest(here / path) != value]
+    return {
+        "conclusion": verification.conclusion(verdicts, metrics, len(differing)),
+        "verdicts": verdicts.to_dict("records"),
+        "metrics": {"of": len(metrics), "inside": int(metrics["inside"].sum()), "outside": metrics[~metrics["inside"]].replace({np.nan: None}).to_dict("records")},
+        "files": {"of": len(published), "same": len(published) - len(differing), "differing": differing},
+        "parameters": verification.differences(read_params(params), read_params(there / "params.yaml")),
+        "machine": verification.differences(_records(here / "environment"), _records(there / "environment")),
+    }
+
+
+def show(found: dict[str, Any]) -> int:
+    """Prints what ``verify`` found; returns 1 when a verdict differs, else 0."""
     print(f"\n{'claim':6} {'here':15} {'published':15} statement")
-    for id, claim in published.items():
-        verdict = ours[id]["verdict"] if id in ours else "missing"
-        print(f"{id:6} {verdict:15} {claim['verdict']:15} {claim['statement']}")
-    made = {path: digest(here / path) for path in snapshot_files(there) if (here / path).is_file()}
-    same = sum(made.get(path) == value for path, value in snapshot_files(there).items())
-    print(f"\n{same} of {len(snapshot_files(there))} files are byte-identical to the published ones.")
-    print(f"verdicts that differ: {', '.join(differing) or 'none'}; the report is {here / 'index.html'}")
-    return 1 if differing else 0
+    for claim in found["verdicts"]:
+        print(f"{claim['id']:6} {claim['here']:15} {claim['published']:15} {claim['statement']}")
+    metrics, files = found["metrics"], found["files"]
+    print(f"\n{metrics['inside']} of {metrics['of']} metrics lie in their published interval, widened as stated.")
+    for row in metrics["outside"][:10]:
+        print(f"  outside: {row['stage']}, {row['arm']}: {row['metric']} {row['here']} not in [{row['low']:.4g}, {row['high']:.4g}]")
+    print(f"{files['same']} of {files['of']} files are byte-identical to the published ones.")
+    for kind in ("parameters", "machine"):
+        for row in found[kind]:
+            print(f"other {kind}: {row['name']} {row['here']}, published {row['published']}")
+    print(f"\n{found['conclusion']}; more in {REPORTS / 'verification.html'}, the report is {REPORTS / 'index.html'}")
+    return int(found["conclusion"] == "not reproduced")
+
+
+def compare() -> int:
+    """Prints what the last stage found; returns 1 when a verdict differs.
+
+    Raises:
+        BadInput: when it has not run.
+    """
+    path = REPORTS / "verification.json"
+    if not path.is_file():
+        raise BadInput(f"{path}: no such file; run `dvc repro` first")
+    return show(json.loads(path.read_text()))
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -111,15 +111,6 @@ def test_a_stale_lock_is_not_published(monkeypatch, tmp_path):
     assert not (tmp_path / "published").exists()
 
 
-def test_a_differing_verdict_is_an_error(tmp_path, capsys):
-    for name, verdict in (("here", "partly"), ("there", "reproduced")):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "claims.json").write_text(json.dumps([{"id": "X1", "verdict": verdict, "statement": "s"}]))
-    assert publishing.compare(tmp_path / "here", tmp_path / "there") == 1
-    assert "verdicts that differ: X1" in capsys.readouterr().out
-    assert publishing.compare(tmp_path / "there", tmp_path / "there") == 0
-
-
 class Outside(HTMLParser):
     """Collects what a page would load from elsewhere, its images without text, and its scripts."""
 
