@@ -19,9 +19,15 @@ class FailedCell(RuntimeError):
 
 
 def exit_code(command: Callable[[], int | None]) -> int:
-    """Runs a command: its own exit code, 0 for None; one line on standard error and 2 for bad input, 1 for a failed cell."""
+    """Runs a command: its own exit code, 0 for None.
+
+    One line on standard error and 2 for bad input, 1 for a failed cell, 130 for an interruption by the user.
+    """
     try:
         return command() or 0
+    except KeyboardInterrupt:
+        print("error: interrupted; what was finished is kept, the same command goes on from there", file=sys.stderr)
+        return 130
     except (BadInput, FailedCell) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2 if isinstance(error, BadInput) else 1

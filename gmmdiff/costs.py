@@ -60,7 +60,8 @@ class Costs:
     """
 
     def __init__(self, names: Sequence[str], factors: Tensor | None = None) -> None:
-        require(len(names) > 0, "Costs", "names", "at least one", "none")
+        good = not isinstance(names, str) and len(names) > 0
+        require(good, "Costs", "names", "a list of at least one", repr(names))
         for name in names:
             require(name in COSTS, "Costs", "cost", f"one of {', '.join(COSTS)}", repr(name))
         self.names = tuple(names)
@@ -88,6 +89,8 @@ class Costs:
         factors = {part: (self.factors * amount).to(x).view(-1, 1, 1) for part, amount in self._parts.items()}
         if kind == "logits":
             return x.sigmoid(), factors
+        low, high = map(float, x.detach().aminmax())
+        require(0 <= low and high <= 1, "Costs", kind, "in [0, 1]", f"values in [{low:g}, {high:g}]")
         tiny = torch.finfo(x.dtype).eps
         return x.clamp(tiny, 1 - tiny), factors
 
@@ -127,6 +130,7 @@ def matched(names: Sequence[str], logits: Tensor, labels: Tensor) -> Costs:
     Raises:
         ValueError: as ``Costs``; and where a row's cost sends no signal there.
     """
+    logits = logits.detach()
     own, bce = (Costs(n).gradient(logits, labels).double().square().flatten(1).mean(1).sqrt() for n in (names, ["BCE"] * len(names)))
     require(bool((own > 0).all()), "matched", "the signal of every cost", "> 0 at these logits", own.tolist())
     return Costs(names, bce / own)

@@ -155,6 +155,7 @@ def _execute(notebook: Path, target: Path, values: dict[str, Any]) -> None:
         papermill.execute_notebook(
             str(notebook), str(target), parameters=values, kernel_name="python3", cwd=str(notebook.parent),
             progress_bar={"desc": notebook.stem, "disable": None}, coalesce_streams=True,
+            extra_arguments=["--IPKernelApp.log_level=CRITICAL"],  # or every kernel warns of its local ports
         )  # fmt: skip
     except papermill.PapermillExecutionError as error:
         last = re.sub(r"\x1b\[[0-9;]*m", "", str(error.evalue)).strip().splitlines()

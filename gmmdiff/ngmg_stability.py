@@ -47,8 +47,8 @@ def parts(
 ) -> dict[str, pd.DataFrame]:  # fmt: skip
     """Run tables by name, each trained and kept by itself.
 
-    ``label_noise_X``: experiment A at that noise.  ``lam_X``: experiment B at that lambda; ``lam_0.0``, which has to be
-    among them, is the reference without a cost, also trained twice as long.
+    ``label_noise_X``: experiment A at that noise.  ``lam_X``: experiment B at that lambda; 0, which has to be among
+    them, is the reference without a cost, also trained twice as long.
     """
     owner = "ngmg_stability"
     for name, levels in (("label_noise", label_noise), ("learning_rate", learning_rate), ("lam", lam), ("joint_learning_rate", joint_learning_rate)):
@@ -56,13 +56,13 @@ def parts(
     require(min(lam) == 0 < max(lam), owner, "lam", "0 (the reference) and at least one larger", lam)
     shared = {"n_train": n_train, "seeds": seeds, "first_seed": first_seed}
     found = {
-        f"label_noise_{noise:.1f}": _table(list(COSTS), 1.0, noise, "none", 0.0, learning_rate=learning_rate, steps=classifier_steps, **shared)
+        f"label_noise_{noise}": _table(list(COSTS), 1.0, noise, "none", 0.0, learning_rate=learning_rate, steps=classifier_steps, **shared)
         for noise in label_noise
     }
     for level in lam:
         costs = JOINT_COSTS if level else ("BCE",)
         lengths = (steps,) if level else (steps, 2 * steps)
-        found[f"lam_{level:.1f}"] = pd.concat(
+        found[f"lam_{level}"] = pd.concat(
             [_table(costs, level, 0.0, GRANULARITY, s_c, learning_rate=joint_learning_rate, steps=n, **shared) for n in lengths],
             ignore_index=True,
         )

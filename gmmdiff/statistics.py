@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 from scipy.stats import trim_mean
 
 from gmmdiff.checks import require
@@ -24,6 +25,11 @@ class Interval(NamedTuple):
 def iqm(strata: list[np.ndarray]) -> np.ndarray:
     """Interquartile mean over the pooled last axes: each stratum ``(..., n_i)`` -> ``(...)``."""
     return trim_mean(np.concatenate(strata, -1), 0.25, axis=-1)
+
+
+def iqm_by(table: pd.DataFrame, index: str, columns: str) -> pd.DataFrame:
+    """Interquartile means of the column ``value``: one row a level of ``index``, one column a level of ``columns``."""
+    return table.pivot_table(index=index, columns=columns, values="value", aggfunc=lambda v: float(iqm([v.to_numpy()]))).reset_index()
 
 
 def bootstrap(

@@ -76,6 +76,15 @@ def test_a_failing_cell_is_named_and_leaves_earlier_results(tmp_path, run):
     assert dict(os.environ) == before
 
 
+def test_an_interruption_is_one_line(tmp_path, run, monkeypatch):
+    def interrupt(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(execution, "_execute", interrupt)
+    code, error = run(notebook(tmp_path / "book.ipynb", "n: int = 1  # a number"), {"stage": {}})
+    assert code == 130 and error == "error: interrupted; what was finished is kept, the same command goes on from there\n"
+
+
 def test_progress_reaches_the_terminal_and_not_the_notebook(tmp_path, run):
     source = "from gmmdiff.execution import progress\nfor i in progress(range(3), desc='working on it'): pass"
     code, error = run(notebook(tmp_path / "book.ipynb", "n: int = 1  # a number", source), {"stage": {}})
