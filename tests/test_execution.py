@@ -122,7 +122,7 @@ def test_feature_vs_class_runs_at_quick_look_size(tmp_path):
 
 def test_one_part_is_a_stage_of_its_own(tmp_path):
     """Another section than the stage's name, a nested name, an override that stays text though it looks like a number."""
-    small = {"n_train": [20, 30], "steps": 50, "width": 8, "n_eval": 2, "swept_steps": [100], "evaluations": 4}
+    small = {"n_train": [20, 30], "steps": 50, "width": 8, "n_eval": 2, "swept_steps": [100], "evaluations": 8}
     book = ROOT / "notebooks" / "02a_feature_vs_class_runs.ipynb"
     command = arguments(tmp_path, book, {"feature_vs_class": small}, "runs/20")
     assert execution.main([*command, "--section", "feature_vs_class", "-p", "part=20"]) == 0
