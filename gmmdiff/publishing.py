@@ -28,7 +28,6 @@ from gmmdiff.parameters import PARAMS, REPORTS, read_params
 PUBLISHED = REPORTS / "published"
 PARTS = ("index.html", "claims.json", "metrics.json", "parameters.md", "tables", "figures", "notebooks", "environment")
 OF_THE_MACHINE = ("index.html", "environment", "manifest.json", "params.yaml", "soak.csv")  # of a snapshot, not compared byte by byte
-MARKERS = ("<!-- claims: written by the pipeline -->", "<!-- end of claims -->")
 TEMPLATE = Path(__file__).parents[1] / "notebooks" / "report_template"
 
 
@@ -64,26 +63,34 @@ def render(notebook: Path, page: Path) -> None:
 
 
 def claims_table(claims: list[dict[str, Any]]) -> str:
-    """The claims as a Markdown table."""
+    """The claims and their verdicts as a Markdown table, and what was measured folded away below it."""
     marks = {"reproduced": "✓", "partly": "◐", "not reproduced": "✗", "inconclusive": "?"}
-    lines = ["| | Claim | Verdict | What was measured |", "|---|---|---|---|"]
-    lines += [
-        f"| {c['id']} | {c['statement']} | {marks[c['verdict']]} **{c['verdict']}** | {html.escape(c['details'], quote=False)} |"
-        for c in claims
-    ]
-    return "\n".join(lines)
+    lines = ["| | Claim | Verdict |", "|---|---|---|"]
+    lines += [f"| {c['id']} | {c['statement']} | {marks[c['verdict']]} **{c['verdict']}** |" for c in claims]
+    lines += ["", "<details><summary>What was measured</summary>", ""]
+    lines += [f"- **{c['id']}** {html.escape(c['details'], quote=False)}" for c in claims]
+    return "\n".join([*lines, "", "</details>"])
 
 
-def write_between_markers(text: str, table: str) -> str:
-    """The README's text with the table between its two markers.
+def times_table(folder: Path) -> str:
+    """How long every stage took and on what, from the records of an environment folder, as a Markdown table."""
+    records = {str(path.relative_to(folder).with_suffix("")): json.loads(path.read_text()) for path in sorted(folder.rglob("*.json"))}
+    lines = ["| Stage | Seconds | Device | Processors |", "|---|---|---|---|"]
+    lines += [f"| {stage} | {r['seconds']:.0f} | {r['device']} | {r['processors']} |" for stage, r in records.items()]
+    return "\n".join([*lines, f"| **all** | **{sum(r['seconds'] for r in records.values()):.0f}** | | |"])
+
+
+def write_between_markers(file: Path, name: str, table: str) -> str:
+    """The file's text with the table between the two markers of that name.
 
     Raises:
         BadInput: when a marker is missing.
     """
-    start, end = (text.find(marker) for marker in MARKERS)
+    text, markers = file.read_text(), (f"<!-- {name}: written by the pipeline -->", f"<!-- end of {name} -->")
+    start, end = (text.find(marker) for marker in markers)
     if not 0 <= start < end:
-        raise BadInput(f"README.md: the markers {MARKERS[0]} and {MARKERS[1]} must stand there, in this order")
-    return f"{text[: start + len(MARKERS[0])]}\n{table}\n{text[end:]}"
+        raise BadInput(f"{file}: the markers {markers[0]} and {markers[1]} must stand there, in this order")
+    return f"{text[: start + len(markers[0])]}\n{table}\n{text[end:]}"
 
 
 # ---- the snapshot -------------------------------------------------------------------------------------------
@@ -119,7 +126,10 @@ def publish() -> None:
     if missing := [part for part in PARTS if not (REPORTS / part).exists()]:
         raise BadInput(f"reports: missing {', '.join(missing)}; run `dvc repro` first")
     claims = json.loads((REPORTS / "claims.json").read_text())
-    readme = write_between_markers(Path("README.md").read_text(), claims_table(claims))
+    pages = {
+        Path("README.md"): write_between_markers(Path("README.md"), "claims", claims_table(claims)),
+        Path("REPRODUCING.md"): write_between_markers(Path("REPRODUCING.md"), "times", times_table(REPORTS / "environment")),
+    }
     shutil.rmtree(PUBLISHED, ignore_errors=True)
     for part in PARTS:
         source = REPORTS / part
@@ -127,7 +137,8 @@ def publish() -> None:
     _copy(PARAMS, PUBLISHED / PARAMS.name)
     manifest = {"dvc.lock": digest(Path("dvc.lock")), "files": snapshot_files(PUBLISHED)}
     (PUBLISHED / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
-    Path("README.md").write_text(readme)
+    for page, text in pages.items():
+        page.write_text(text)
     print(f"published {len(manifest['files'])} files to {PUBLISHED}")
 
 

@@ -78,13 +78,18 @@ def test_claims_can_be_recomputed_from_the_published_tables():
 
 
 def test_readme_shows_the_published_claims():
-    text = (ROOT / "README.md").read_text()
     table = publishing.claims_table(json.loads((PUBLISHED / "claims.json").read_text()))
-    assert publishing.write_between_markers(text, table) == text
+    assert publishing.write_between_markers(ROOT / "README.md", "claims", table) == (ROOT / "README.md").read_text()
 
 
-def test_readme_links_and_commands_exist():
-    text = (ROOT / "README.md").read_text()
+def test_reproducing_shows_the_published_times():
+    table = publishing.times_table(PUBLISHED / "environment")
+    assert publishing.write_between_markers(ROOT / "REPRODUCING.md", "times", table) == (ROOT / "REPRODUCING.md").read_text()
+
+
+@pytest.mark.parametrize("page", ["README.md", "REPRODUCING.md"])
+def test_links_and_commands_exist(page):
+    text = (ROOT / page).read_text()
     links = [link for link in re.findall(r"\]\(([^)]+)\)", text) if not link.startswith("http")]
     assert len(links) > 6 and [link for link in links if not (ROOT / link).exists()] == []
     targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.M)
@@ -98,9 +103,10 @@ def test_readme_snippet_runs():
     assert float(names["loss"].detach()) < 0.3 and float(names["distance"]) < 0.3
 
 
-def test_a_missing_marker_is_named():
-    with pytest.raises(BadInput, match=r"the markers .* must stand there"):
-        publishing.write_between_markers("no markers", "table")
+def test_a_missing_marker_is_named(tmp_path):
+    (tmp_path / "page.md").write_text("no markers")
+    with pytest.raises(BadInput, match=r"page.md: the markers .* must stand there"):
+        publishing.write_between_markers(tmp_path / "page.md", "claims", "table")
 
 
 def test_a_stale_lock_is_not_published(monkeypatch, tmp_path):
