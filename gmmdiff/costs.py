@@ -90,7 +90,7 @@ class Costs:
         if kind == "logits":
             return x.sigmoid(), factors
         low, high = map(float, x.detach().aminmax())
-        require(0 <= low and high <= 1, "Costs", kind, "in [0, 1]", f"values in [{low:g}, {high:g}]")
+        require(low >= 0 and high <= 1, "Costs", kind, "in [0, 1]", f"values in [{low:g}, {high:g}]")
         tiny = torch.finfo(x.dtype).eps
         return x.clamp(tiny, 1 - tiny), factors
 
