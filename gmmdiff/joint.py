@@ -125,4 +125,4 @@ class JointProgram(ClassifierProgram):
         to_x_0 = classifier.backward(self.costs.gradient(logits, labels) / logits[0].numel(), to_input=True)
         signal = difference * (2 / difference[0].numel()) - self.sigma[number] * to_x_0[..., : difference.shape[-1]]
         denoiser.backward(signal)
-        return difference.square().flatten(1).mean(1)
+        return difference.square().mean((1, 2))

@@ -10,6 +10,7 @@ pairs them.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -35,7 +36,7 @@ from gmmdiff.streams import stream
 
 COLUMNS = ("granularity", "s_c", "n_train", "learning_rate", "steps", "seed")
 BLOCK = 1024  # units of a layer, over all rows of a block: few calls, and one core's cache still holds them
-BETAS = (0.9, 0.99)  # of Adam
+ADAM = {"beta1": 0.9, "beta2": 0.99, "eps": 1e-8, "weight_decay": 0.0, "amsgrad": False, "maximize": False}
 PREPARED = 50  # steps whose batches are drawn at once
 REGISTER = 16  # numbers: every run begins a vector register anew, since Adam rounds a shorter rest differently
 SIZE = 2.0  # root mean square of the points the network sees: the larger, the later noise hides what is fine
@@ -268,14 +269,15 @@ class Program:
 
     def prepare(self, drawn: Sequence[Draws]) -> None:
         """Takes in the batches of the next ``PREPARED`` steps."""
-        self.inputs, self.targets = self.stack(Run.inputs, drawn), self.stack(lambda _, draws: draws.target, drawn)
+        self.inputs = self.stack(Run.inputs, drawn).unbind()
+        self.targets = self.stack(lambda _, draws: draws.target, drawn).unbind()
 
     def step(self, number: int) -> Tensor:
         """Fills ``gradient`` on batch ``number`` of those prepared; the v-loss ``(runs,)``."""
         (denoiser,) = self.networks
         difference = denoiser.forward(self.inputs[number]) - self.targets[number]
         denoiser.backward(difference * (2 / difference[0].numel()))
-        return difference.square().flatten(1).mean(1)
+        return difference.square().mean((1, 2))
 
 
 class Trained(NamedTuple):
@@ -299,29 +301,27 @@ def train_block(program: Program, tick: Callable[[int], object] = lambda n: None
     """
     rows, recipe = [run.row for run in program.runs], program.runs[0].recipe
     parameters, steps = program.parameters, rows[0].steps
-    average = parameters.clone()
-    groups, first = [], 0
-    for rate, alike in itertools.groupby(row.learning_rate for row in rows):
-        part = slice(first, first := first + len(list(alike)))
-        leaf = torch.nn.Parameter(parameters[part])
-        leaf.grad = program.gradient[part]
-        groups.append({"params": [leaf], "lr": rate})
-    optimiser = torch.optim.Adam(groups, betas=BETAS, fused=True)
-    decay = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
+    average, moments, done = parameters.clone(), parameters.new_zeros(2, *parameters.shape), parameters.new_zeros(())
+    alike = [(rate, len(list(same))) for rate, same in itertools.groupby(row.learning_rate for row in rows)]
+    parts = [whole.split([count for _, count in alike]) for whole in (parameters, program.gradient, *moments)]
+    groups = [(rate, [[part] for part in group]) for (rate, _), *group in zip(alike, *parts, strict=True)]
     watch, losses, largest = GradientNorms(len(rows), steps), [], []
     for first in range(0, steps, PREPARED):
-        program.prepare(program.next_draws())
         count = min(PREPARED, steps - first)
-        loss, norms = parameters.new_zeros(len(rows)), parameters.new_empty(len(rows), count)
-        for number in range(count):
-            loss += program.step(number)
-            norms[:, number] = torch.linalg.vector_norm(program.watched, dim=1)
-            optimiser.step()
-            decay.step()
-            average.lerp_(parameters, 1 - recipe.ema)
-        watch.update(norms.cpu())
+        loss, norms = parameters.new_zeros(len(rows)), parameters.new_empty(count, len(rows))
+        with torch.inference_mode():  # half the time of a small operation is autograd's
+            program.prepare(program.next_draws())
+            for number, norm in enumerate(norms):
+                loss += program.step(number)
+                torch.linalg.vector_norm(program.watched, dim=1, out=norm)
+                done += 1
+                decay = (1 + math.cos(math.pi * (first + number) / steps)) / 2
+                for rate, (p, g, m, v) in groups:
+                    torch._fused_adam_(p, g, m, v, [], [done], lr=rate * decay, **ADAM)
+                average.lerp_(parameters, 1 - recipe.ema)
+        watch.update(norms.T.cpu())
         losses.append(loss.cpu() / count)
-        largest.append(norms.cpu().amax(1))
+        largest.append(norms.cpu().amax(0))
         tick(count * len(rows))
     diverged = ~parameters.isfinite().all(1)
     return Trained(
