@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from gmmdiff.checks import require
-from gmmdiff.costs import Costs, matched
+from gmmdiff.costs import Costs, matched, require_labels
 from gmmdiff.networks import classifier_sizes
 from gmmdiff.streams import stream
 from gmmdiff.training import COLUMNS, PREPARED, SCHEDULE, Draws, Program, Recipe, Run
@@ -81,6 +81,7 @@ class ClassifierProgram(Program):
         self.take(drawn)
         found = [labels[draws.index] for labels, draws in zip(self._noisy, drawn, strict=True)]
         self.labels = torch.stack(found, 1).to(self.device)
+        require_labels(self.labels)
 
     def logits(self, number: int) -> Tensor:
         """What the classifiers say of batch ``number``: ``(runs, batch, m)``, valid until the next call."""
@@ -89,8 +90,8 @@ class ClassifierProgram(Program):
     def step(self, number: int) -> Tensor:
         """Fills ``gradient`` on batch ``number``; the cost, lambda and matching included: ``(runs,)``."""
         logits, labels = self.logits(number), self.labels[number]
-        self.networks[0].backward(self.costs.gradient(logits, labels) / logits[0].numel())
-        return self.costs.value(logits, labels).flatten(1).mean(1)
+        self.networks[0].backward(self.costs.gradient(logits, labels, trusted=True) / logits[0].numel())
+        return self.costs.value(logits, labels, trusted=True).mean((1, 2))
 
 
 class JointProgram(ClassifierProgram):
@@ -122,7 +123,7 @@ class JointProgram(ClassifierProgram):
         denoiser, classifier = self.networks
         logits, labels = self.logits(number), self.labels[number]
         difference = self.predicted - self.targets[number]
-        to_x_0 = classifier.backward(self.costs.gradient(logits, labels) / logits[0].numel(), to_input=True)
+        to_x_0 = classifier.backward(self.costs.gradient(logits, labels, trusted=True) / logits[0].numel(), to_input=True)
         signal = difference * (2 / difference[0].numel()) - self.sigma[number] * to_x_0[..., : difference.shape[-1]]
         denoiser.backward(signal)
         return difference.square().mean((1, 2))
