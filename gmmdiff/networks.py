@@ -105,10 +105,18 @@ class _Layer:
 TIMES = 8  # features of the time that a network sees
 
 
+def features_first(x: Tensor) -> Tensor:
+    """x ``(..., batch, features)``, in memory as ``StackedMLP`` works: every feature's batch side by side."""
+    return x.mT.contiguous().mT
+
+
 def timed(x: Tensor, t: Tensor) -> Tensor:
-    """x ``(..., D)`` and cos(k pi t), k = 1 .. ``TIMES``, for t ``(...)`` in [0, 1] -> ``(..., D + TIMES)``: distinct at every t."""
-    features = torch.cos(math.pi * t.unsqueeze(-1) * torch.arange(1, TIMES + 1, device=t.device))
-    return torch.cat([x, features], -1)
+    """x ``(n, D)`` or more dimensions before, and cos(k pi t), k = 1 .. ``TIMES``, for t ``(n)`` in [0, 1] -> ``(n, D + TIMES)``.
+
+    They tell every t from every other.  In memory the result has its features first.
+    """
+    features = torch.cos(math.pi * torch.arange(1, TIMES + 1, device=t.device).unsqueeze(-1) * t.unsqueeze(-2))
+    return torch.cat([x.mT, features], -2).mT
 
 
 def denoiser_sizes(dim: int, condition: int, width: int, hidden: int) -> tuple[int, ...]:

@@ -30,7 +30,7 @@ from gmmdiff.defects import find_defects
 from gmmdiff.diffusion import CosineSchedule, diffuse, dpmpp_2m, velocity
 from gmmdiff.distances import energy_distance
 from gmmdiff.manifolds import AttributeManifold
-from gmmdiff.networks import StackedMLP, denoiser_sizes, timed
+from gmmdiff.networks import StackedMLP, denoiser_sizes, features_first, timed
 from gmmdiff.stability import GradientNorms
 from gmmdiff.streams import stream
 
@@ -117,10 +117,12 @@ class World:
 
 
 class Draws(NamedTuple):
-    """Batches of noisy points, ``PREPARED`` of them in training, alike for all arms."""
+    """Batches of noisy points, ``PREPARED`` of them in training, alike for all arms; in memory features first."""
 
     index: Tensor  # (batches, batch), which points of the data
     t: Tensor  # (batches, batch)
+    alpha: Tensor  # (batches, batch, 1), of the schedule at t, as sigma
+    sigma: Tensor
     seen: Tensor  # (batches, batch, D + TIMES), noisy points and features of their times
     target: Tensor  # (batches, batch, D), v
     combination: Tensor  # (batches, batch)
@@ -157,11 +159,11 @@ class Run:
         index = torch.randint(len(points), shape, generator=generator)
         even = (torch.arange(shape[1]) + torch.rand(shape, generator=generator)) / shape[1]
         t = LAST + (1 - LAST) * even**3
-        noise = torch.randn(*shape, self.recipe.dimension, generator=generator)
-        blur = torch.randn(*shape, self.conditioning.dim, generator=blurred)
-        x_0, alpha, sigma = points[index], SCHEDULE.alpha(t).unsqueeze(-1), SCHEDULE.sigma(t).unsqueeze(-1)
-        seen = timed(diffuse(x_0, noise, alpha, sigma), t)
-        return Draws(index, t, seen, velocity(x_0, noise, alpha, sigma), combinations[index], blur)
+        noise = features_first(torch.randn(*shape, self.recipe.dimension, generator=generator))
+        blur = features_first(torch.randn(*shape, self.conditioning.dim, generator=blurred))
+        x_0, alpha, sigma = features_first(points[index]), SCHEDULE.alpha(t).unsqueeze(-1), SCHEDULE.sigma(t).unsqueeze(-1)
+        seen, target = timed(diffuse(x_0, noise, alpha, sigma), t), velocity(x_0, noise, alpha, sigma)
+        return Draws(index, t, alpha, sigma, seen, target, combinations[index], blur)
 
     def draws(self) -> Iterator[Draws]:
         """For ever, ``PREPARED`` steps at a time: what all arms of one seed and n_train are trained on."""
@@ -172,10 +174,10 @@ class Run:
 
     def inputs(self, draws: Draws) -> Tensor:
         """What the denoiser sees of these draws: ``(batches, batch, in)``, this arm's condition among it."""
-        condition = self.means[draws.combination]
+        condition = self.means.T.index_select(1, draws.combination.flatten()).unflatten(1, draws.combination.shape).movedim(0, 1)
         if self.conditioning.scale > 0:
-            condition = condition + self.conditioning.scale * draws.blur
-        return torch.cat([draws.seen, condition], -1)
+            condition = condition + self.conditioning.scale * draws.blur.mT
+        return torch.cat([draws.seen.mT, condition], 1).mT
 
     def predict(self, parameters: Tensor, condition: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
         """The denoiser with these weights ``(parameters,)`` and conditions ``(n, C)``, as the samplers want it."""
@@ -259,8 +261,8 @@ class Program:
             Conditioning(*arm, AttributeManifold(recipe.dimension, stream(0, "check")).combinations, stream(0, "check"))
 
     def stack(self, of: Callable[[Run, Draws], Tensor], drawn: Sequence[Draws]) -> Tensor:
-        """One tensor ``(batches, runs, batch, ...)`` of what ``of`` makes of each run's draws ``(batches, batch, ...)``."""
-        return torch.stack([of(run, draws) for run, draws in zip(self.runs, drawn, strict=True)], 1).to(self.device)
+        """One tensor ``(batches, runs, batch, features)`` of what ``of`` makes of each run's draws ``(batches, batch, features)``."""
+        return torch.stack([of(run, draws).mT for run, draws in zip(self.runs, drawn, strict=True)], 1).to(self.device).mT
 
     def next_draws(self) -> list[Draws]:
         """The next ``PREPARED`` batches of every run; arms of one seed and n_train share theirs."""
