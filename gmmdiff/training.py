@@ -10,6 +10,7 @@ pairs them.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -29,13 +30,13 @@ from gmmdiff.defects import find_defects
 from gmmdiff.diffusion import CosineSchedule, diffuse, dpmpp_2m, velocity
 from gmmdiff.distances import energy_distance
 from gmmdiff.manifolds import AttributeManifold
-from gmmdiff.networks import StackedMLP, denoiser_sizes, timed
+from gmmdiff.networks import StackedMLP, denoiser_sizes, features_first, timed
 from gmmdiff.stability import GradientNorms
 from gmmdiff.streams import stream
 
 COLUMNS = ("granularity", "s_c", "n_train", "learning_rate", "steps", "seed")
 BLOCK = 1024  # units of a layer, over all rows of a block: few calls, and one core's cache still holds them
-BETAS = (0.9, 0.99)  # of Adam
+ADAM = {"beta1": 0.9, "beta2": 0.99, "eps": 1e-8, "weight_decay": 0.0, "amsgrad": False, "maximize": False}
 PREPARED = 50  # steps whose batches are drawn at once
 REGISTER = 16  # numbers: every run begins a vector register anew, since Adam rounds a shorter rest differently
 SIZE = 2.0  # root mean square of the points the network sees: the larger, the later noise hides what is fine
@@ -116,10 +117,12 @@ class World:
 
 
 class Draws(NamedTuple):
-    """Batches of noisy points, ``PREPARED`` of them in training, alike for all arms."""
+    """Batches of noisy points, ``PREPARED`` of them in training, alike for all arms; in memory features first."""
 
     index: Tensor  # (batches, batch), which points of the data
     t: Tensor  # (batches, batch)
+    alpha: Tensor  # (batches, batch, 1), of the schedule at t, as sigma
+    sigma: Tensor
     seen: Tensor  # (batches, batch, D + TIMES), noisy points and features of their times
     target: Tensor  # (batches, batch, D), v
     combination: Tensor  # (batches, batch)
@@ -156,11 +159,11 @@ class Run:
         index = torch.randint(len(points), shape, generator=generator)
         even = (torch.arange(shape[1]) + torch.rand(shape, generator=generator)) / shape[1]
         t = LAST + (1 - LAST) * even**3
-        noise = torch.randn(*shape, self.recipe.dimension, generator=generator)
-        blur = torch.randn(*shape, self.conditioning.dim, generator=blurred)
-        x_0, alpha, sigma = points[index], SCHEDULE.alpha(t).unsqueeze(-1), SCHEDULE.sigma(t).unsqueeze(-1)
-        seen = timed(diffuse(x_0, noise, alpha, sigma), t)
-        return Draws(index, t, seen, velocity(x_0, noise, alpha, sigma), combinations[index], blur)
+        noise = features_first(torch.randn(*shape, self.recipe.dimension, generator=generator))
+        blur = features_first(torch.randn(*shape, self.conditioning.dim, generator=blurred))
+        x_0, alpha, sigma = features_first(points[index]), SCHEDULE.alpha(t).unsqueeze(-1), SCHEDULE.sigma(t).unsqueeze(-1)
+        seen, target = timed(diffuse(x_0, noise, alpha, sigma), t), velocity(x_0, noise, alpha, sigma)
+        return Draws(index, t, alpha, sigma, seen, target, combinations[index], blur)
 
     def draws(self) -> Iterator[Draws]:
         """For ever, ``PREPARED`` steps at a time: what all arms of one seed and n_train are trained on."""
@@ -171,10 +174,10 @@ class Run:
 
     def inputs(self, draws: Draws) -> Tensor:
         """What the denoiser sees of these draws: ``(batches, batch, in)``, this arm's condition among it."""
-        condition = self.means[draws.combination]
+        condition = self.means.T.index_select(1, draws.combination.flatten()).unflatten(1, draws.combination.shape).movedim(0, 1)
         if self.conditioning.scale > 0:
-            condition = condition + self.conditioning.scale * draws.blur
-        return torch.cat([draws.seen, condition], -1)
+            condition = condition + self.conditioning.scale * draws.blur.mT
+        return torch.cat([draws.seen.mT, condition], 1).mT
 
     def predict(self, parameters: Tensor, condition: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
         """The denoiser with these weights ``(parameters,)`` and conditions ``(n, C)``, as the samplers want it."""
@@ -258,8 +261,8 @@ class Program:
             Conditioning(*arm, AttributeManifold(recipe.dimension, stream(0, "check")).combinations, stream(0, "check"))
 
     def stack(self, of: Callable[[Run, Draws], Tensor], drawn: Sequence[Draws]) -> Tensor:
-        """One tensor ``(batches, runs, batch, ...)`` of what ``of`` makes of each run's draws ``(batches, batch, ...)``."""
-        return torch.stack([of(run, draws) for run, draws in zip(self.runs, drawn, strict=True)], 1).to(self.device)
+        """One tensor ``(batches, runs, batch, features)`` of what ``of`` makes of each run's draws ``(batches, batch, features)``."""
+        return torch.stack([of(run, draws).mT for run, draws in zip(self.runs, drawn, strict=True)], 1).to(self.device).mT
 
     def next_draws(self) -> list[Draws]:
         """The next ``PREPARED`` batches of every run; arms of one seed and n_train share theirs."""
@@ -268,14 +271,15 @@ class Program:
 
     def prepare(self, drawn: Sequence[Draws]) -> None:
         """Takes in the batches of the next ``PREPARED`` steps."""
-        self.inputs, self.targets = self.stack(Run.inputs, drawn), self.stack(lambda _, draws: draws.target, drawn)
+        self.inputs = self.stack(Run.inputs, drawn).unbind()
+        self.targets = self.stack(lambda _, draws: draws.target, drawn).unbind()
 
     def step(self, number: int) -> Tensor:
         """Fills ``gradient`` on batch ``number`` of those prepared; the v-loss ``(runs,)``."""
         (denoiser,) = self.networks
         difference = denoiser.forward(self.inputs[number]) - self.targets[number]
         denoiser.backward(difference * (2 / difference[0].numel()))
-        return difference.square().flatten(1).mean(1)
+        return difference.square().mean((1, 2))
 
 
 class Trained(NamedTuple):
@@ -299,29 +303,27 @@ def train_block(program: Program, tick: Callable[[int], object] = lambda n: None
     """
     rows, recipe = [run.row for run in program.runs], program.runs[0].recipe
     parameters, steps = program.parameters, rows[0].steps
-    average = parameters.clone()
-    groups, first = [], 0
-    for rate, alike in itertools.groupby(row.learning_rate for row in rows):
-        part = slice(first, first := first + len(list(alike)))
-        leaf = torch.nn.Parameter(parameters[part])
-        leaf.grad = program.gradient[part]
-        groups.append({"params": [leaf], "lr": rate})
-    optimiser = torch.optim.Adam(groups, betas=BETAS, fused=True)
-    decay = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
+    average, moments, done = parameters.clone(), parameters.new_zeros(2, *parameters.shape), parameters.new_zeros(())
+    alike = [(rate, len(list(same))) for rate, same in itertools.groupby(row.learning_rate for row in rows)]
+    parts = [whole.split([count for _, count in alike]) for whole in (parameters, program.gradient, *moments)]
+    groups = [(rate, [[part] for part in group]) for (rate, _), *group in zip(alike, *parts, strict=True)]
     watch, losses, largest = GradientNorms(len(rows), steps), [], []
     for first in range(0, steps, PREPARED):
-        program.prepare(program.next_draws())
         count = min(PREPARED, steps - first)
-        loss, norms = parameters.new_zeros(len(rows)), parameters.new_empty(len(rows), count)
-        for number in range(count):
-            loss += program.step(number)
-            norms[:, number] = torch.linalg.vector_norm(program.watched, dim=1)
-            optimiser.step()
-            decay.step()
-            average.lerp_(parameters, 1 - recipe.ema)
-        watch.update(norms.cpu())
+        loss, norms = parameters.new_zeros(len(rows)), parameters.new_empty(count, len(rows))
+        with torch.inference_mode():  # half the time of a small operation is autograd's
+            program.prepare(program.next_draws())
+            for number, norm in enumerate(norms):
+                loss += program.step(number)
+                torch.linalg.vector_norm(program.watched, dim=1, out=norm)
+                done += 1
+                decay = (1 + math.cos(math.pi * (first + number) / steps)) / 2
+                for rate, (p, g, m, v) in groups:
+                    torch._fused_adam_(p, g, m, v, [], [done], lr=rate * decay, **ADAM)
+                average.lerp_(parameters, 1 - recipe.ema)
+        watch.update(norms.T.cpu())
         losses.append(loss.cpu() / count)
-        largest.append(norms.cpu().amax(1))
+        largest.append(norms.cpu().amax(0))
         tick(count * len(rows))
     diverged = ~parameters.isfinite().all(1)
     return Trained(
