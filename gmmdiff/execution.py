@@ -140,6 +140,22 @@ def declared_parameters(notebook: Path) -> dict[str, dict[str, str]]:
     return papermill.inspect_notebook(str(notebook))
 
 
+def used_parameters(executed: Path) -> dict[str, dict[str, str]]:
+    """What an executed notebook ran with: name -> value (as Python text) and meaning.
+
+    Its own defaults, and over them what the runner injected.
+
+    Raises:
+        BadInput: as ``declared_parameters``.
+    """
+    import nbformat
+
+    declared = declared_parameters(executed)
+    cells = [cell.source for cell in nbformat.read(executed, 4).cells if "injected-parameters" in cell.metadata.get("tags", [])]
+    given = {line.targets[0].id: ast.unparse(line.value) for line in ast.parse("\n".join(cells)).body}
+    return {name: {"value": given.get(name, found["default"]), "meaning": found["help"]} for name, found in declared.items()}
+
+
 def _has_type(value: Any, kind: str) -> bool:
     if kind.startswith("list["):
         return isinstance(value, list) and len(value) > 0 and all(_has_type(v, kind[5:-1]) for v in value)
@@ -307,7 +323,7 @@ def environment() -> dict[str, Any]:
     }
 
 
-def run(notebook: Path, stage: str, values: dict[str, Any], reports: Path, html: bool = False) -> None:
+def run(notebook: Path, stage: str, values: dict[str, Any], reports: Path) -> None:
     """Executes a notebook with checked parameters and installs its results under ``reports``.
 
     Raises:
@@ -323,10 +339,6 @@ def run(notebook: Path, stage: str, values: dict[str, Any], reports: Path, html:
         told = {RESULTS: str(staged.resolve()), PROGRESS: pipe, "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
         with _environment(**told, **quiet):
             _execute(notebook, executed, values)
-    if html:
-        from gmmdiff.publishing import render
-
-        render(executed, staged / "index.html")
     kept, record = reports / "notebooks" / f"{stage}.ipynb", reports / "environment" / f"{stage}.json"
     for path in (kept, record):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -362,13 +374,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("-p", action="append", default=[], metavar="NAME=VALUE", help="override one parameter")
     parser.add_argument("--params", type=Path, default=Path("params.yaml"))
     parser.add_argument("--reports", type=Path, default=Path("reports"))
-    parser.add_argument("--html", action="store_true", help="also render the notebook to index.html")
     options = parser.parse_args(arguments)
 
     def command() -> None:
         overrides = dict(_override(text) for text in options.p)
         values = stage_parameters(options.params, options.section or options.stage, options.notebook, overrides)
-        run(options.notebook, options.stage, values, options.reports, options.html)
+        run(options.notebook, options.stage, values, options.reports)
 
     return exit_code(command)
 

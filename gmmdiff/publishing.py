@@ -1,4 +1,4 @@
-"""The report page, the committed snapshot in reports/published, and the README's table.
+"""The committed snapshot in reports/published, and the README's table.
 
     python -m gmmdiff.publishing publish    copies what `dvc repro` made, unless dvc.lock is stale
     python -m gmmdiff.publishing compare    this machine's verdicts beside the published ones
@@ -10,49 +10,18 @@ import argparse
 import hashlib
 import html
 import json
-import re
 import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
 
-import nbformat
-
 from gmmdiff.execution import BadInput, exit_code
 
 REPORTS = Path("reports")
 PUBLISHED = REPORTS / "published"
-PARTS = ("index.html", "claims.json", "tables", "figures", "notebooks", "environment")
+PARTS = ("index.html", "verification.html", "claims.json", "metrics.json", "tables", "figures", "notebooks", "environment")
+OF_THE_MACHINE = ("index.html", "verification.html", "environment")  # may differ where every number is the same
 MARKERS = ("<!-- claims: written by the pipeline -->", "<!-- end of claims -->")
-TEMPLATE = Path(__file__).parents[1] / "notebooks" / "report_template"
-
-
-# ---- the page -----------------------------------------------------------------------------------------------
-
-
-def formulas_to_mathml(markdown: str) -> str:
-    """Replaces $...$ by MathML, which browsers show without any script."""
-    from latex2mathml.converter import convert
-
-    return re.sub(r"\$([^$\n]+)\$", lambda found: convert(found.group(1)), markdown)
-
-
-def render(notebook: Path, page: Path) -> None:
-    """One self-contained HTML page of an executed notebook: no code, no scripts, nothing from outside."""
-    from nbconvert import HTMLExporter
-
-    content = nbformat.read(notebook, 4)
-    for cell in content.cells:
-        if cell.cell_type == "markdown":
-            cell.source = formulas_to_mathml(cell.source)
-        for output in cell.get("outputs", []):
-            if "text/markdown" in output.get("data", {}):
-                output["data"]["text/markdown"] = formulas_to_mathml(output["data"]["text/markdown"])
-    exporter = HTMLExporter(
-        extra_template_basedirs=[str(TEMPLATE.parent)], template_name=TEMPLATE.name, exclude_input=True,
-        exclude_input_prompt=True, exclude_output_prompt=True, exclude_anchor_links=True,
-    )  # fmt: skip
-    page.write_text(exporter.from_notebook_node(content)[0])
 
 
 # ---- the table of claims ------------------------------------------------------------------------------------
@@ -90,17 +59,17 @@ def digest(path: Path) -> str:
 
 
 def snapshot_files(folder: Path) -> dict[str, str]:
-    """Path and SHA-256 of every file of a snapshot but its manifest and the records of the machine."""
+    """Path and SHA-256 of every file of a snapshot but its manifest and what tells of the machine."""
     files = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
-    return {str(path): digest(folder / path) for path in files if path.parts[0] not in ("manifest.json", "environment")}
+    return {str(path): digest(folder / path) for path in files if path.parts[0] not in ("manifest.json", *OF_THE_MACHINE)}
 
 
 def stale_stages() -> dict[str, Any]:
-    """What `dvc status` finds changed since dvc.lock was written; empty when nothing is."""
+    """What `dvc status` finds changed since dvc.lock was written, but for what always runs; empty when nothing is."""
     found = subprocess.run(["dvc", "status", "--json"], capture_output=True, text=True, check=False)
     if found.returncode:
         raise BadInput(f"dvc status failed: {found.stderr.strip().splitlines()[-1]}")
-    return json.loads(found.stdout or "{}")
+    return {stage: why for stage, why in json.loads(found.stdout or "{}").items() if why != ["always changed"]}
 
 
 def publish() -> None:
