@@ -179,7 +179,7 @@ def records(reports: Path) -> list[dict[str, Any]]:
 def _run_time(stage: str, found: list[dict[str, Any]]) -> str:
     """How long a stage and its parts, which are called STAGE_runs/PART, took together."""
     mine = [record["seconds"] for record in found if record["stage"] == stage or record["stage"].startswith(f"{stage}_runs/")]
-    return f"{duration(sum(mine))}{f' in {len(mine)} runs' if len(mine) > 1 else ''}" if mine else "not recorded"
+    return f"run time {duration(sum(mine))}{f' in {len(mine)} runs' if len(mine) > 1 else ''}" if mine else "run time not recorded"
 
 
 def report_page(reports: Path) -> str:
@@ -195,7 +195,7 @@ def report_page(reports: Path) -> str:
         raise BadInput(f"{executed}: no such file; run `dvc repro` first")
     found = records(reports)
     told = body(nbformat.read(executed, 4))
-    told = re.sub(r'(<time data-stage="(\w+)">)', lambda place: place.group(1) + _run_time(place.group(2), found), told)
+    told = re.sub(r'(?<=<time data-stage=")(\w+)">[^<]*', lambda place: f'{place.group(1)}">{_run_time(place.group(1), found)}', told)
     told = told.replace('<div id="environment">', '<div id="environment">' + to_html(_render("environment.md.j2", records=found)))
     return page("Does the paper hold?", told)
 
