@@ -11,12 +11,13 @@ notebooks/report_template.
 from __future__ import annotations
 
 import base64
+import html
 import io
 import json
 import os
 import posixpath
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -114,7 +115,7 @@ def _figure(data: str, alt: str, caption: str) -> str:
     image.save(smaller, "WEBP", lossless=True)
     source = base64.b64encode(smaller.getvalue()).decode()
     return (
-        f'<figure>\n<div class="wide"><img src="data:image/webp;base64,{source}" alt="{alt}" width="{image.width}" '
+        f'<figure>\n<div class="wide"><img src="data:image/webp;base64,{source}" alt="{html.escape(alt)}" width="{image.width}" '
         f'height="{image.height}"></div>\n<figcaption>{to_html(caption)}</figcaption>\n</figure>\n'
     )
 
@@ -125,19 +126,23 @@ def _sections(body: str, level: int = 2) -> str:
     return head + "".join(f"<section>\n{part if level == 3 else _sections(part, 3)}</section>\n" for part in rest)
 
 
+def _shown(notebook: nbformat.NotebookNode) -> Iterator[dict[str, str]]:
+    """What a notebook shows without its code, in order: each piece by its kinds, an image with its alternative text."""
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            yield {"text/markdown": cell.source}
+        for output in cell.get("outputs", []):
+            yield output.get("data", {}) | {"alt": output.get("metadata", {}).get("image/png", {}).get("alt", "")}
+
+
 def body(notebook: nbformat.NotebookNode) -> str:
     """An executed notebook without its code.  The Markdown that follows an image is its caption."""
-    outputs = [
-        output["data"] | {"alt": output["metadata"].get("image/png", {}).get("alt", "")}
-        for cell in notebook.cells
-        for output in ([{"data": {"text/markdown": cell.source}, "metadata": {}}] if cell.cell_type == "markdown" else cell.outputs)
-    ]
-    parts, waiting = [], iter(outputs)
-    for data in waiting:
-        if "image/png" in data:
-            parts.append(_figure(data["image/png"], data["alt"], next(waiting)["text/markdown"]))
+    parts, pieces = [], _shown(notebook)
+    for piece in pieces:
+        if "image/png" in piece:
+            parts.append(_figure(piece["image/png"], piece["alt"], next(pieces)["text/markdown"]))
         else:
-            parts.append(data["text/html"] if "text/html" in data else to_html(data["text/markdown"]))
+            parts.append(piece.get("text/html") or to_html(piece.get("text/markdown", "")))
     return _sections("".join(parts))
 
 
@@ -147,7 +152,7 @@ def page(title: str, body: str) -> str:
     Headings of level 2 with a name are its contents, and those of level 3 with a verdict.
     """
     contents = [
-        {"level": int(level), "id": name, "verdict": verdict, "text": re.sub(r"<[^>]*>", "", text)}
+        {"level": int(level), "id": name, "verdict": verdict, "text": html.unescape(re.sub(r"<[^>]*>", "", text))}
         for level, name, verdict, text in re.findall(r'<h([23]) id="([^"]+)"(?: data-verdict="([^"]+)")?>(.*?)</h\1>', body)
         if level == "2" or verdict
     ]
