@@ -192,7 +192,7 @@ def environment() -> dict[str, Any]:
     }
 
 
-def run(notebook: Path, stage: str, values: dict[str, Any], reports: Path, html: bool = False) -> None:
+def run(notebook: Path, stage: str, values: dict[str, Any], reports: Path) -> None:
     """Executes a notebook with checked parameters and installs its results under ``reports``.
 
     Raises:
@@ -208,10 +208,6 @@ def run(notebook: Path, stage: str, values: dict[str, Any], reports: Path, html:
         told = {RESULTS: str(staged.resolve()), PROGRESS: pipe, "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
         with _environment(**told, **quiet):
             _execute(notebook, executed, values)
-    if html:
-        from gmmdiff.publishing import render
-
-        render(executed, staged / "index.html")
     kept, record = reports / "notebooks" / f"{stage}.ipynb", reports / "environment" / f"{stage}.json"
     for path in (kept, record):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -238,13 +234,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("-p", action="append", default=[], metavar="NAME=VALUE", help="override one parameter")
     parser.add_argument("--params", type=Path, default=PARAMS)
     parser.add_argument("--reports", type=Path, default=REPORTS)
-    parser.add_argument("--html", action="store_true", help="also render the notebook to index.html")
     options = parser.parse_args(arguments)
 
     def command() -> None:
         overrides = dict(_override(text) for text in options.p)
         values = stage_parameters(options.params, options.section or options.stage, options.notebook, overrides)
-        run(options.notebook, options.stage, values, options.reports, options.html)
+        run(options.notebook, options.stage, values, options.reports)
 
     return exit_code(command)
 

@@ -51,6 +51,22 @@ def declared_parameters(notebook: Path) -> dict[str, dict[str, str]]:
     return papermill.inspect_notebook(str(notebook))
 
 
+def used_parameters(executed: Path) -> dict[str, dict[str, str]]:
+    """What an executed notebook ran with: name -> value (as Python text) and meaning.
+
+    Its own defaults, and over them what the runner injected.
+
+    Raises:
+        BadInput: as ``declared_parameters``.
+    """
+    import nbformat
+
+    declared = declared_parameters(executed)
+    cells = [cell.source for cell in nbformat.read(executed, 4).cells if "injected-parameters" in cell.metadata.get("tags", [])]
+    given = {line.targets[0].id: ast.unparse(line.value) for line in ast.parse("\n".join(cells)).body}
+    return {name: {"value": given.get(name, found["default"]), "meaning": found["help"]} for name, found in declared.items()}
+
+
 def _has_type(value: Any, kind: str) -> bool:
     if kind.startswith("list["):
         return isinstance(value, list) and len(value) > 0 and all(_has_type(v, kind[5:-1]) for v in value)

@@ -1,5 +1,6 @@
-"""The report page, the committed snapshot in reports/published, and the README's table.
+"""The pages, the committed snapshot in reports/published, and the tables of README.md and REPRODUCING.md.
 
+    python -m gmmdiff.publishing pages      renders the report and the verification, as the pipeline's last stage
     python -m gmmdiff.publishing publish    copies what `dvc repro` made, unless dvc.lock is stale
     python -m gmmdiff.publishing compare    prints how this machine's results stand beside the published ones
 """
@@ -10,17 +11,16 @@ import argparse
 import hashlib
 import html
 import json
-import re
+import os
 import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
 
-import nbformat
 import numpy as np
 import pandas as pd
 
-from gmmdiff import verification
+from gmmdiff import pages, verification
 from gmmdiff.checks import BadInput, exit_code
 from gmmdiff.execution import read_tables
 from gmmdiff.parameters import PARAMS, REPORTS, read_params
@@ -28,35 +28,6 @@ from gmmdiff.parameters import PARAMS, REPORTS, read_params
 PUBLISHED = REPORTS / "published"
 PARTS = ("index.html", "claims.json", "metrics.json", "parameters.md", "tables", "figures", "notebooks", "environment")
 OF_THE_MACHINE = ("index.html", "environment", "manifest.json", "params.yaml", "soak.csv")  # of a snapshot, not compared byte by byte
-TEMPLATE = Path(__file__).parents[1] / "notebooks" / "report_template"
-
-
-# ---- the page -----------------------------------------------------------------------------------------------
-
-
-def formulas_to_mathml(markdown: str) -> str:
-    """Replaces $...$ by MathML, which browsers show without any script."""
-    from latex2mathml.converter import convert
-
-    return re.sub(r"\$([^$\n]+)\$", lambda found: convert(found.group(1)), markdown)
-
-
-def render(notebook: Path, page: Path) -> None:
-    """One self-contained HTML page of an executed notebook: no code, no scripts, nothing from outside."""
-    from nbconvert import HTMLExporter
-
-    content = nbformat.read(notebook, 4)
-    for cell in content.cells:
-        if cell.cell_type == "markdown":
-            cell.source = formulas_to_mathml(cell.source)
-        for output in cell.get("outputs", []):
-            if "text/markdown" in output.get("data", {}):
-                output["data"]["text/markdown"] = formulas_to_mathml(output["data"]["text/markdown"])
-    exporter = HTMLExporter(
-        extra_template_basedirs=[str(TEMPLATE.parent)], template_name=TEMPLATE.name, exclude_input=True,
-        exclude_input_prompt=True, exclude_output_prompt=True, exclude_anchor_links=True,
-    )  # fmt: skip
-    page.write_text(exporter.from_notebook_node(content)[0])
 
 
 # ---- the table of claims ------------------------------------------------------------------------------------
@@ -126,7 +97,7 @@ def publish() -> None:
     if missing := [part for part in PARTS if not (REPORTS / part).exists()]:
         raise BadInput(f"reports: missing {', '.join(missing)}; run `dvc repro` first")
     claims = json.loads((REPORTS / "claims.json").read_text())
-    pages = {
+    tables = {
         Path("README.md"): write_between_markers(Path("README.md"), "claims", claims_table(claims)),
         Path("REPRODUCING.md"): write_between_markers(Path("REPRODUCING.md"), "times", times_table(REPORTS / "environment")),
     }
@@ -137,7 +108,7 @@ def publish() -> None:
     _copy(PARAMS, PUBLISHED / PARAMS.name)
     manifest = {"dvc.lock": digest(Path("dvc.lock")), "files": snapshot_files(PUBLISHED)}
     (PUBLISHED / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
-    for page, text in pages.items():
+    for page, text in tables.items():
         page.write_text(text)
     print(f"published {len(manifest['files'])} files to {PUBLISHED}")
 
@@ -190,6 +161,22 @@ def verify(here: Path = REPORTS, there: Path = PUBLISHED, params: Path = PARAMS)
     }
 
 
+def write_pages(reports: Path = REPORTS, published: Path = PUBLISHED, params: Path = PARAMS) -> None:
+    """index.html, verification.json and verification.html: each written whole, or the earlier one left."""
+    found = verify(reports, published, params)
+    made = {
+        "index.html": pages.report_page(reports),
+        "verification.json": json.dumps(found, indent=1) + "\n",
+        "verification.html": pages.verification_page(found),
+    }
+    staged = reports / ".staging" / "pages"
+    staged.mkdir(parents=True, exist_ok=True)
+    for name, text in made.items():
+        (staged / name).write_text(text)
+        os.replace(staged / name, reports / name)
+    staged.rmdir()
+
+
 def show(found: dict[str, Any]) -> int:
     """Prints what ``verify`` found; returns 1 when a verdict differs, else 0."""
     print(f"\n{'claim':6} {'here':15} {'published':15} statement")
@@ -222,8 +209,8 @@ def compare() -> int:
 def main(arguments: list[str] | None = None) -> int:
     """The command line; returns the exit code: 1 where a verdict differs, else as ``execution.exit_code``."""
     parser = argparse.ArgumentParser(prog="gmmdiff.publishing", description=__doc__.split("\n")[0])
-    parser.add_argument("action", choices=["publish", "compare"])
-    actions = {"publish": publish, "compare": compare}
+    parser.add_argument("action", choices=["pages", "publish", "compare"])
+    actions = {"pages": write_pages, "publish": publish, "compare": compare}
     return exit_code(actions[parser.parse_args(arguments).action])
 
 
