@@ -16,6 +16,7 @@ from ruamel.yaml import YAML
 from gmmdiff import claims, publishing
 from gmmdiff.checks import BadInput
 from gmmdiff.execution import read_tables
+from gmmdiff.parameters import SECTIONS, SHARED, read_params
 
 ROOT = Path(__file__).parents[1]
 PUBLISHED = ROOT / "reports" / "published"
@@ -53,6 +54,13 @@ def test_locked_parameters_are_those_of_params_yaml(lock):
             for part in name.split("."):
                 found = found[part]
             assert found == value, (stage, name)
+
+
+def test_a_change_of_every_parameter_is_seen():
+    """`dvc exp run -S` acts on any of them: each belongs to a stage's parameters, and says so in params.yaml."""
+    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+    watched = {name for stage in stages.values() for name in stage.get("params", ())}
+    assert watched == set(SECTIONS) | set(SHARED) == set(read_params(ROOT / "params.yaml"))
 
 
 def test_locked_outputs_are_the_snapshot(lock):
