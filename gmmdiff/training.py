@@ -42,6 +42,7 @@ SIZE = 2.0  # root mean square of the points the network sees: the larger, the l
 LAST = 0.12  # the sampler's last time before 0: one prediction of x_0 takes the rest of the noise away
 FAR = 1e6  # a coordinate that no arc comes near
 Progress = Callable[..., tqdm]
+Workers = Callable[..., list]  # a parallel map, as ``side_by_side``
 SCHEDULE = CosineSchedule()
 
 
@@ -340,10 +341,14 @@ def _one_thread_inside() -> Iterator[int]:
         torch.set_num_threads(threads)
 
 
-def side_by_side(function: Callable, jobs: Iterable) -> list:
-    """``[function(job) for job in jobs]``, on as many Python threads as torch has, one torch thread in each."""
+def side_by_side(function: Callable, jobs: Iterable, tick: Callable[[int], object] = lambda n: None) -> list:
+    """``[function(job, tick) for job in jobs]``, on as many Python threads as torch has, one torch thread in each.
+
+    A function tells ``tick`` how much it has done since it last did.  Function, jobs and results can be pickled, since
+    another map may send them to other processes (see ``gmmdiff.cluster``).
+    """
     with _one_thread_inside() as threads, ThreadPoolExecutor(threads) as pool:
-        return list(pool.map(function, jobs))
+        return list(pool.map(partial(function, tick=tick), jobs))
 
 
 def blocks_of(table: pd.DataFrame, size: int) -> list[list[int]]:
@@ -353,9 +358,14 @@ def blocks_of(table: pd.DataFrame, size: int) -> list[list[int]]:
     return [rows[i : i + size] for rows in alike for i in range(0, len(rows), size)]
 
 
+def _train_rows(rows: pd.DataFrame, tick: Callable[[int], object], recipe: Recipe, device: str, program: type[Program]) -> Trained:
+    return train_block(program([Run(row, recipe) for row in rows.itertuples(index=False)], device), tick)
+
+
 def train(
-    table: pd.DataFrame, recipe: Recipe, device: str = "cpu", progress: Progress | None = None, program: type[Program] = Program
-) -> Trained:
+    table: pd.DataFrame, recipe: Recipe, device: str = "cpu", progress: Progress | None = None, program: type[Program] = Program,
+    workers: Workers = side_by_side,
+) -> Trained:  # fmt: skip
     """Trains every row of a run table; results in the table's order (by blocks of steps: padded with NaN to the longest).
 
     Raises:
@@ -363,13 +373,11 @@ def train(
     """
     program.check(table, recipe)
     progress = progress or partial(tqdm, disable=True)
-    rows = list(table.itertuples(index=False))
     blocks = blocks_of(table, max(1, BLOCK // recipe.width) if device == "cpu" else len(table))
     total = int(table["steps"].sum())
     with progress(total=total, desc=f"training {len(table)} runs", unit="steps", unit_scale=True) as bar:
-        done = side_by_side(
-            lambda block: train_block(program([Run(rows[i], recipe) for i in block], device), bar.update), blocks
-        )
+        function = partial(_train_rows, recipe=recipe, device=device, program=program)
+        done = workers(function, [table.iloc[block] for block in blocks], bar.update)
     order = torch.tensor([i for block in blocks for i in block]).argsort()
     wholes = []
     for parts in zip(*done, strict=True):
@@ -386,24 +394,31 @@ def _tidy(row: tuple, metrics: pd.DataFrame) -> pd.DataFrame:
     return metrics.assign(**row._asdict())[[*row._fields, *metrics.columns]]
 
 
+def run_by_run(table: pd.DataFrame, trained: Trained) -> list[tuple[pd.DataFrame, Tensor]]:
+    """One job a run: its row as a table, its weights as a tensor of their own."""
+    return [(table.iloc[[i]], parameters.clone()) for i, parameters in enumerate(trained.parameters)]
+
+
+def _measure(
+    job: tuple[pd.DataFrame, Tensor], tick: Callable[[int], object], recipe: Recipe, sampler: Callable, evaluations: int
+) -> pd.DataFrame:
+    rows, parameters = job
+    (row,) = rows.itertuples(index=False)
+    run, combination = Run(row, recipe), torch.arange(16).repeat_interleave(recipe.n_eval)
+    z = run.generate(parameters, combination, evaluations, sampler)
+    tick(1)
+    return _tidy(row, run.world.evaluate(z, combination, run.conditioning.admitted))
+
+
 def evaluate(
     table: pd.DataFrame, trained: Trained, recipe: Recipe, progress: Progress | None = None,
-    sampler: Callable = dpmpp_2m, evaluations: int | None = None,
+    sampler: Callable = dpmpp_2m, evaluations: int | None = None, workers: Workers = side_by_side,
 ) -> pd.DataFrame:  # fmt: skip
     """Samples every run for every combination and measures: one row a run, combination and metric."""
     progress = progress or partial(tqdm, disable=True)
-    combination = torch.arange(16).repeat_interleave(recipe.n_eval)
-
-    def one(job: tuple) -> pd.DataFrame:
-        row, parameters = job
-        run = Run(row, recipe)
-        z = run.generate(parameters, combination, evaluations or recipe.evaluations, sampler)
-        bar.update()
-        return _tidy(row, run.world.evaluate(z, combination, run.conditioning.admitted))
-
-    rows = list(table.itertuples(index=False))
-    with progress(total=len(rows), desc="sampling", unit="runs") as bar:
-        return pd.concat(side_by_side(one, zip(rows, trained.parameters, strict=True)), ignore_index=True)
+    function = partial(_measure, recipe=recipe, sampler=sampler, evaluations=evaluations or recipe.evaluations)
+    with progress(total=len(table), desc="sampling", unit="runs") as bar:
+        return pd.concat(workers(function, run_by_run(table, trained), bar.update), ignore_index=True)
 
 
 def floor(table: pd.DataFrame, recipe: Recipe) -> pd.DataFrame:
