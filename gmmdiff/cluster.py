@@ -1,0 +1,149 @@
+"""Many processes or machines: the parallel map of ``gmmdiff.training`` over the workers of a dask.distributed scheduler.
+
+Pieces of a run table go to workers, results come back in order.  What a piece ends with depends on nothing but the
+piece, so neither the number of workers nor the death of one changes a bit of the results.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import logging
+import os
+import platform
+import time
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from functools import cache, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # and imported where it is used: whoever needs no cluster starts sooner
+    from distributed import Future
+
+REACH = 8  # seconds in which a scheduler has to answer
+PATIENCE = 60  # seconds that a map waits without any worker
+LOOK = 1  # seconds between two looks for workers
+PACKAGES = ("torch", "numpy", "pandas", "distributed")
+
+
+@cache
+def made_of() -> dict[str, str]:
+    """What a worker must share with whoever sends it work: versions, without local labels, and the code of this package."""
+    sources = b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py")))
+    found = {name: importlib.metadata.version(name).partition("+")[0] for name in PACKAGES}
+    python = ".".join(platform.python_version_tuple()[:2])
+    return {"python": python, **found, "gmmdiff": hashlib.sha256(sources).hexdigest()[:12]}
+
+
+def require_like(wanted: dict[str, str], found: Any, place: str) -> None:
+    """Refuses a worker whose ``made_of`` is another, or an error.
+
+    Raises:
+        ConnectionError: one line that says where and how it differs.
+    """
+    if isinstance(found, Exception):
+        raise ConnectionError(f"the worker at {place} cannot load gmmdiff: {found}; install gmmdiff and its lock there")
+    differing = [f"{name} {found[name]} where {wanted[name]} is wanted" for name in wanted if found[name] != wanted[name]]
+    if differing:
+        raise ConnectionError(f"the worker at {place} has {', '.join(differing)}; install the same gmmdiff and its lock there")
+
+
+def work(wanted: dict[str, str], function: Callable, job: Any) -> tuple[Any, int]:
+    """On a worker: ``function(job, tick)`` on one torch thread, and the sum of what it told ``tick``."""
+    import torch
+
+    require_like(wanted, made_of(), platform.node())
+    torch.set_num_threads(1)  # for good: another task of this process may be at work when this one ends
+    done: list[int] = []
+    return function(job, done.append), sum(done)
+
+
+class Cluster:
+    """The parallel map over the workers of a running scheduler, which may join and leave at any time.
+
+    Args:
+        address: of the scheduler, e.g. ``"tcp://127.0.0.1:8786"``.
+
+    Raises:
+        ConnectionError: one line, when no scheduler answers within ``REACH`` seconds or a worker is made of other code.
+    """
+
+    def __init__(self, address: str) -> None:
+        import dask
+        from distributed import Client
+        from distributed.versions import VersionMismatchWarning
+
+        for name in ("distributed", "distributed.client"):  # what they would tell stands in our errors, not in a notebook
+            logging.getLogger(name).setLevel(logging.CRITICAL + 1)
+        warnings.simplefilter("ignore", VersionMismatchWarning)  # as we look for ourselves
+        dask.config.set({"distributed.admin.large-graph-warning-threshold": "1 TiB"})
+        self.address = address
+        try:
+            self.client = Client(address, timeout=REACH, set_as_default=False)
+        except (OSError, TypeError) as error:
+            reason = f": {error}" if isinstance(error, TypeError) else f" within {REACH} seconds"
+            raise ConnectionError(f"no dask.distributed scheduler answers at {address}{reason}") from None
+        for place, found in self.client.run(made_of, on_error="return").items():
+            require_like(made_of(), found, place)
+
+    def __call__(self, function: Callable, jobs: Iterable, tick: Callable[[int], object] = lambda n: None) -> list:
+        """``[function(job, tick) for job in jobs]``; told of a job's ticks when its result has arrived.
+
+        Raises:
+            ConnectionError: one line, when the scheduler is lost, there is no worker for ``PATIENCE`` seconds, or
+                workers keep dying on one job.
+        """
+        futures = self.client.map(partial(work, made_of(), function), list(jobs), pure=False)
+        numbers = {future.key: number for number, future in enumerate(futures)}
+        results = [None] * len(futures)
+        for future, found in self._arriving(futures):
+            results[numbers[future.key]], done = found
+            tick(done)
+        return results
+
+    def _arriving(self, futures: list[Future]) -> Iterator[tuple[Future, Any]]:
+        """Each future with its result as soon as that is here, where no worker's death can undo it."""
+        from distributed import KilledWorker, as_completed
+
+        arriving = as_completed(futures, loop=self.client.loop, with_results=True, raise_errors=False)
+        seen = looked = time.monotonic()
+        while arriving.count():
+            if not arriving.has_ready():
+                time.sleep(0.01)
+                if (now := time.monotonic()) - looked > LOOK:
+                    looked, seen = now, now if self._has_workers() else seen
+                    if now - seen > PATIENCE:
+                        raise ConnectionError(f"{self.address} has had no worker for {PATIENCE} seconds")
+                continue
+            future, result = next(arriving)
+            if future.status == "error":
+                _, error, trace = result
+                if isinstance(error, KilledWorker):
+                    raise ConnectionError(f"one piece of work killed {error.allowed_failures + 1} workers of {self.address} (out of memory?)")
+                raise error.with_traceback(trace)
+            if future.status != "finished":
+                raise ConnectionError(f"the scheduler at {self.address} is gone")
+            yield future, result
+
+    def _has_workers(self) -> bool:
+        try:
+            return bool(self.client.nthreads())
+        except OSError:
+            raise ConnectionError(f"the scheduler at {self.address} is gone") from None
+
+
+@contextmanager
+def local(gpus: int) -> Iterator[str]:
+    """Workers on this machine, one for each of ``gpus`` or, with none, one a core; gives their scheduler's address."""
+    from dask.system import CPU_COUNT
+    from distributed import Nanny, Scheduler, SpecCluster
+
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", ",".join(map(str, range(gpus)))).split(",")[:gpus]
+    places = [{"CUDA_VISIBLE_DEVICES": gpu} for gpu in visible] or [{}] * CPU_COUNT
+    options = {"nthreads": 1, "memory_limit": None, "silence_logs": logging.WARNING}
+    workers = {number: {"cls": Nanny, "options": options | {"env": place}} for number, place in enumerate(places)}
+    scheduler = {"cls": Scheduler, "options": {"host": "127.0.0.1", "dashboard": False}}
+    with SpecCluster(workers, scheduler, silence_logs=logging.WARNING) as cluster:
+        yield cluster.scheduler_address
