@@ -25,7 +25,8 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -37,7 +38,9 @@ if TYPE_CHECKING:  # and imported where they are used: a kernel, which needs nei
     import nbformat
     from matplotlib.figure import Figure
 
-PROGRESS, RESULTS = "GMMDIFF_PROGRESS", "GMMDIFF_RESULTS"
+    from gmmdiff.training import Workers
+
+PROGRESS, RESULTS, CLUSTER = "GMMDIFF_PROGRESS", "GMMDIFF_RESULTS", "GMMDIFF_CLUSTER"
 SHARED = ("seed", "device")  # top-level parameters that every notebook may declare
 DEVICES = ("auto", "cpu", "cuda")
 
@@ -74,6 +77,18 @@ def resolve_device(name: str) -> str:
     if name == "cuda" and not torch.cuda.is_available():
         raise BadInput("params.yaml: device is cuda, but this machine has no CUDA device; allowed here: auto, cpu")
     return "cuda" if name != "cpu" and torch.cuda.is_available() else "cpu"
+
+
+@cache
+def workers() -> Workers:
+    """The parallel map over the runner's ``cluster``; over threads where there is none, and in JupyterLab."""
+    if address := os.environ.get(CLUSTER):
+        from gmmdiff.cluster import Cluster
+
+        return Cluster(address)
+    from gmmdiff.training import side_by_side
+
+    return side_by_side
 
 
 class Results:
@@ -187,19 +202,25 @@ def _interpret(text: str, kind: str | None) -> Any:
         return text
 
 
-def stage_parameters(params: Path, stage: str, notebook: Path, overrides: dict[str, str]) -> dict[str, Any]:
-    """Section STAGE of params.yaml, the shared parameters the notebook declares, and overrides, checked.
-
-    Raises:
-        BadInput: on a missing or malformed file or section, or a bad parameter.
-    """
+def _content(params: Path) -> dict[str, Any]:
+    """What params.yaml holds; raises ``BadInput`` where it is missing or malformed."""
     if not params.is_file():
         raise BadInput(f"{params}: no such file")
     try:
         content = yaml.safe_load(params.read_text())
     except yaml.YAMLError as error:
         raise BadInput(f"{params}: not valid YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(content, dict) or not isinstance(content.get(stage), dict):
+    return content if isinstance(content, dict) else {}
+
+
+def stage_parameters(params: Path, stage: str, notebook: Path, overrides: dict[str, str]) -> dict[str, Any]:
+    """Section STAGE of params.yaml, the shared parameters the notebook declares, and overrides, checked.
+
+    Raises:
+        BadInput: on a missing or malformed file or section, or a bad parameter.
+    """
+    content = _content(params)
+    if not isinstance(content.get(stage), dict):
         raise BadInput(f"{params}: section {stage} must be a mapping of parameters")
     resolve_device(content.get("device", "auto"))
     declared = declared_parameters(notebook)
@@ -208,6 +229,28 @@ def stage_parameters(params: Path, stage: str, notebook: Path, overrides: dict[s
     values = shared | content[stage] | overrides
     check_parameters(notebook, values)
     return values
+
+
+def cluster_setting(params: Path) -> str | None:
+    """``cluster`` of params.yaml: where the runs are computed, which no result depends on, so no stage declares it.
+
+    Raises:
+        BadInput: unless it is null, ``local``, or the address of a scheduler that answers and whose workers fit.
+    """
+    cluster = _content(params).get("cluster")
+    if cluster in (None, "local"):
+        return cluster
+    found = re.fullmatch(r"(tcp|tls)://[^\s/]+:(\d{1,5})", cluster) if isinstance(cluster, str) else None
+    if not found or not 0 < int(found.group(2)) < 2**16:
+        allowed = "null, local, or the address of a dask.distributed scheduler, tcp://HOST:PORT or tls://HOST:PORT"
+        raise BadInput(f"{params}: cluster must be {allowed}, got {cluster!r}")
+    from gmmdiff.cluster import Cluster
+
+    try:
+        Cluster(cluster).client.close()
+    except ConnectionError as error:
+        raise BadInput(f"{params}: cluster: {error}") from None
+    return cluster
 
 
 # ---- the runner ---------------------------------------------------------------------------------------------
@@ -281,6 +324,23 @@ def _execute(notebook: Path, target: Path, values: dict[str, Any]) -> None:
     nbformat.write(normalise(nbformat.read(target, 4)), target)
 
 
+@contextmanager
+def _workers(cluster: str | None, device: str) -> Iterator[str]:
+    """The address of the scheduler, empty where there is none; workers of this machine live as long as the context."""
+    if cluster != "local":
+        yield cluster or ""
+        return
+    import torch
+
+    from gmmdiff.cluster import local
+
+    gpus = torch.cuda.device_count() if resolve_device(device) == "cuda" else 0
+    with ExitStack() as stack:
+        with _environment():  # which starting workers changes, and the kernel must not see
+            address = stack.enter_context(local(gpus))
+        yield address
+
+
 def _install(staged: Path, stage: str, reports: Path) -> None:
     """Moves staged results into place: files directly, tables/ and figures/ under the stage's name."""
     moves = [(path, reports / path.name / stage) for path in staged.iterdir() if path.is_dir()]
@@ -307,8 +367,10 @@ def environment() -> dict[str, Any]:
     }
 
 
-def run(notebook: Path, stage: str, values: dict[str, Any], reports: Path, html: bool = False) -> None:
-    """Executes a notebook with checked parameters and installs its results under ``reports``.
+def run(
+    notebook: Path, stage: str, values: dict[str, Any], reports: Path, html: bool = False, cluster: str | None = None
+) -> None:
+    """Executes a notebook with checked parameters, on a ``cluster``, and installs its results under ``reports``.
 
     Raises:
         FailedCell: when a cell raised; earlier results are untouched.
@@ -319,8 +381,8 @@ def run(notebook: Path, stage: str, values: dict[str, Any], reports: Path, html:
     staged.mkdir(parents=True)
     executed = staged / "executed.ipynb"
     quiet = {} if sys.stderr.isatty() else {"TQDM_MININTERVAL": "15"}
-    with _progress_pipe(sys.stderr) as pipe:
-        told = {RESULTS: str(staged.resolve()), PROGRESS: pipe, "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
+    with _progress_pipe(sys.stderr) as pipe, _workers(cluster, values.get("device", "auto")) as address:
+        told = {RESULTS: str(staged.resolve()), PROGRESS: pipe, CLUSTER: address, "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
         with _environment(**told, **quiet):
             _execute(notebook, executed, values)
     if html:
@@ -333,7 +395,7 @@ def run(notebook: Path, stage: str, values: dict[str, Any], reports: Path, html:
     os.replace(executed, kept)
     _install(staged, stage, reports)
     shutil.rmtree(staged)
-    content = environment() | {"seconds": round(time.monotonic() - start, 1)}
+    content = environment() | {"cluster": cluster, "seconds": round(time.monotonic() - start, 1)}
     record.write_text(json.dumps(content, indent=1) + "\n")
 
 
@@ -368,7 +430,7 @@ def main(arguments: list[str] | None = None) -> int:
     def command() -> None:
         overrides = dict(_override(text) for text in options.p)
         values = stage_parameters(options.params, options.section or options.stage, options.notebook, overrides)
-        run(options.notebook, options.stage, values, options.reports, options.html)
+        run(options.notebook, options.stage, values, options.reports, options.html, cluster_setting(options.params))
 
     return exit_code(command)
 
