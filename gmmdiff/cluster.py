@@ -6,21 +6,25 @@ piece, so neither the number of workers nor the death of one changes a bit of th
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import importlib.metadata
 import logging
 import os
 import platform
+import socket
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache, partial
 from pathlib import Path
+from queue import Empty, SimpleQueue
+from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # and imported where it is used: whoever needs no cluster starts sooner
-    from distributed import Future
+    from distributed import Client, Future
 
 REACH = 8  # seconds in which a scheduler has to answer
 PATIENCE = 60  # seconds that a map waits without any worker
@@ -60,6 +64,46 @@ def work(wanted: dict[str, str], function: Callable, job: Any) -> tuple[Any, int
     return function(job, done.append), sum(done)
 
 
+def reach(address: str) -> Client:
+    """A client of the scheduler there.
+
+    Raises:
+        ConnectionError: one line, when none answers within ``REACH`` seconds.
+    """
+    import dask
+    from distributed import Client, Security
+    from distributed.comm import connect, get_address_host_port
+    from distributed.versions import VersionMismatchWarning
+
+    answer: SimpleQueue[Exception | None] = SimpleQueue()
+
+    async def greet() -> None:
+        comm = await connect(address, **Security().get_connection_args("client"))
+        await comm.close()
+
+    def knock() -> None:
+        try:
+            socket.create_connection(get_address_host_port(address), REACH).close()
+            asyncio.run(asyncio.wait_for(greet(), REACH))
+            answer.put(None)
+        except Exception as error:
+            answer.put(error)
+
+    # A client of its own would wait for ever where a server takes the call and says nothing.
+    Thread(target=knock, daemon=True).start()
+    try:
+        error = answer.get(timeout=REACH)
+    except Empty:
+        error = TimeoutError(f"not within {REACH} seconds")
+    if error is not None:
+        raise ConnectionError(f"no dask.distributed scheduler answers at {address}: {' '.join(str(error).split())}")
+    for name in ("distributed", "distributed.client"):  # what matters stands in our errors; a notebook stays clean
+        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
+    warnings.simplefilter("ignore", VersionMismatchWarning)  # we look for ourselves
+    dask.config.set({"distributed.admin.large-graph-warning-threshold": "1 TiB"})
+    return Client(address, timeout=REACH, set_as_default=False)
+
+
 class Cluster:
     """The parallel map over the workers of a running scheduler, which may join and leave at any time.
 
@@ -67,26 +111,14 @@ class Cluster:
         address: of the scheduler, e.g. ``"tcp://127.0.0.1:8786"``.
 
     Raises:
-        ConnectionError: one line, when no scheduler answers within ``REACH`` seconds or a worker is made of other code.
+        ConnectionError: one line, when no scheduler answers (see ``reach``) or a worker is made of other code.
     """
 
     def __init__(self, address: str) -> None:
-        import dask
-        from distributed import Client
-        from distributed.versions import VersionMismatchWarning
-
-        for name in ("distributed", "distributed.client"):  # what they would tell stands in our errors, not in a notebook
-            logging.getLogger(name).setLevel(logging.CRITICAL + 1)
-        warnings.simplefilter("ignore", VersionMismatchWarning)  # as we look for ourselves
-        dask.config.set({"distributed.admin.large-graph-warning-threshold": "1 TiB"})
-        self.address = address
-        try:
-            self.client = Client(address, timeout=REACH, set_as_default=False)
-        except (OSError, TypeError) as error:
-            reason = f": {error}" if isinstance(error, TypeError) else f" within {REACH} seconds"
-            raise ConnectionError(f"no dask.distributed scheduler answers at {address}{reason}") from None
+        self.address, self.client = address, reach(address)
         for place, found in self.client.run(made_of, on_error="return").items():
-            require_like(made_of(), found, place)
+            if not isinstance(found, OSError):  # a worker that is just leaving
+                require_like(made_of(), found, place)
 
     def __call__(self, function: Callable, jobs: Iterable, tick: Callable[[int], object] = lambda n: None) -> list:
         """``[function(job, tick) for job in jobs]``; told of a job's ticks when its result has arrived.
