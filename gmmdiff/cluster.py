@@ -136,7 +136,7 @@ class Cluster:
         return results
 
     def _arriving(self, futures: list[Future]) -> Iterator[tuple[Future, Any]]:
-        """Each future with its result as soon as that is here, where no worker's death can undo it."""
+        """Each future with its result as soon as that is here; then the workers may forget and lose it."""
         from distributed import KilledWorker, as_completed
 
         arriving = as_completed(futures, loop=self.client.loop, with_results=True, raise_errors=False)
@@ -157,6 +157,7 @@ class Cluster:
                 raise error.with_traceback(trace)
             if future.status != "finished":
                 raise ConnectionError(f"the scheduler at {self.address} is gone")
+            future.release()
             yield future, result
 
     def _has_workers(self) -> bool:
