@@ -48,10 +48,10 @@ def require_like(wanted: dict[str, str], found: Any, place: str) -> None:
         ConnectionError: one line that says where and how it differs.
     """
     if isinstance(found, Exception):
-        raise ConnectionError(f"the worker at {place} cannot load gmmdiff: {found}; install gmmdiff and its lock there")
+        raise ConnectionError(f"the worker at {place} cannot load gmmdiff: {found}; install it and its lock there")
     differing = [f"{name} {found[name]} where {wanted[name]} is wanted" for name in wanted if found[name] != wanted[name]]
     if differing:
-        raise ConnectionError(f"the worker at {place} has {', '.join(differing)}; install the same gmmdiff and its lock there")
+        raise ConnectionError(f"the worker at {place} has {', '.join(differing)}; install the same gmmdiff and its lock there, and start it anew")
 
 
 def work(wanted: dict[str, str], function: Callable, job: Any) -> tuple[Any, int]:
