@@ -31,4 +31,4 @@ publish: setup  ## copy what dvc repro made to reports/published and the README
 	python -m gmmdiff.publishing publish
 
 clean:  ## results and the environment; reports/published stays
-	rm -rf .venv reports/.staging reports/quick_look reports/tables reports/figures reports/notebooks reports/environment reports/claims.json reports/index.html
+	rm -rf .venv reports/.staging reports/quick_look reports/tables reports/figures reports/notebooks reports/environment reports/*.json reports/*.html

@@ -2,10 +2,35 @@
 
 from __future__ import annotations
 
-from typing import NoReturn
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NoReturn
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class BadInput(ValueError):
+    """Something the user can mend; the message names the file, the parameter and what is allowed."""
+
+
+class FailedCell(RuntimeError):
+    """A cell raised; the message names the notebook, the cell and the error."""
+
+
+def exit_code(command: Callable[[], int | None]) -> int:
+    """Runs a command: its own exit code, 0 for None.
+
+    One line on standard error and 2 for bad input, 1 for a failed cell, 130 for an interruption by the user.
+    """
+    try:
+        return command() or 0
+    except KeyboardInterrupt:
+        print("error: interrupted; what was finished is kept, the same command goes on from there", file=sys.stderr)
+        return 130
+    except (BadInput, FailedCell) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2 if isinstance(error, BadInput) else 1
 
 
 def refuse(owner: str, what: str, allowed: str, got: object) -> NoReturn:
@@ -21,7 +46,7 @@ def require(condition: bool, owner: str, what: str, allowed: str, got: object) -
 
 def require_finite(owner: str, what: str, x: Tensor) -> None:
     """Refuse a tensor that holds NaN or infinity, saying how many."""
-    bad = int((~torch.isfinite(x)).sum())
+    bad = int((~x.isfinite()).sum())
     require(bad == 0, owner, what, "finite", f"{bad} NaN or infinite of {x.numel()} values")
 
 

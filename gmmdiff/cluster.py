@@ -1,4 +1,4 @@
-"""Many processes or machines: the parallel map of ``gmmdiff.training`` over the workers of a dask.distributed scheduler.
+"""Many processes or machines: the map of ``gmmdiff.parallel`` over the workers of a dask.distributed scheduler.
 
 Pieces of a run table go to workers, results come back in order.  What a piece ends with depends on nothing but the
 piece, so neither the number of workers nor the death of one changes a bit of the results.
@@ -25,6 +25,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # and imported where it is used: whoever needs no cluster starts sooner
     from distributed import Client, Future
+
+    from gmmdiff.parallel import Tick
 
 REACH = 8  # seconds in which a scheduler has to answer
 PATIENCE = 60  # seconds that a map waits without any worker
@@ -54,14 +56,14 @@ def require_like(wanted: dict[str, str], found: Any, place: str) -> None:
         raise ConnectionError(f"the worker at {place} has {', '.join(differing)}; install the same gmmdiff and its lock there, and start it anew")
 
 
-def work(wanted: dict[str, str], function: Callable, job: Any) -> tuple[Any, int]:
-    """On a worker: ``function(job, tick)`` on one torch thread, and the sum of what it told ``tick``."""
+def work(wanted: dict[str, str], function: Callable, ticking: bool, job: Any) -> tuple[Any, int]:
+    """On a worker: ``function(job)`` on one torch thread, and the sum of what it told ``tick`` if it is ``ticking``."""
     import torch
 
     require_like(wanted, made_of(), platform.node())
     torch.set_num_threads(1)  # for good: another task of this process may be at work when this one ends
     done: list[int] = []
-    return function(job, done.append), sum(done)
+    return function(job, tick=done.append) if ticking else function(job), sum(done)
 
 
 def reach(address: str) -> Client:
@@ -120,19 +122,20 @@ class Cluster:
             if not isinstance(found, OSError):  # a worker that is just leaving
                 require_like(made_of(), found, place)
 
-    def __call__(self, function: Callable, jobs: Iterable, tick: Callable[[int], object] = lambda n: None) -> list:
-        """``[function(job, tick) for job in jobs]``; told of a job's ticks when its result has arrived.
+    def __call__(self, function: Callable, jobs: Iterable, tick: Tick | None = None) -> list:
+        """As ``side_by_side``; ``tick`` is told of a job when its result has arrived.
 
         Raises:
             ConnectionError: one line, when the scheduler is lost, there is no worker for ``PATIENCE`` seconds, or
                 workers keep dying on one job.
         """
-        futures = self.client.map(partial(work, made_of(), function), list(jobs), pure=False)
+        futures = self.client.map(partial(work, made_of(), function, tick is not None), list(jobs), pure=False)
         numbers = {future.key: number for number, future in enumerate(futures)}
         results = [None] * len(futures)
         for future, found in self._arriving(futures):
             results[numbers[future.key]], done = found
-            tick(done)
+            if tick is not None:
+                tick(done)
         return results
 
     def _arriving(self, futures: list[Future]) -> Iterator[tuple[Future, Any]]:

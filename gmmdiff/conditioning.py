@@ -70,6 +70,8 @@ class Conditioning:
         self.scale = s_c * (float(apart.min()) if len(apart) else self.dim**0.5)
 
     def sample(self, combination: Tensor, generator: torch.Generator) -> Tensor:
-        """One condition for each combination index ``(n,)`` -> ``(n, dim)``, float64."""
+        """One condition for each combination index ``(n,)`` in 0 .. C - 1 -> ``(n, dim)``, float64."""
+        known = combination.ndim == 1 and bool(((combination >= 0) & (combination < len(self.means))).all())
+        require(known, "Conditioning.sample", "combination", f"(n,) in 0 .. {len(self.means) - 1}", combination.tolist())
         noise = torch.randn(len(combination), self.dim, generator=generator, dtype=torch.float64)
         return self.means[combination] + self.scale * noise

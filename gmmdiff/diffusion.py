@@ -41,7 +41,13 @@ class CosineSchedule:
         return torch.sin(0.5 * math.pi * t)
 
     def even_times(self, steps: int, start: float = 0.999, end: float = 0.005) -> Tensor:
-        """``(steps + 1,)`` falling times from start to end, evenly spaced in the log signal-to-noise ratio."""
+        """``(steps + 1,)`` falling times from start to end, evenly spaced in the log signal-to-noise ratio.
+
+        Raises:
+            ValueError: unless steps >= 1 and 1 > start > end > 0.
+        """
+        good = isinstance(steps, int) and steps >= 1 and 1 > start > end > 0
+        require(good, "CosineSchedule.even_times", "steps, start, end", "steps >= 1 and 1 > start > end > 0", (steps, start, end))
         ends = torch.tensor([start, end], dtype=torch.float64)
         half_log_snr = (self.alpha(ends) / self.sigma(ends)).log()
         grid = torch.linspace(*half_log_snr.tolist(), steps + 1, dtype=torch.float64)
@@ -99,8 +105,11 @@ def split_prediction(
     """(x_0, eps) that a prediction stands for: the inverse of ``diffuse`` and ``velocity``.
 
     Raises:
-        ValueError: on an unknown kind, or ``"epsilon"`` where alpha = 0 (x_t then says nothing of x_0).
+        ValueError: on an unknown kind, another shape than x_t's, or ``"epsilon"`` where alpha = 0 (x_t then says
+            nothing of x_0).
     """
+    same = prediction.shape == x_t.shape
+    require(same, "sampler", "the denoiser's prediction", f"{tuple(x_t.shape)} as x_t", tuple(prediction.shape))
     if kind == "v":
         return alpha * x_t - sigma * prediction, sigma * x_t + alpha * prediction
     if kind == "epsilon":

@@ -11,11 +11,9 @@ which no other output depends on.
 from __future__ import annotations
 
 import argparse
-import ast
 import importlib.metadata
 import json
 import logging
-import math
 import os
 import platform
 import re
@@ -24,33 +22,25 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 import pandas as pd
-import yaml
 from tqdm import tqdm
+
+from gmmdiff.checks import BadInput, FailedCell, exit_code
+from gmmdiff.parameters import PARAMS, REPORTS, cluster_setting, resolve_device, stage_parameters
 
 if TYPE_CHECKING:  # and imported where they are used: a kernel, which needs neither, starts seconds sooner
     import nbformat
     from matplotlib.figure import Figure
 
-    from gmmdiff.training import Workers
+    from gmmdiff.parallel import Workers
 
 PROGRESS, RESULTS, CLUSTER = "GMMDIFF_PROGRESS", "GMMDIFF_RESULTS", "GMMDIFF_CLUSTER"
-SHARED = ("seed", "device")  # top-level parameters that every notebook may declare
-DEVICES = ("auto", "cpu", "cuda")
-
-
-class BadInput(ValueError):
-    """Something the user can mend; the message names the file, the parameter and what is allowed."""
-
-
-class FailedCell(RuntimeError):
-    """A cell raised; the message names the notebook, the cell and the error."""
 
 
 # ---- inside a notebook --------------------------------------------------------------------------------------
@@ -64,21 +54,6 @@ def progress(iterable: Any = None, **options: Any) -> tqdm:
     return tqdm(iterable, leave=False, **options)
 
 
-def resolve_device(name: str) -> str:
-    """``"auto"`` -> ``"cuda"`` where there is one, else ``"cpu"``.
-
-    Raises:
-        BadInput: on another name than auto, cpu or cuda, or on cuda without CUDA.
-    """
-    import torch
-
-    if name not in DEVICES:
-        raise BadInput(f"params.yaml: device must be one of {', '.join(DEVICES)}, got {name!r}")
-    if name == "cuda" and not torch.cuda.is_available():
-        raise BadInput("params.yaml: device is cuda, but this machine has no CUDA device; allowed here: auto, cpu")
-    return "cuda" if name != "cpu" and torch.cuda.is_available() else "cpu"
-
-
 @cache
 def workers() -> Workers:
     """The parallel map over the runner's ``cluster``; over threads where there is none, and in JupyterLab."""
@@ -86,7 +61,7 @@ def workers() -> Workers:
         from gmmdiff.cluster import Cluster
 
         return Cluster(address)
-    from gmmdiff.training import side_by_side
+    from gmmdiff.parallel import side_by_side
 
     return side_by_side
 
@@ -132,125 +107,6 @@ def read_tables(folder: Path | str) -> dict[str, pd.DataFrame]:
     if not paths:
         raise BadInput(f"{folder}: no tables here; run `dvc repro` first")
     return {path.stem: pd.read_csv(path) for path in paths}
-
-
-# ---- parameters ---------------------------------------------------------------------------------------------
-
-
-def declared_parameters(notebook: Path) -> dict[str, dict[str, str]]:
-    """What the notebook's parameters cell declares: name -> type, default, meaning and range.
-
-    Each line reads ``name: type = default  # meaning; in [low, high]`` or ``...; one of a, b``.
-
-    Raises:
-        BadInput: when the notebook or its tagged cell is missing.
-    """
-    import nbformat
-    import papermill
-
-    if not notebook.is_file():
-        raise BadInput(f"{notebook}: no such notebook")
-    if not any("parameters" in cell.metadata.get("tags", []) for cell in nbformat.read(notebook, 4).cells):
-        raise BadInput(f"{notebook}: no cell is tagged `parameters`")
-    return papermill.inspect_notebook(str(notebook))
-
-
-def _has_type(value: Any, kind: str) -> bool:
-    if kind.startswith("list["):
-        return isinstance(value, list) and len(value) > 0 and all(_has_type(v, kind[5:-1]) for v in value)
-    if isinstance(value, bool):
-        return kind == "bool"
-    allowed = {"int": int, "float": (int, float), "str": str, "bool": bool}[kind]
-    return isinstance(value, allowed) and not (isinstance(value, float) and math.isnan(value))
-
-
-def _in_range(value: Any, text: str) -> bool:
-    if isinstance(value, list):
-        return all(_in_range(v, text) for v in value)
-    if text.startswith("one of "):
-        return str(value) in text.removeprefix("one of ").split(", ")
-    left, low, high, right = re.fullmatch(r"in ([\[(])(\S+), (\S+)([\])])", text).groups()
-    above = value >= float(low) if left == "[" else value > float(low)
-    below = value <= float(high) if right == "]" else value < float(high)
-    return above and below
-
-
-def check_parameters(notebook: Path, values: dict[str, Any]) -> None:
-    """Refuses values the notebook does not declare, of another type, or out of the declared range.
-
-    Raises:
-        BadInput: one line that names the notebook, the parameter and what is allowed.
-    """
-    declared = declared_parameters(notebook)
-    for name, value in values.items():
-        if name not in declared:
-            raise BadInput(f"{notebook}: unknown parameter {name}; allowed: {', '.join(sorted(declared))}")
-        kind = declared[name]["inferred_type_name"]
-        limits = declared[name]["help"].partition("; ")[2]
-        wanted = f"{'a non-empty ' if kind.startswith('list') else ''}{kind}{' ' + limits if limits else ''}"
-        if not _has_type(value, kind) or (limits and not _in_range(value, limits)):
-            raise BadInput(f"{notebook}: parameter {name} must be {wanted}, got {value!r}")
-
-
-def _interpret(text: str, kind: str | None) -> Any:
-    """The value of a command-line override: a Python literal, unless a text is declared or nothing else fits."""
-    if kind == "str":
-        return text
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return text
-
-
-def _content(params: Path) -> dict[str, Any]:
-    """What params.yaml holds; raises ``BadInput`` where it is missing or malformed."""
-    if not params.is_file():
-        raise BadInput(f"{params}: no such file")
-    try:
-        content = yaml.safe_load(params.read_text())
-    except yaml.YAMLError as error:
-        raise BadInput(f"{params}: not valid YAML: {' '.join(str(error).split())}") from None
-    return content if isinstance(content, dict) else {}
-
-
-def stage_parameters(params: Path, stage: str, notebook: Path, overrides: dict[str, str]) -> dict[str, Any]:
-    """Section STAGE of params.yaml, the shared parameters the notebook declares, and overrides, checked.
-
-    Raises:
-        BadInput: on a missing or malformed file or section, or a bad parameter.
-    """
-    content = _content(params)
-    if not isinstance(content.get(stage), dict):
-        raise BadInput(f"{params}: section {stage} must be a mapping of parameters")
-    resolve_device(content.get("device", "auto"))
-    declared = declared_parameters(notebook)
-    overrides = {name: _interpret(text, declared.get(name, {}).get("inferred_type_name")) for name, text in overrides.items()}
-    shared = {name: content[name] for name in SHARED if name in content and name in declared}
-    values = shared | content[stage] | overrides
-    check_parameters(notebook, values)
-    return values
-
-
-def cluster_setting(params: Path) -> str | None:
-    """``cluster`` of params.yaml: where the runs are computed, which no result depends on, so no stage declares it.
-
-    Raises:
-        BadInput: unless it is null, ``local``, or the address of a scheduler that answers and whose workers fit.
-    """
-    cluster = _content(params).get("cluster")
-    if cluster in (None, "local"):
-        return cluster
-    found = re.fullmatch(r"(tcp|tls)://[^\s/]+:(\d{1,5})", cluster) if isinstance(cluster, str) else None
-    if not found or not 0 < int(found.group(2)) < 2**16:
-        allowed = "null, local, or the address of a dask.distributed scheduler, tcp://HOST:PORT or tls://HOST:PORT"
-        raise BadInput(f"{params}: cluster must be {allowed}, got {cluster!r}")
-    from gmmdiff.cluster import Cluster
-
-    try:
-        Cluster(cluster).client.close()
-    except ConnectionError as error:
-        raise BadInput(f"{params}: cluster: {error}") from None
-    return cluster
 
 
 # ---- the runner ---------------------------------------------------------------------------------------------
@@ -314,6 +170,7 @@ def _execute(notebook: Path, target: Path, values: dict[str, Any]) -> None:
         papermill.execute_notebook(
             str(notebook), str(target), parameters=values, kernel_name="python3", cwd=str(notebook.parent),
             progress_bar={"desc": notebook.stem, "disable": None}, coalesce_streams=True,
+            extra_arguments=["--IPKernelApp.log_level=CRITICAL"],  # or every kernel warns of its local ports
         )  # fmt: skip
     except papermill.PapermillExecutionError as error:
         last = re.sub(r"\x1b\[[0-9;]*m", "", str(error.evalue)).strip().splitlines()
@@ -322,6 +179,22 @@ def _execute(notebook: Path, target: Path, values: dict[str, Any]) -> None:
     except DeadKernelError:
         raise FailedCell(f"{notebook}: the kernel died (out of memory?)\n  see {target}") from None
     nbformat.write(normalise(nbformat.read(target, 4)), target)
+
+
+def require_reachable(cluster: str | None, params: Path) -> None:
+    """Refuses the address of a scheduler that does not answer or has other workers than this code's, before anything runs.
+
+    Raises:
+        BadInput: one line that names the file and what is wrong.
+    """
+    if cluster in (None, "local"):
+        return
+    from gmmdiff.cluster import Cluster
+
+    try:
+        Cluster(cluster).client.close()
+    except ConnectionError as error:
+        raise BadInput(f"{params}: cluster: {error}") from None
 
 
 @contextmanager
@@ -367,9 +240,7 @@ def environment() -> dict[str, Any]:
     }
 
 
-def run(
-    notebook: Path, stage: str, values: dict[str, Any], reports: Path, html: bool = False, cluster: str | None = None
-) -> None:
+def run(notebook: Path, stage: str, values: dict[str, Any], reports: Path, cluster: str | None = None) -> None:
     """Executes a notebook with checked parameters, on a ``cluster``, and installs its results under ``reports``.
 
     Raises:
@@ -385,17 +256,13 @@ def run(
         told = {RESULTS: str(staged.resolve()), PROGRESS: pipe, CLUSTER: address, "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
         with _environment(**told, **quiet):
             _execute(notebook, executed, values)
-    if html:
-        from gmmdiff.publishing import render
-
-        render(executed, staged / "index.html")
     kept, record = reports / "notebooks" / f"{stage}.ipynb", reports / "environment" / f"{stage}.json"
     for path in (kept, record):
         path.parent.mkdir(parents=True, exist_ok=True)
     os.replace(executed, kept)
     _install(staged, stage, reports)
     shutil.rmtree(staged)
-    content = environment() | {"cluster": cluster, "seconds": round(time.monotonic() - start, 1)}
+    content = environment() | {"seconds": round(time.monotonic() - start, 1)}
     record.write_text(json.dumps(content, indent=1) + "\n")
 
 
@@ -406,31 +273,23 @@ def _override(text: str) -> tuple[str, str]:
     return name, value
 
 
-def exit_code(command: Callable[[], int | None]) -> int:
-    """Runs a command: its own exit code, 0 for None; one line on standard error and 2 for bad input, 1 for a failed cell."""
-    try:
-        return command() or 0
-    except (BadInput, FailedCell) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2 if isinstance(error, BadInput) else 1
-
-
 def main(arguments: list[str] | None = None) -> int:
-    """The command line; returns the exit code (see ``exit_code``)."""
+    """The command line; returns the exit code (see ``checks.exit_code``)."""
     parser = argparse.ArgumentParser(prog="gmmdiff.execution", description="Run one notebook as a stage.")
     parser.add_argument("notebook", type=Path)
     parser.add_argument("stage", help="name of the results, e.g. theory_checks or feature_vs_class_runs/500")
     parser.add_argument("--section", help="of params.yaml, if it is not called like the stage")
     parser.add_argument("-p", action="append", default=[], metavar="NAME=VALUE", help="override one parameter")
-    parser.add_argument("--params", type=Path, default=Path("params.yaml"))
-    parser.add_argument("--reports", type=Path, default=Path("reports"))
-    parser.add_argument("--html", action="store_true", help="also render the notebook to index.html")
+    parser.add_argument("--params", type=Path, default=PARAMS)
+    parser.add_argument("--reports", type=Path, default=REPORTS)
     options = parser.parse_args(arguments)
 
     def command() -> None:
         overrides = dict(_override(text) for text in options.p)
         values = stage_parameters(options.params, options.section or options.stage, options.notebook, overrides)
-        run(options.notebook, options.stage, values, options.reports, options.html, cluster_setting(options.params))
+        cluster = cluster_setting(options.params)
+        require_reachable(cluster, options.params)
+        run(options.notebook, options.stage, values, options.reports, cluster)
 
     return exit_code(command)
 

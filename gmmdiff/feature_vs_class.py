@@ -12,6 +12,7 @@ from gmmdiff.checks import require
 from gmmdiff.conditioning import GRANULARITIES
 from gmmdiff.defects import find_defects
 from gmmdiff.diffusion import ancestral, dpmpp_2m
+from gmmdiff.parallel import Workers, side_by_side
 from gmmdiff.training import (
     COLUMNS,
     PREPARED,
@@ -19,12 +20,10 @@ from gmmdiff.training import (
     Recipe,
     Run,
     Trained,
-    Workers,
     by_group,
     evaluate,
     floor,
     run_table,
-    side_by_side,
     train,
 )
 

@@ -82,7 +82,7 @@ class NGMG:
         return offset, self.scales.to(e), self.weights.to(e)
 
     def potential(self, e: Tensor) -> Tensor:
-        """psi(e) in [0, sum_k w_k), differentiable; e ``(..., D)`` -> ``(...)``."""
+        """psi(e) in [0, sum_k w_k), differentiable; e ``(..., D)`` -> ``(...)``, so n scalar errors are ``(n, 1)``."""
         offset, scales, weights = self._components(e)
         return -torch.expm1(-0.5 * offset.square().sum(-1) / scales**2) @ weights
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 
 import pandas as pd
@@ -21,6 +21,7 @@ from gmmdiff.checks import require
 from gmmdiff.costs import COSTS, Costs
 from gmmdiff.joint import ClassifierProgram, JointProgram, attributes
 from gmmdiff.ngmg import NGMG
+from gmmdiff.parallel import Tick, Workers, side_by_side
 from gmmdiff.streams import stream
 from gmmdiff.training import (
     PREPARED,
@@ -28,11 +29,9 @@ from gmmdiff.training import (
     Recipe,
     Run,
     Trained,
-    Workers,
     by_group,
     evaluate,
     run_by_run,
-    side_by_side,
     train,
 )
 
@@ -60,8 +59,8 @@ def parts(
 ) -> dict[str, pd.DataFrame]:  # fmt: skip
     """Run tables by name, each trained and kept by itself.
 
-    ``label_noise_X``: experiment A at that noise.  ``lam_X``: experiment B at that lambda; ``lam_0.0``, which has to be
-    among them, is the reference without a cost, also trained twice as long.
+    ``label_noise_X``: experiment A at that noise.  ``lam_X``: experiment B at that lambda; 0, which has to be among
+    them, is the reference without a cost, also trained twice as long.
     """
     owner = "ngmg_stability"
     for name, levels in (("label_noise", label_noise), ("learning_rate", learning_rate), ("lam", lam), ("joint_learning_rate", joint_learning_rate)):
@@ -69,13 +68,13 @@ def parts(
     require(min(lam) == 0 < max(lam), owner, "lam", "0 (the reference) and at least one larger", lam)
     shared = {"n_train": n_train, "seeds": seeds, "first_seed": first_seed}
     found = {
-        f"label_noise_{noise:.1f}": _table(list(COSTS), 1.0, noise, "none", 0.0, learning_rate=learning_rate, steps=classifier_steps, **shared)
+        f"label_noise_{noise}": _table(list(COSTS), 1.0, noise, "none", 0.0, learning_rate=learning_rate, steps=classifier_steps, **shared)
         for noise in label_noise
     }
     for level in lam:
         costs = JOINT_COSTS if level else ("BCE",)
         lengths = (steps,) if level else (steps, 2 * steps)
-        found[f"lam_{level:.1f}"] = pd.concat(
+        found[f"lam_{level}"] = pd.concat(
             [_table(costs, level, 0.0, GRANULARITY, s_c, learning_rate=joint_learning_rate, steps=n, **shared) for n in lengths],
             ignore_index=True,
         )
@@ -83,7 +82,7 @@ def parts(
 
 
 def accuracies(run: Run, program: type[ClassifierProgram], parameters: Tensor, n: int) -> dict[str, float]:
-    """Share of true attributes that a trained classifier finds in n fresh points for each of two uses.
+    """Share of true attributes that a trained classifier finds in n draws from n fresh points, for each of two uses.
 
     *validation_accuracy* chooses a learning rate, *accuracy* is told.
     """
@@ -98,7 +97,7 @@ def accuracies(run: Run, program: type[ClassifierProgram], parameters: Tensor, n
 
 
 def _classify(
-    job: tuple[pd.DataFrame, Tensor], tick: Callable[[int], object], recipe: Recipe, program: type[ClassifierProgram], n: int
+    job: tuple[pd.DataFrame, Tensor], tick: Tick, recipe: Recipe, program: type[ClassifierProgram], n: int
 ) -> dict[str, float]:
     rows, parameters = job
     (row,) = rows.itertuples(index=False)

@@ -1,7 +1,8 @@
-"""The report page, the committed snapshot in reports/published, and the README's table.
+"""The pages, the committed snapshot in reports/published, and the tables of README.md and REPRODUCING.md.
 
+    python -m gmmdiff.publishing pages      renders the report and the verification, as the pipeline's last stage
     python -m gmmdiff.publishing publish    copies what `dvc repro` made, unless dvc.lock is stale
-    python -m gmmdiff.publishing compare    this machine's verdicts beside the published ones
+    python -m gmmdiff.publishing compare    prints how this machine's results stand beside the published ones
 """
 
 from __future__ import annotations
@@ -10,75 +11,57 @@ import argparse
 import hashlib
 import html
 import json
-import re
+import os
 import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
 
-import nbformat
+import numpy as np
+import pandas as pd
 
-from gmmdiff.execution import BadInput, exit_code
+from gmmdiff import pages, verification
+from gmmdiff.checks import BadInput, exit_code
+from gmmdiff.execution import read_tables
+from gmmdiff.parameters import PARAMS, REPORTS, read_params
 
-REPORTS = Path("reports")
 PUBLISHED = REPORTS / "published"
-PARTS = ("index.html", "claims.json", "tables", "figures", "notebooks", "environment")
-MARKERS = ("<!-- claims: written by the pipeline -->", "<!-- end of claims -->")
-TEMPLATE = Path(__file__).parents[1] / "notebooks" / "report_template"
-
-
-# ---- the page -----------------------------------------------------------------------------------------------
-
-
-def formulas_to_mathml(markdown: str) -> str:
-    """Replaces $...$ by MathML, which browsers show without any script."""
-    from latex2mathml.converter import convert
-
-    return re.sub(r"\$([^$\n]+)\$", lambda found: convert(found.group(1)), markdown)
-
-
-def render(notebook: Path, page: Path) -> None:
-    """One self-contained HTML page of an executed notebook: no code, no scripts, nothing from outside."""
-    from nbconvert import HTMLExporter
-
-    content = nbformat.read(notebook, 4)
-    for cell in content.cells:
-        if cell.cell_type == "markdown":
-            cell.source = formulas_to_mathml(cell.source)
-        for output in cell.get("outputs", []):
-            if "text/markdown" in output.get("data", {}):
-                output["data"]["text/markdown"] = formulas_to_mathml(output["data"]["text/markdown"])
-    exporter = HTMLExporter(
-        extra_template_basedirs=[str(TEMPLATE.parent)], template_name=TEMPLATE.name, exclude_input=True,
-        exclude_input_prompt=True, exclude_output_prompt=True, exclude_anchor_links=True,
-    )  # fmt: skip
-    page.write_text(exporter.from_notebook_node(content)[0])
+PARTS = ("index.html", "claims.json", "metrics.json", "parameters.md", "tables", "figures", "notebooks", "environment")
+OF_THE_MACHINE = ("index.html", "environment", "manifest.json", "params.yaml", "soak.csv")  # of a snapshot, not compared byte by byte
 
 
 # ---- the table of claims ------------------------------------------------------------------------------------
 
 
 def claims_table(claims: list[dict[str, Any]]) -> str:
-    """The claims as a Markdown table."""
+    """The claims and their verdicts as a Markdown table, and what was measured folded away below it."""
     marks = {"reproduced": "✓", "partly": "◐", "not reproduced": "✗", "inconclusive": "?"}
-    lines = ["| | Claim | Verdict | What was measured |", "|---|---|---|---|"]
-    lines += [
-        f"| {c['id']} | {c['statement']} | {marks[c['verdict']]} **{c['verdict']}** | {html.escape(c['details'], quote=False)} |"
-        for c in claims
-    ]
-    return "\n".join(lines)
+    lines = ["| | Claim | Verdict |", "|---|---|---|"]
+    lines += [f"| {c['id']} | {c['statement']} | {marks[c['verdict']]} **{c['verdict']}** |" for c in claims]
+    lines += ["", "<details><summary>What was measured</summary>", ""]
+    lines += [f"- **{c['id']}** {html.escape(c['details'], quote=False)}" for c in claims]
+    return "\n".join([*lines, "", "</details>"])
 
 
-def write_between_markers(text: str, table: str) -> str:
-    """The README's text with the table between its two markers.
+def times_table(folder: Path) -> str:
+    """How long every stage took and on what, from the records of an environment folder, as a Markdown table."""
+    records = {str(path.relative_to(folder).with_suffix("")): json.loads(path.read_text()) for path in sorted(folder.rglob("*.json"))}
+    lines = ["| Stage | Seconds | Device | Processors |", "|---|---|---|---|"]
+    lines += [f"| {stage} | {r['seconds']:.0f} | {r['device']} | {r['processors']} |" for stage, r in records.items()]
+    return "\n".join([*lines, f"| **all** | **{sum(r['seconds'] for r in records.values()):.0f}** | | |"])
+
+
+def write_between_markers(file: Path, name: str, table: str) -> str:
+    """The file's text with the table between the two markers of that name.
 
     Raises:
         BadInput: when a marker is missing.
     """
-    start, end = (text.find(marker) for marker in MARKERS)
+    text, markers = file.read_text(), (f"<!-- {name}: written by the pipeline -->", f"<!-- end of {name} -->")
+    start, end = (text.find(marker) for marker in markers)
     if not 0 <= start < end:
-        raise BadInput(f"README.md: the markers {MARKERS[0]} and {MARKERS[1]} must stand there, in this order")
-    return f"{text[: start + len(MARKERS[0])]}\n{table}\n{text[end:]}"
+        raise BadInput(f"{file}: the markers {markers[0]} and {markers[1]} must stand there, in this order")
+    return f"{text[: start + len(markers[0])]}\n{table}\n{text[end:]}"
 
 
 # ---- the snapshot -------------------------------------------------------------------------------------------
@@ -90,17 +73,17 @@ def digest(path: Path) -> str:
 
 
 def snapshot_files(folder: Path) -> dict[str, str]:
-    """Path and SHA-256 of every file of a snapshot but its manifest and the records of the machine."""
+    """Path and SHA-256 of every file of a snapshot that is the same on every run."""
     files = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
-    return {str(path): digest(folder / path) for path in files if path.parts[0] not in ("manifest.json", "environment")}
+    return {str(path): digest(folder / path) for path in files if path.parts[0] not in OF_THE_MACHINE}
 
 
 def stale_stages() -> dict[str, Any]:
-    """What `dvc status` finds changed since dvc.lock was written; empty when nothing is."""
+    """What `dvc status` finds changed since dvc.lock was written, but for the stage that always runs; empty when nothing is."""
     found = subprocess.run(["dvc", "status", "--json"], capture_output=True, text=True, check=False)
     if found.returncode:
         raise BadInput(f"dvc status failed: {found.stderr.strip().splitlines()[-1]}")
-    return json.loads(found.stdout or "{}")
+    return {stage: why for stage, why in json.loads(found.stdout or "{}").items() if why != ["always changed"]}
 
 
 def publish() -> None:
@@ -114,14 +97,19 @@ def publish() -> None:
     if missing := [part for part in PARTS if not (REPORTS / part).exists()]:
         raise BadInput(f"reports: missing {', '.join(missing)}; run `dvc repro` first")
     claims = json.loads((REPORTS / "claims.json").read_text())
-    readme = write_between_markers(Path("README.md").read_text(), claims_table(claims))
+    tables = {
+        Path("README.md"): write_between_markers(Path("README.md"), "claims", claims_table(claims)),
+        Path("REPRODUCING.md"): write_between_markers(Path("REPRODUCING.md"), "times", times_table(REPORTS / "environment")),
+    }
     shutil.rmtree(PUBLISHED, ignore_errors=True)
     for part in PARTS:
         source = REPORTS / part
         (shutil.copytree if source.is_dir() else _copy)(source, PUBLISHED / part)
+    _copy(PARAMS, PUBLISHED / PARAMS.name)
     manifest = {"dvc.lock": digest(Path("dvc.lock")), "files": snapshot_files(PUBLISHED)}
     (PUBLISHED / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
-    Path("README.md").write_text(readme)
+    for page, text in tables.items():
+        page.write_text(text)
     print(f"published {len(manifest['files'])} files to {PUBLISHED}")
 
 
@@ -130,29 +118,99 @@ def _copy(source: Path, target: Path) -> None:
     shutil.copy2(source, target)
 
 
-def compare(here: Path = REPORTS, there: Path = PUBLISHED) -> int:
-    """Prints every claim's verdict here beside the published one; returns 1 when one differs, else 0."""
+# ---- this machine beside the published one ------------------------------------------------------------------
+
+
+def _records(folder: Path) -> dict[str, Any]:
+    """What the stages ran on, but for host and times: one record, or several values joined where stages differ."""
+    found: dict[str, Any] = {}
+    for path in sorted(folder.rglob("*.json")):
+        record = json.loads(path.read_text())
+        packages = record.pop("packages")
+        for name, value in (record | packages).items():
+            if name not in ("host", "seconds"):
+                found.setdefault(name, []).append(str(value))
+    return {name: ", ".join(dict.fromkeys(values)) for name, values in found.items()}
+
+
+def verify(here: Path = REPORTS, there: Path = PUBLISHED, params: Path = PARAMS) -> dict[str, Any]:
+    """This machine's results beside the published ones: the content of reports/verification.json.
+
+    Raises:
+        BadInput: when either is missing.
+    """
     for path in (here / "claims.json", there / "claims.json"):
         if not path.is_file():
             raise BadInput(f"{path}: no such file; run `dvc repro` first")
-    ours, published = ({c["id"]: c for c in json.loads((p / "claims.json").read_text())} for p in (here, there))
-    differing = [id for id in published if id not in ours or ours[id]["verdict"] != published[id]["verdict"]]
+    ours, theirs = (json.loads((folder / "claims.json").read_text()) for folder in (here, there))
+    verdicts = verification.compare_verdicts(ours, theirs)
+    both = [
+        pd.concat([verification.summarise(stage, read_tables(folder / "tables" / stage)) for stage in verification.REPEATS], ignore_index=True)
+        for folder in (here, there)
+    ]
+    metrics = verification.compare_metrics(*both)
+    published = snapshot_files(there)
+    differing = [path for path, value in published.items() if not (here / path).is_file() or digest(here / path) != value]
+    return {
+        "conclusion": verification.conclusion(verdicts, metrics, len(differing)),
+        "verdicts": verdicts.to_dict("records"),
+        "metrics": {"of": len(metrics), "inside": int(metrics["inside"].sum()), "outside": metrics[~metrics["inside"]].replace({np.nan: None}).to_dict("records")},
+        "files": {"of": len(published), "same": len(published) - len(differing), "differing": differing},
+        "parameters": verification.differences(read_params(params), read_params(there / "params.yaml")),
+        "machine": verification.differences(_records(here / "environment"), _records(there / "environment")),
+    }
+
+
+def write_pages(reports: Path = REPORTS, published: Path = PUBLISHED, params: Path = PARAMS) -> None:
+    """index.html, verification.json and verification.html: each written whole, or the earlier one left."""
+    found = verify(reports, published, params)
+    made = {
+        "index.html": pages.report_page(reports),
+        "verification.json": json.dumps(found, indent=1) + "\n",
+        "verification.html": pages.verification_page(found),
+    }
+    staged = reports / ".staging" / "pages"
+    staged.mkdir(parents=True, exist_ok=True)
+    for name, text in made.items():
+        (staged / name).write_text(text)
+        os.replace(staged / name, reports / name)
+    staged.rmdir()
+
+
+def show(found: dict[str, Any]) -> int:
+    """Prints what ``verify`` found; returns 1 when a verdict differs, else 0."""
     print(f"\n{'claim':6} {'here':15} {'published':15} statement")
-    for id, claim in published.items():
-        verdict = ours[id]["verdict"] if id in ours else "missing"
-        print(f"{id:6} {verdict:15} {claim['verdict']:15} {claim['statement']}")
-    made = {path: digest(here / path) for path in snapshot_files(there) if (here / path).is_file()}
-    same = sum(made.get(path) == value for path, value in snapshot_files(there).items())
-    print(f"\n{same} of {len(snapshot_files(there))} files are byte-identical to the published ones.")
-    print(f"verdicts that differ: {', '.join(differing) or 'none'}; the report is {here / 'index.html'}")
-    return 1 if differing else 0
+    for claim in found["verdicts"]:
+        print(f"{claim['id']:6} {claim['here']:15} {claim['published']:15} {claim['statement']}")
+    metrics, files = found["metrics"], found["files"]
+    print(f"\n{metrics['inside']} of {metrics['of']} metrics lie in their published interval, widened as stated.")
+    for row in metrics["outside"][:10]:
+        print(f"  outside: {row['stage']}, {row['arm']}: {row['metric']} {row['here']} not in [{row['low']:.4g}, {row['high']:.4g}]")
+    print(f"{files['same']} of {files['of']} files are byte-identical to the published ones.")
+    for kind in ("parameters", "machine"):
+        for row in found[kind]:
+            print(f"other {kind}: {row['name']} {row['here']}, published {row['published']}")
+    print(f"\n{found['conclusion']}; more in {REPORTS / 'verification.html'}, the report is {REPORTS / 'index.html'}")
+    return int(found["conclusion"] == "not reproduced")
+
+
+def compare() -> int:
+    """Prints what the last stage found; returns 1 when a verdict differs.
+
+    Raises:
+        BadInput: when it has not run.
+    """
+    path = REPORTS / "verification.json"
+    if not path.is_file():
+        raise BadInput(f"{path}: no such file; run `dvc repro` first")
+    return show(json.loads(path.read_text()))
 
 
 def main(arguments: list[str] | None = None) -> int:
     """The command line; returns the exit code: 1 where a verdict differs, else as ``execution.exit_code``."""
     parser = argparse.ArgumentParser(prog="gmmdiff.publishing", description=__doc__.split("\n")[0])
-    parser.add_argument("action", choices=["publish", "compare"])
-    actions = {"publish": publish, "compare": compare}
+    parser.add_argument("action", choices=["pages", "publish", "compare"])
+    actions = {"pages": write_pages, "publish": publish, "compare": compare}
     return exit_code(actions[parser.parse_args(arguments).action])
 
 

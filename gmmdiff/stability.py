@@ -12,8 +12,8 @@ SPIKE = 3.0  # times the running median
 class GradientNorms:
     """Spike rate and variation of the gradient norms of R runs (our definitions).
 
-    A step is a *spike* when its norm is above ``SPIKE`` times the median of the ``WINDOW`` norms before it, or is
-    not finite.  *Variation* is the norms' standard deviation over their mean, of the finite ones.  Both leave
+    A step is a *spike* when its norm is above ``SPIKE`` times the median (the lower of the two middle ones) of the
+    ``WINDOW`` norms before it, or is not finite.  *Variation* is the norms' standard deviation over their mean, of the finite ones.  Both leave
     out the first tenth of the steps, and at least the first ``WINDOW``.
 
     Args:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 from scipy.stats import trim_mean
 
 from gmmdiff.checks import require
@@ -26,9 +27,14 @@ def iqm(strata: list[np.ndarray]) -> np.ndarray:
     return trim_mean(np.concatenate(strata, -1), 0.25, axis=-1)
 
 
+def iqm_by(table: pd.DataFrame, index: str, columns: str) -> pd.DataFrame:
+    """Interquartile means of the column ``value``: one row a level of ``index``, one column a level of ``columns``."""
+    return table.pivot_table(index=index, columns=columns, values="value", aggfunc=lambda v: float(iqm([v.to_numpy()]))).reset_index()
+
+
 def bootstrap(
     strata: Sequence[np.ndarray], rng: np.random.Generator, statistic: Statistic = iqm,
-    resamples: int = 2000, level: float = 0.95,
+    resamples: int = 10_000, level: float = 0.95,
 ) -> Interval:  # fmt: skip
     """Percentile interval of a statistic; each stratum is resampled within itself.
 

@@ -148,7 +148,7 @@ def test_a_worker_of_another_make_is_refused():
     with pytest.raises(ConnectionError, match="worker at there cannot load gmmdiff: No module"):
         cluster.require_like(mine, ModuleNotFoundError("No module named 'gmmdiff'"), "there")
     with pytest.raises(ConnectionError, match="has gmmdiff"):
-        cluster.work(mine | {"gmmdiff": "changed"}, pytest.fail, None)
+        cluster.work(mine | {"gmmdiff": "changed"}, pytest.fail, False, None)
 
 
 def stage(folder, setting):

@@ -70,6 +70,12 @@ def test_bad_input_is_named(arguments, message):
         Conditioning(*arguments, stream(0, "bad"))
 
 
+def test_a_combination_that_is_not_there_is_named():
+    conditioning = Conditioning("class", 0.1, torch.tensor([[0, 0], [0, 1]]), stream(0, "means"))
+    with pytest.raises(ValueError, match=r"combination must be \(n,\) in 0 .. 1, got \[0, -1\]"):
+        conditioning.sample(torch.tensor([0, -1]), stream(0, "draw"))
+
+
 def test_defects_are_those_of_the_definition():
     distances = torch.tensor([[0.01, 0.9], [0.9, 0.01], [0.3, 0.4], [0.03, 0.02]])
     admitted = torch.eye(2, dtype=torch.bool)

@@ -74,6 +74,16 @@ def test_matched_signals_have_bces_size(batch):
     torch.testing.assert_close(signals, bce, rtol=0.01, atol=0)
 
 
+def test_matched_costs_train_a_network(batch):
+    """What is matched to is a number: no graph of the logits stays behind."""
+    x, labels = batch
+    x = x.clone().requires_grad_()
+    costs = matched(list(COSTS), x, labels)
+    for _ in range(2):
+        costs.value(x, labels).mean().backward()
+    assert not costs.factors.requires_grad and x.grad.isfinite().all()
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_everything_is_finite_at_the_ends(dtype):
     ends = torch.tensor([-100.0, 100.0, 0.0], dtype=dtype).expand(len(COSTS), 2, 3)
@@ -88,7 +98,9 @@ def test_everything_is_finite_at_the_ends(dtype):
     ("call", "message"),
     [
         (lambda x, a: Costs(["hinge"]), "cost must be one of BCE, Brier, .*, got 'hinge'"),
-        (lambda x, a: Costs([]), "names must be at least one, got none"),
+        (lambda x, a: Costs([]), r"names must be a list of at least one, got \[\]"),
+        (lambda x, a: Costs("BCE"), "names must be a list of at least one, got 'BCE'"),
+        (lambda x, a: Costs(["BCE"]).value(a + 0.5, a, "probabilities"), r"probabilities must be in \[0, 1\], got values in \[0.5, 1.5\]"),
         (lambda x, a: Costs(["BCE"], torch.tensor([-1.0])), "factors must be >= 0, got -1.0"),
         (lambda x, a: Costs(["BCE"], torch.ones(2)), r"factors must be \(1,\), got \(2,\)"),
         (lambda x, a: Costs(["BCE"]).value(x, a + 0.5), r"labels must be 0 or 1, got \[0.5, 1.5\]"),

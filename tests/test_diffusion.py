@@ -110,6 +110,17 @@ def test_bad_input_is_named(change, message):
         ancestral(lambda x, t: x, torch.zeros(2, 2), schedule=CosineSchedule(), **arguments)
 
 
+def test_a_prediction_of_another_shape_is_named():
+    with pytest.raises(ValueError, match=r"the denoiser's prediction must be \(2, 2\) as x_t, got \(2, 1\)"):
+        ancestral(lambda x, t: x[:, :1], torch.zeros(2, 2), torch.tensor([0.5, 0.0]), CosineSchedule(), "v", stream(0, "bad"))
+
+
+@pytest.mark.parametrize("bad", [{"steps": 0}, {"steps": 5.0}, {"start": 1.0}, {"end": 0.0}])
+def test_times_without_end_are_refused(bad):
+    with pytest.raises(ValueError, match="steps, start, end must be steps >= 1 and 1 > start > end > 0"):
+        CosineSchedule().even_times(**({"steps": 5} | bad))
+
+
 def test_a_bad_schedule_is_named():
     with pytest.raises(ValueError, match="beta_start, beta_end must be 0 < beta_start <= beta_end < 1"):
         LinearBetaSchedule(beta_start=0.5, beta_end=0.1)

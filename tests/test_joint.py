@@ -9,7 +9,8 @@ from torch.nn.functional import mse_loss
 
 from gmmdiff.costs import COSTS, Costs
 from gmmdiff.joint import ClassifierProgram, JointProgram, noisy_labels
-from gmmdiff.training import SCHEDULE, Program, Recipe, Run, train
+from gmmdiff.streams import stream
+from gmmdiff.training import PREPARED, SCHEDULE, Program, Recipe, Run, train
 from tests.test_training import plain
 
 SMALL = Recipe(width=16, hidden=2, batch=32, n_eval=8, ema=0.9)
@@ -76,6 +77,23 @@ def test_matched_signals_have_bces_size_at_the_start():
     sizes = signals.square().mean((1, 2)).sqrt()
     torch.testing.assert_close(sizes, sizes[:1].expand_as(sizes), rtol=0.01, atol=0)
     assert program.costs.factors[0] == 1 and program.costs.factors[1:].min() > 1
+
+
+@pytest.mark.parametrize("program", [ClassifierProgram, JointProgram])
+def test_matching_weighs_every_batch_it_draws(program):
+    """Against the logits of each batch, one network at a time."""
+    runs = runs_of(table(costs=("MAE", "NGMG s=1", "NGMG scale mixture"), signals=("matched",), seeds=(0, 1)))
+    found = program(runs, "cpu").costs.factors
+    for run, factor in zip(runs, found, strict=True):
+        streams = stream(run.row.seed, "matching"), stream(run.row.seed, "matching condition")
+        alone, draws = program([run], "cpu"), run.draw(*run.data[:2], (PREPARED, run.recipe.batch), *streams)
+        signals = {cost: 0.0 for cost in ("BCE", run.row.cost)}
+        for number in range(PREPARED):
+            alone.prepare([draws])
+            logits, labels = alone.logits(number), alone.labels[number]
+            for cost in signals:
+                signals[cost] += float(Costs([cost]).gradient(logits, labels).double().square().sum())
+        assert float(factor) == pytest.approx((signals["BCE"] / signals[run.row.cost]) ** 0.5, rel=1e-5)
 
 
 def test_labels_flip_once_and_for_all():

@@ -34,6 +34,12 @@ def test_every_arm_is_there_with_every_seed():
     assert set(reference["steps"]) == {200, 400} and len(reference) == 2 * 2 * 10
 
 
+def test_parts_are_called_as_their_levels_are_written():
+    """As DVC writes them into a stage's command, whole numbers and close levels too."""
+    found = ngmg_stability.parts(**(GOOD | {"lam": [0, 1, 0.25], "label_noise": [0, 0.05]}))
+    assert list(found) == ["label_noise_0", "label_noise_0.05", "lam_0", "lam_1", "lam_0.25"]
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -1,10 +1,10 @@
 """The project's files agree with each other, and the published numbers with the code beside them."""
 
+import ast
 import hashlib
 import json
 import re
 import tomllib
-from html.parser import HTMLParser
 from pathlib import Path
 
 import nbformat
@@ -14,7 +14,8 @@ from packaging.requirements import Requirement
 from ruamel.yaml import YAML
 
 from gmmdiff import claims, publishing
-from gmmdiff.execution import BadInput, read_tables
+from gmmdiff.checks import BadInput
+from gmmdiff.execution import read_tables
 
 ROOT = Path(__file__).parents[1]
 PUBLISHED = ROOT / "reports" / "published"
@@ -76,29 +77,35 @@ def test_claims_can_be_recomputed_from_the_published_tables():
 
 
 def test_readme_shows_the_published_claims():
-    text = (ROOT / "README.md").read_text()
     table = publishing.claims_table(json.loads((PUBLISHED / "claims.json").read_text()))
-    assert publishing.write_between_markers(text, table) == text
+    assert publishing.write_between_markers(ROOT / "README.md", "claims", table) == (ROOT / "README.md").read_text()
 
 
-def test_readme_links_and_commands_exist():
-    text = (ROOT / "README.md").read_text()
+def test_reproducing_shows_the_published_times():
+    table = publishing.times_table(PUBLISHED / "environment")
+    assert publishing.write_between_markers(ROOT / "REPRODUCING.md", "times", table) == (ROOT / "REPRODUCING.md").read_text()
+
+
+@pytest.mark.parametrize("page", ["README.md", "REPRODUCING.md"])
+def test_links_and_commands_exist(page):
+    text = (ROOT / page).read_text()
     links = [link for link in re.findall(r"\]\(([^)]+)\)", text) if not link.startswith("http")]
     assert len(links) > 6 and [link for link in links if not (ROOT / link).exists()] == []
     targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.M)
     assert set(re.findall(r"(?:^|`)make (\w+)", text, re.M)) <= set(targets)
 
 
-def test_readme_snippet_runs():
-    snippet = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S).group(1)
+def test_readme_snippets_run():
     names = {}
-    exec(snippet, names)
-    assert float(names["loss"].detach()) < 0.3 and float(names["distance"]) < 0.3
+    for snippet in re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S):
+        exec(snippet, names)
+    assert float(names["distance"]) < 0.3 and names["logits"].grad.abs().min() > 0 and names["condition"].shape == (3, names["feature"].dim)
 
 
-def test_a_missing_marker_is_named():
-    with pytest.raises(BadInput, match=r"the markers .* must stand there"):
-        publishing.write_between_markers("no markers", "table")
+def test_a_missing_marker_is_named(tmp_path):
+    (tmp_path / "page.md").write_text("no markers")
+    with pytest.raises(BadInput, match=r"page.md: the markers .* must stand there"):
+        publishing.write_between_markers(tmp_path / "page.md", "claims", "table")
 
 
 def test_a_stale_lock_is_not_published(monkeypatch, tmp_path):
@@ -109,39 +116,12 @@ def test_a_stale_lock_is_not_published(monkeypatch, tmp_path):
     assert not (tmp_path / "published").exists()
 
 
-def test_a_differing_verdict_is_an_error(tmp_path, capsys):
-    for name, verdict in (("here", "partly"), ("there", "reproduced")):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "claims.json").write_text(json.dumps([{"id": "X1", "verdict": verdict, "statement": "s"}]))
-    assert publishing.compare(tmp_path / "here", tmp_path / "there") == 1
-    assert "verdicts that differ: X1" in capsys.readouterr().out
-    assert publishing.compare(tmp_path / "there", tmp_path / "there") == 0
+def test_a_stage_that_always_runs_is_not_stale(monkeypatch):
+    status = '{"pages": ["always changed"], "report": [{"changed deps": {"x": "modified"}}, "always changed"]}'
+    monkeypatch.setattr(publishing.subprocess, "run", lambda *a, **k: publishing.subprocess.CompletedProcess(a, 0, status, ""))
+    assert list(publishing.stale_stages()) == ["report"]
 
 
-class Outside(HTMLParser):
-    """Collects what a page would load from elsewhere, its images without text, and its scripts."""
-
-    def __init__(self):
-        super().__init__()
-        self.found, self.images = [], 0
-
-    def handle_starttag(self, tag, attributes):
-        attributes = dict(attributes)
-        if tag == "script" or (tag in ("link", "img", "iframe") and not (attributes.get("src") or "").startswith("data:")):
-            self.found.append((tag, str(attributes)[:80]))
-        if tag == "img":
-            self.images += 1
-            if not attributes.get("alt"):
-                self.found.append((tag, "no alternative text"))
-
-
-def test_the_report_is_one_self_contained_page():
-    page = (PUBLISHED / "index.html").read_text()
-    parser = Outside()
-    parser.feed(page)
-    assert parser.found == [] and parser.images == 20
-    assert "$" not in re.sub(r"<[^>]*>", "", page) and "<math" in page
-    assert "@import" not in page and "url(http" not in page
 
 
 def test_environments_agree():
@@ -164,3 +144,30 @@ def test_notebooks_are_committed_without_outputs():
         code = [cell for cell in book.cells if cell.cell_type == "code"]
         assert all(not cell.outputs and cell.execution_count is None for cell in code), path
         assert any("parameters" in cell.metadata.get("tags", []) for cell in code), path
+
+
+def imported(source):
+    """The modules of gmmdiff that a source imports when it is loaded."""
+    tree, found = ast.parse(source), set()
+    for node in tree.body:
+        if isinstance(node, ast.ImportFrom) and node.module == "gmmdiff":
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("gmmdiff."):
+            found.add(node.module.removeprefix("gmmdiff."))
+    return found
+
+
+def test_every_stage_depends_on_the_modules_it_runs():
+    """dvc.yaml names the notebook, the runner, and all that they import, no more and no less."""
+    modules = {path.stem: imported(path.read_text()) for path in (ROOT / "gmmdiff").glob("*.py")}
+    for name, stage in yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"].items():
+        books = [dep for dep in stage["deps"] if dep.endswith(".ipynb") and dep.startswith("notebooks/")]
+        if name == "parameters" or not books:
+            continue
+        cells = nbformat.read(ROOT / books[0], 4).cells
+        wanted = {"execution"}.union(*(imported(cell.source) for cell in cells if cell.cell_type == "code"))
+        while more := set().union(*(modules[name] for name in wanted)) - wanted:
+            wanted |= more
+        named = {Path(dep).stem for dep in stage["deps"] if dep.startswith("gmmdiff/")}
+        assert named == wanted, (name, named ^ wanted)
+        assert {"reports/parameters.ok", "requirements.lock"} <= set(stage["deps"])

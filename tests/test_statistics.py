@@ -1,16 +1,23 @@
 """Intervals that cover what they promise; Holm against its definition."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.stats import permutation_test, trim_mean
 
-from gmmdiff.statistics import bootstrap, holm, iqm, paired
+from gmmdiff.statistics import bootstrap, holm, iqm, iqm_by, paired
 from gmmdiff.streams import numpy_stream
 
 
 def test_iqm_is_the_mean_of_the_middle_half():
     values = np.array([100.0, 1, 2, 3, 4, 5, 6, -50])
     assert iqm([values]) == np.mean([2, 3, 4, 5]) == trim_mean(values, 0.25)
+
+
+def test_iqm_by_is_a_table_of_arms():
+    table = pd.DataFrame({"n": [1] * 4 + [2] * 4, "arm": ["a", "a", "b", "b"] * 2, "value": [1.0, 3, 5, 7, 2, 4, 6, 8]})
+    found = iqm_by(table, "n", "arm")
+    assert list(found) == ["n", "a", "b"] and found["a"].to_list() == [2, 3] and found["b"].to_list() == [6, 7]
 
 
 def test_bootstrap_covers_a_known_law():
