@@ -35,6 +35,7 @@ from gmmdiff.streams import stream
 
 COLUMNS = ("granularity", "s_c", "n_train", "learning_rate", "steps", "seed")
 BLOCK = 1024  # units of a layer, over all rows of a block: few calls, and one core's cache still holds them
+GPU_BLOCK = 65536  # the same on a GPU: as many as its memory holds with ease
 ADAM = {"beta1": 0.9, "beta2": 0.99, "eps": 1e-8, "weight_decay": 0.0, "amsgrad": False, "maximize": False}
 PREPARED = 50  # steps whose batches are drawn at once
 REGISTER = 16  # numbers: every run begins a vector register anew, since Adam rounds a shorter rest differently
@@ -352,7 +353,7 @@ def train(
     """
     program.check(table, recipe)
     progress = progress or partial(tqdm, disable=True)
-    blocks = blocks_of(table, max(1, BLOCK // recipe.width) if device == "cpu" else len(table))
+    blocks = blocks_of(table, max(1, (BLOCK if device == "cpu" else GPU_BLOCK) // recipe.width))
     total = int(table["steps"].sum())
     with progress(total=total, desc=f"training {len(table)} runs", unit="steps", unit_scale=True) as bar:
         function = partial(_train_rows, recipe=recipe, device=device, program=program)

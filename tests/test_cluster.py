@@ -21,7 +21,7 @@ from gmmdiff.training import Program, Recipe, _train_rows, run_table, train
 
 ROOT = Path(__file__).parents[1]
 BOOK = ROOT / "notebooks" / "02a_feature_vs_class_runs.ipynb"
-RECIPE = Recipe(width=8, hidden=1, batch=8, n_eval=4, evaluations=4)
+RECIPE = Recipe(width=8, hidden=1, batch=8, n_eval=4, evaluations=8)
 QUIET = partial(tqdm, disable=True)
 LENGTHS = [150, 160, 170, 180, 190, 200]  # rows of one length make a block
 
@@ -154,7 +154,7 @@ def test_a_worker_of_another_make_is_refused():
 def stage(folder, setting):
     """Runs one small part with this ``cluster``; the exit code."""
     folder.mkdir()
-    small = {"n_train": [20, 30], "steps": 50, "width": 8, "n_eval": 2, "swept_steps": [100], "evaluations": 4}
+    small = {"n_train": [20, 30], "steps": 50, "width": 8, "n_eval": 2, "swept_steps": [100], "evaluations": 8}
     (folder / "params.yaml").write_text(yaml.safe_dump({"cluster": setting, "feature_vs_class": small}))
     command = [str(BOOK), "runs/20", "--section", "feature_vs_class", "-p", "part=20"]
     return execution.main([*command, "--params", str(folder / "params.yaml"), "--reports", str(folder / "reports")])
