@@ -17,7 +17,9 @@ import yaml
 from tqdm import tqdm
 
 from gmmdiff import cluster, execution, feature_vs_class, ngmg_stability
-from gmmdiff.training import Program, Recipe, _train_rows, run_table, train
+from gmmdiff.parallel import side_by_side
+from gmmdiff.parameters import declared_parameters
+from gmmdiff.training import Recipe, run_table, train
 
 ROOT = Path(__file__).parents[1]
 BOOK = ROOT / "notebooks" / "02a_feature_vs_class_runs.ipynb"
@@ -99,9 +101,10 @@ def test_two_workers_measure_as_none(running):
         assert {name: one.to_csv() for name, one in found.items()} == {name: one.to_csv() for name, one in expected.items()}
 
 
-def test_an_error_on_a_worker_is_an_error_here(running):
-    with pytest.raises(RuntimeError, match="device"):
-        running.map(partial(_train_rows, recipe=RECIPE, device="nowhere", program=Program), [table()])
+def test_results_keep_their_order_and_errors_their_kind(running):
+    assert running.map(int, [str(n) for n in range(50)]) == list(range(50))
+    with pytest.raises(ValueError, match="invalid literal"):
+        running.map(int, ["1", "one"])
 
 
 def test_a_worker_that_dies_costs_its_block_alone(running):
@@ -160,8 +163,9 @@ def stage(folder, setting):
     return execution.main([*command, "--params", str(folder / "params.yaml"), "--reports", str(folder / "reports")])
 
 
-def test_workers_of_this_machine_leave_the_same_files(tmp_path):
+def test_workers_of_this_machine_leave_the_same_files(tmp_path, monkeypatch):
     """Executed notebook and tables, through the runner; and what the kernel is told is its own affair."""
+    monkeypatch.setattr("dask.system.CPU_COUNT", 2)
     before = dict(os.environ)
     for setting in ("local", None):
         assert stage(tmp_path / str(setting), setting) == 0
@@ -170,6 +174,15 @@ def test_workers_of_this_machine_leave_the_same_files(tmp_path):
     assert len(files) == 1 + 3
     assert [path for path in files if (here / path).read_bytes() != (there / path).read_bytes()] == []
     assert dict(os.environ) == before
+
+
+def test_no_stage_and_no_notebook_declares_the_cluster(monkeypatch):
+    """It changes how runs are computed, not what: nothing is stale when it changes."""
+    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+    assert [name for name, stage in stages.items() if "cluster" in stage.get("params", [])] == []
+    assert [book for book in (ROOT / "notebooks").glob("*.ipynb") if "cluster" in declared_parameters(book)] == []
+    monkeypatch.delenv(execution.CLUSTER, raising=False)
+    assert execution.workers.__wrapped__() is side_by_side
 
 
 @pytest.mark.parametrize("setting", ["locally", 2, True, ["local"], "http://host:8786", "tcp://host", "tcp://host:0", "tcp://host:70000", "host:8786"])
