@@ -23,7 +23,8 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -31,13 +32,15 @@ import pandas as pd
 from tqdm import tqdm
 
 from gmmdiff.checks import BadInput, FailedCell, exit_code
-from gmmdiff.parameters import PARAMS, REPORTS, stage_parameters
+from gmmdiff.parameters import PARAMS, REPORTS, cluster_setting, resolve_device, stage_parameters
 
 if TYPE_CHECKING:  # and imported where they are used: a kernel, which needs neither, starts seconds sooner
     import nbformat
     from matplotlib.figure import Figure
 
-PROGRESS, RESULTS = "GMMDIFF_PROGRESS", "GMMDIFF_RESULTS"
+    from gmmdiff.parallel import Workers
+
+PROGRESS, RESULTS, CLUSTER = "GMMDIFF_PROGRESS", "GMMDIFF_RESULTS", "GMMDIFF_CLUSTER"
 
 
 # ---- inside a notebook --------------------------------------------------------------------------------------
@@ -49,6 +52,18 @@ def progress(iterable: Any = None, **options: Any) -> tqdm:
     if pipe:
         options |= {"file": open(pipe, "w"), "ncols": 100, "position": 1}  # noqa: SIM115 - tqdm keeps it
     return tqdm(iterable, leave=False, **options)
+
+
+@cache
+def workers() -> Workers:
+    """The parallel map over the runner's ``cluster``; over threads where there is none, and in JupyterLab."""
+    if address := os.environ.get(CLUSTER):
+        from gmmdiff.cluster import Cluster
+
+        return Cluster(address)
+    from gmmdiff.parallel import side_by_side
+
+    return side_by_side
 
 
 class Results:
@@ -166,6 +181,39 @@ def _execute(notebook: Path, target: Path, values: dict[str, Any]) -> None:
     nbformat.write(normalise(nbformat.read(target, 4)), target)
 
 
+def require_reachable(cluster: str | None, params: Path) -> None:
+    """Refuses the address of a scheduler that does not answer or has other workers than this code's, before anything runs.
+
+    Raises:
+        BadInput: one line that names the file and what is wrong.
+    """
+    if cluster in (None, "local"):
+        return
+    from gmmdiff.cluster import Cluster
+
+    try:
+        Cluster(cluster).client.close()
+    except ConnectionError as error:
+        raise BadInput(f"{params}: cluster: {error}") from None
+
+
+@contextmanager
+def _workers(cluster: str | None, device: str) -> Iterator[str]:
+    """The address of the scheduler, empty where there is none; workers of this machine live as long as the context."""
+    if cluster != "local":
+        yield cluster or ""
+        return
+    import torch
+
+    from gmmdiff.cluster import local
+
+    gpus = torch.cuda.device_count() if resolve_device(device) == "cuda" else 0
+    with ExitStack() as stack:
+        with _environment():  # which starting workers changes, and the kernel must not see
+            address = stack.enter_context(local(gpus))
+        yield address
+
+
 def _install(staged: Path, stage: str, reports: Path) -> None:
     """Moves staged results into place: files directly, tables/ and figures/ under the stage's name."""
     moves = [(path, reports / path.name / stage) for path in staged.iterdir() if path.is_dir()]
@@ -192,8 +240,8 @@ def environment() -> dict[str, Any]:
     }
 
 
-def run(notebook: Path, stage: str, values: dict[str, Any], reports: Path) -> None:
-    """Executes a notebook with checked parameters and installs its results under ``reports``.
+def run(notebook: Path, stage: str, values: dict[str, Any], reports: Path, cluster: str | None = None) -> None:
+    """Executes a notebook with checked parameters, on a ``cluster``, and installs its results under ``reports``.
 
     Raises:
         FailedCell: when a cell raised; earlier results are untouched.
@@ -204,8 +252,8 @@ def run(notebook: Path, stage: str, values: dict[str, Any], reports: Path) -> No
     staged.mkdir(parents=True)
     executed = staged / "executed.ipynb"
     quiet = {} if sys.stderr.isatty() else {"TQDM_MININTERVAL": "15"}
-    with _progress_pipe(sys.stderr) as pipe:
-        told = {RESULTS: str(staged.resolve()), PROGRESS: pipe, "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
+    with _progress_pipe(sys.stderr) as pipe, _workers(cluster, values.get("device", "auto")) as address:
+        told = {RESULTS: str(staged.resolve()), PROGRESS: pipe, CLUSTER: address, "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
         with _environment(**told, **quiet):
             _execute(notebook, executed, values)
     kept, record = reports / "notebooks" / f"{stage}.ipynb", reports / "environment" / f"{stage}.json"
@@ -239,7 +287,9 @@ def main(arguments: list[str] | None = None) -> int:
     def command() -> None:
         overrides = dict(_override(text) for text in options.p)
         values = stage_parameters(options.params, options.section or options.stage, options.notebook, overrides)
-        run(options.notebook, options.stage, values, options.reports)
+        cluster = cluster_setting(options.params)
+        require_reachable(cluster, options.params)
+        run(options.notebook, options.stage, values, options.reports, cluster)
 
     return exit_code(command)
 

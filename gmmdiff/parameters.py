@@ -148,6 +148,22 @@ def resolve_device(name: str) -> str:
     return "cuda" if name != "cpu" and torch.cuda.is_available() else "cpu"
 
 
+def cluster_setting(params: Path) -> str | None:
+    """``cluster`` of the file: how runs are computed, on which no result depends, so no stage declares it.
+
+    Raises:
+        BadInput: unless it is null, ``local``, or looks like a scheduler's address.
+    """
+    cluster = read_params(params).get("cluster")
+    if cluster in (None, "local"):
+        return cluster
+    found = re.fullmatch(r"(tcp|tls)://[^\s/]+:(\d{1,5})", cluster) if isinstance(cluster, str) else None
+    if not found or not 0 < int(found.group(2)) < 2**16:
+        allowed = "null, local, or the address of a dask.distributed scheduler, tcp://HOST:PORT or tls://HOST:PORT"
+        raise BadInput(f"{params}: cluster must be {allowed}, got {cluster!r}")
+    return cluster
+
+
 def _interpret(text: str, kind: str | None) -> Any:
     """The value of a command-line override: a Python literal, unless a text is declared or nothing else fits."""
     if kind == "str":
@@ -186,8 +202,9 @@ def check_file(params: Path, notebooks: Path = NOTEBOOKS) -> dict[str, dict[str,
     """
     content, found = read_params(params), {}
     for name in content:
-        if name not in (*SHARED, *SECTIONS):
-            raise BadInput(f"{params}: unknown key {name}; allowed: {', '.join((*SHARED, *SECTIONS))}")
+        if name not in (allowed := (*SHARED, "cluster", *SECTIONS)):
+            raise BadInput(f"{params}: unknown key {name}; allowed: {', '.join(allowed)}")
+    cluster_setting(params)
     for section, book in SECTIONS.items():
         notebook = notebooks / book
         values = stage_parameters(params, section, notebook)

@@ -11,9 +11,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import NamedTuple
@@ -31,11 +29,13 @@ from gmmdiff.diffusion import CosineSchedule, diffuse, dpmpp_2m, velocity
 from gmmdiff.distances import energy_distance
 from gmmdiff.manifolds import AttributeManifold
 from gmmdiff.networks import StackedMLP, denoiser_sizes, features_first, timed
+from gmmdiff.parallel import Tick, Workers, side_by_side
 from gmmdiff.stability import GradientNorms
 from gmmdiff.streams import stream
 
 COLUMNS = ("granularity", "s_c", "n_train", "learning_rate", "steps", "seed")
 BLOCK = 1024  # units of a layer, over all rows of a block: few calls, and one core's cache still holds them
+GPU_BLOCK = 65536  # the same on a GPU: as many as its memory holds with ease
 ADAM = {"beta1": 0.9, "beta2": 0.99, "eps": 1e-8, "weight_decay": 0.0, "amsgrad": False, "maximize": False}
 PREPARED = 50  # steps whose batches are drawn at once
 REGISTER = 16  # numbers: every run begins a vector register anew, since Adam rounds a shorter rest differently
@@ -293,7 +293,7 @@ class Trained(NamedTuple):
     diverged: Tensor  # (runs,) True where a weight is not finite
 
 
-def train_block(program: Program, tick: Callable[[int], object] = lambda n: None) -> Trained:
+def train_block(program: Program, tick: Tick = lambda n: None) -> Trained:
     """Trains runs of one shape and number of steps together: Adam (Kingma & Ba 2015, arXiv 1412.6980), cosine decay, moving average.
 
     A run that diverges keeps its NaN to itself, since no operation mixes runs.
@@ -331,23 +331,6 @@ def train_block(program: Program, tick: Callable[[int], object] = lambda n: None
     )
 
 
-@contextmanager
-def _one_thread_inside() -> Iterator[int]:
-    """torch works on one thread in here; gives the number it had."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield threads
-    finally:
-        torch.set_num_threads(threads)
-
-
-def side_by_side(function: Callable, jobs: Iterable) -> list:
-    """``[function(job) for job in jobs]``, on as many Python threads as torch has, one torch thread in each."""
-    with _one_thread_inside() as threads, ThreadPoolExecutor(threads) as pool:
-        return list(pool.map(function, jobs))
-
-
 def blocks_of(table: pd.DataFrame, size: int) -> list[list[int]]:
     """Row numbers in blocks of at most ``size`` rows of one number of steps; arms that share their draws stay together."""
     ordered = table.reset_index(drop=True).sort_values(["seed", "n_train"], kind="stable")
@@ -355,9 +338,14 @@ def blocks_of(table: pd.DataFrame, size: int) -> list[list[int]]:
     return [rows[i : i + size] for rows in alike for i in range(0, len(rows), size)]
 
 
+def _train_rows(rows: pd.DataFrame, tick: Tick, recipe: Recipe, device: str, program: type[Program]) -> Trained:
+    return train_block(program([Run(row, recipe) for row in rows.itertuples(index=False)], device), tick)
+
+
 def train(
-    table: pd.DataFrame, recipe: Recipe, device: str = "cpu", progress: Progress | None = None, program: type[Program] = Program
-) -> Trained:
+    table: pd.DataFrame, recipe: Recipe, device: str = "cpu", progress: Progress | None = None, program: type[Program] = Program,
+    workers: Workers = side_by_side,
+) -> Trained:  # fmt: skip
     """Trains every row of a run table; results in the table's order (by blocks of steps: padded with NaN to the longest).
 
     Raises:
@@ -365,13 +353,11 @@ def train(
     """
     program.check(table, recipe)
     progress = progress or partial(tqdm, disable=True)
-    rows = list(table.itertuples(index=False))
-    blocks = blocks_of(table, max(1, BLOCK // recipe.width) if device == "cpu" else len(table))
+    blocks = blocks_of(table, max(1, (BLOCK if device == "cpu" else GPU_BLOCK) // recipe.width))
     total = int(table["steps"].sum())
     with progress(total=total, desc=f"training {len(table)} runs", unit="steps", unit_scale=True) as bar:
-        done = side_by_side(
-            lambda block: train_block(program([Run(rows[i], recipe) for i in block], device), bar.update), blocks
-        )
+        function = partial(_train_rows, recipe=recipe, device=device, program=program)
+        done = workers(function, [table.iloc[block] for block in blocks], bar.update)
     order = torch.tensor([i for block in blocks for i in block]).argsort()
     wholes = []
     for parts in zip(*done, strict=True):
@@ -388,24 +374,31 @@ def _tidy(row: tuple, metrics: pd.DataFrame) -> pd.DataFrame:
     return metrics.assign(**row._asdict())[[*row._fields, *metrics.columns]]
 
 
+def run_by_run(table: pd.DataFrame, trained: Trained) -> list[tuple[pd.DataFrame, Tensor]]:
+    """One job a run: its row as a table, its weights as a tensor of their own."""
+    return [(table.iloc[[i]], parameters.clone()) for i, parameters in enumerate(trained.parameters)]
+
+
+def _measure(
+    job: tuple[pd.DataFrame, Tensor], tick: Tick, recipe: Recipe, sampler: Callable, evaluations: int
+) -> pd.DataFrame:
+    rows, parameters = job
+    (row,) = rows.itertuples(index=False)
+    run, combination = Run(row, recipe), torch.arange(16).repeat_interleave(recipe.n_eval)
+    z = run.generate(parameters, combination, evaluations, sampler)
+    tick(1)
+    return _tidy(row, run.world.evaluate(z, combination, run.conditioning.admitted))
+
+
 def evaluate(
     table: pd.DataFrame, trained: Trained, recipe: Recipe, progress: Progress | None = None,
-    sampler: Callable = dpmpp_2m, evaluations: int | None = None,
+    sampler: Callable = dpmpp_2m, evaluations: int | None = None, workers: Workers = side_by_side,
 ) -> pd.DataFrame:  # fmt: skip
     """Samples every run for every combination and measures: one row a run, combination and metric."""
     progress = progress or partial(tqdm, disable=True)
-    combination = torch.arange(16).repeat_interleave(recipe.n_eval)
-
-    def one(job: tuple) -> pd.DataFrame:
-        row, parameters = job
-        run = Run(row, recipe)
-        z = run.generate(parameters, combination, evaluations or recipe.evaluations, sampler)
-        bar.update()
-        return _tidy(row, run.world.evaluate(z, combination, run.conditioning.admitted))
-
-    rows = list(table.itertuples(index=False))
-    with progress(total=len(rows), desc="sampling", unit="runs") as bar:
-        return pd.concat(side_by_side(one, zip(rows, trained.parameters, strict=True)), ignore_index=True)
+    function = partial(_measure, recipe=recipe, sampler=sampler, evaluations=evaluations or recipe.evaluations)
+    with progress(total=len(table), desc="sampling", unit="runs") as bar:
+        return pd.concat(workers(function, run_by_run(table, trained), bar.update), ignore_index=True)
 
 
 def floor(table: pd.DataFrame, recipe: Recipe) -> pd.DataFrame:
