@@ -20,8 +20,9 @@ from gmmdiff.checks import require
 from gmmdiff.costs import COSTS, Costs
 from gmmdiff.joint import ClassifierProgram, JointProgram, attributes
 from gmmdiff.ngmg import NGMG
+from gmmdiff.parallel import side_by_side
 from gmmdiff.streams import stream
-from gmmdiff.training import PREPARED, Progress, Recipe, Run, Trained, by_group, evaluate, side_by_side, train
+from gmmdiff.training import PREPARED, Progress, Recipe, Run, Trained, by_group, evaluate, train
 
 JOINT_COSTS = ("BCE", "Brier", "NGMG s=1", "NGMG scale mixture", "NGMG with entropy")
 GRANULARITY = "feature"  # of the denoiser's condition in B

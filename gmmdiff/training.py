@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import NamedTuple
@@ -30,6 +28,7 @@ from gmmdiff.diffusion import CosineSchedule, diffuse, dpmpp_2m, velocity
 from gmmdiff.distances import energy_distance
 from gmmdiff.manifolds import AttributeManifold
 from gmmdiff.networks import StackedMLP, denoiser_sizes, timed
+from gmmdiff.parallel import side_by_side
 from gmmdiff.stability import GradientNorms
 from gmmdiff.streams import stream
 
@@ -327,23 +326,6 @@ def train_block(program: Program, tick: Callable[[int], object] = lambda n: None
     return Trained(
         average.cpu()[:, : program.count], torch.stack(losses, 1), torch.stack(largest, 1), watch.spike_rate, watch.variation, diverged.cpu()
     )
-
-
-@contextmanager
-def _one_thread_inside() -> Iterator[int]:
-    """torch works on one thread in here; gives the number it had."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield threads
-    finally:
-        torch.set_num_threads(threads)
-
-
-def side_by_side(function: Callable, jobs: Iterable) -> list:
-    """``[function(job) for job in jobs]``, on as many Python threads as torch has, one torch thread in each."""
-    with _one_thread_inside() as threads, ThreadPoolExecutor(threads) as pool:
-        return list(pool.map(function, jobs))
 
 
 def blocks_of(table: pd.DataFrame, size: int) -> list[list[int]]:

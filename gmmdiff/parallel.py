@@ -1,0 +1,29 @@
+"""Independent jobs side by side on this machine's cores."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import torch
+
+
+@contextmanager
+def _one_thread_inside() -> Iterator[int]:
+    """torch works on one thread in here; gives the number it had."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield threads
+    finally:
+        torch.set_num_threads(threads)
+
+
+def side_by_side(function: Callable, jobs: Iterable) -> list:
+    """``[function(job) for job in jobs]``, on as many Python threads as torch has, one torch thread in each.
+
+    A job that draws brings its own generator, or its draws: so no result depends on the number of threads.
+    """
+    with _one_thread_inside() as threads, ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(function, jobs))
