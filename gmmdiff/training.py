@@ -35,7 +35,7 @@ from gmmdiff.stability import GradientNorms
 from gmmdiff.streams import stream
 
 COLUMNS = ("granularity", "s_c", "n_train", "learning_rate", "steps", "seed")
-BLOCK = 1024  # units of a layer, over all rows of a block: few calls, and one core's cache still holds them
+BLOCK = 800  # units of a layer, over all rows of a block: few calls, and the caches still hold them
 ADAM = {"beta1": 0.9, "beta2": 0.99, "eps": 1e-8, "weight_decay": 0.0, "amsgrad": False, "maximize": False}
 PREPARED = 50  # steps whose batches are drawn at once
 REGISTER = 16  # numbers: every run begins a vector register anew, since Adam rounds a shorter rest differently
