@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
@@ -348,11 +349,18 @@ def side_by_side(function: Callable, jobs: Iterable) -> list:
         return list(pool.map(function, jobs))
 
 
-def blocks_of(table: pd.DataFrame, size: int) -> list[list[int]]:
-    """Row numbers in blocks of at most ``size`` rows of one number of steps; arms that share their draws stay together."""
+def blocks_of(table: pd.DataFrame, size: int, workers: int = 1) -> list[list[int]]:
+    """Row numbers in blocks of at most ``size`` rows of one number of steps; arms that share their draws stay together.
+
+    Blocks of one length differ by a row at most, and each of ``workers`` gets as many; the longest come first.
+    """
     ordered = table.reset_index(drop=True).sort_values(["seed", "n_train"], kind="stable")
-    alike = [list(ordered.index[ordered["steps"] == steps]) for steps in table["steps"].unique()]
-    return [rows[i : i + size] for rows in alike for i in range(0, len(rows), size)]
+    found: list[list[int]] = []
+    for steps in sorted(table["steps"].unique(), reverse=True):
+        rows = ordered.index[ordered["steps"] == steps]
+        count = min(len(rows), workers * math.ceil(len(rows) / (workers * size)))
+        found += [block.tolist() for block in np.array_split(rows, count)]
+    return found
 
 
 def train(
@@ -366,7 +374,7 @@ def train(
     program.check(table, recipe)
     progress = progress or partial(tqdm, disable=True)
     rows = list(table.itertuples(index=False))
-    blocks = blocks_of(table, max(1, BLOCK // recipe.width) if device == "cpu" else len(table))
+    blocks = blocks_of(table, max(1, BLOCK // recipe.width), torch.get_num_threads()) if device == "cpu" else blocks_of(table, len(table))
     total = int(table["steps"].sum())
     with progress(total=total, desc=f"training {len(table)} runs", unit="steps", unit_scale=True) as bar:
         done = side_by_side(
