@@ -93,7 +93,8 @@ class Costs:
         require(good, "Costs", kind, f"({len(self.names)}, batch, m)", tuple(x.shape))
         require(labels.shape == x.shape, "Costs", "labels", f"{tuple(x.shape)} as the {kind}", tuple(labels.shape))
         if not trusted:
-            require_labels(labels)
+            if (bad := labels * (1 - labels) != 0).any():
+                refuse("Costs", "labels", "0 or 1", labels[bad].unique().tolist()[:5])
             low, high = map(float, x.detach().aminmax())
             within = kind == "logits" or (low >= 0 and high <= 1)
             require(within, "Costs", kind, "in [0, 1]", f"values in [{low:g}, {high:g}]")
@@ -108,7 +109,7 @@ class Costs:
 
         Args:
             labels: 0 or 1. kind: ``"logits"``, or ``"probabilities"`` in [0, 1], which BCE sees no nearer to
-                0 and 1 than the precision of x. trusted: labels that ``require_labels`` has seen.
+                0 and 1 than the precision of x. trusted: labels known to be 0 or 1 are not looked at.
 
         Raises:
             ValueError: on another kind or shape, or labels that are neither 0 nor 1.
@@ -144,13 +145,6 @@ class _Terms(NamedTuple):
     amplitude: Tensor  # w_k, (runs, 1, K)
     pull: Tensor  # w_k / s_k^2, (runs, 1, K)
     decay: Tensor  # -1 / 2 s_k^2, (runs, K, 1)
-
-
-def require_labels(labels: Tensor) -> None:
-    """Refuse labels that are neither 0 nor 1, saying which."""
-    bad = labels * (1 - labels) != 0
-    if bad.any():
-        refuse("Costs", "labels", "0 or 1", labels[bad].unique().tolist()[:5])
 
 
 def matched(names: Sequence[str], logits: Tensor, labels: Tensor) -> Costs:

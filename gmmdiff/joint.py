@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from gmmdiff.checks import require
-from gmmdiff.costs import Costs, matched, require_labels
+from gmmdiff.costs import Costs, matched
 from gmmdiff.networks import classifier_sizes
 from gmmdiff.streams import stream
 from gmmdiff.training import COLUMNS, PREPARED, Draws, Program, Recipe, Run
@@ -81,7 +81,6 @@ class ClassifierProgram(Program):
         self.take(drawn)
         found = [labels[draws.index] for labels, draws in zip(self._noisy, drawn, strict=True)]
         self.labels = torch.stack(found, 1).to(self.device)
-        require_labels(self.labels)
 
     def logits(self, number: int) -> Tensor:
         """What the classifiers say of batch ``number``: ``(runs, batch, m)``, valid until the next call."""

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
@@ -34,7 +35,7 @@ from gmmdiff.stability import GradientNorms
 from gmmdiff.streams import stream
 
 COLUMNS = ("granularity", "s_c", "n_train", "learning_rate", "steps", "seed")
-BLOCK = 1024  # units of a layer, over all rows of a block: few calls, and one core's cache still holds them
+BLOCK = 800  # units of a layer, over all rows of a block: few calls, and the caches still hold them
 GPU_BLOCK = 65536  # the same on a GPU: as many as its memory holds with ease
 ADAM = {"beta1": 0.9, "beta2": 0.99, "eps": 1e-8, "weight_decay": 0.0, "amsgrad": False, "maximize": False}
 PREPARED = 50  # steps whose batches are drawn at once
@@ -331,11 +332,18 @@ def train_block(program: Program, tick: Tick = lambda n: None) -> Trained:
     )
 
 
-def blocks_of(table: pd.DataFrame, size: int) -> list[list[int]]:
-    """Row numbers in blocks of at most ``size`` rows of one number of steps; arms that share their draws stay together."""
+def blocks_of(table: pd.DataFrame, size: int, workers: int = 1) -> list[list[int]]:
+    """Row numbers in blocks of at most ``size`` rows of one number of steps; arms that share their draws stay together.
+
+    Blocks of one length differ by a row at most, and each of ``workers`` gets as many; the longest come first.
+    """
     ordered = table.reset_index(drop=True).sort_values(["seed", "n_train"], kind="stable")
-    alike = [list(ordered.index[ordered["steps"] == steps]) for steps in table["steps"].unique()]
-    return [rows[i : i + size] for rows in alike for i in range(0, len(rows), size)]
+    found: list[list[int]] = []
+    for steps in sorted(table["steps"].unique(), reverse=True):
+        rows = ordered.index[ordered["steps"] == steps]
+        count = min(len(rows), workers * math.ceil(len(rows) / (workers * size)))
+        found += [block.tolist() for block in np.array_split(rows, count)]
+    return found
 
 
 def _train_rows(rows: pd.DataFrame, tick: Tick, recipe: Recipe, device: str, program: type[Program]) -> Trained:
@@ -353,7 +361,8 @@ def train(
     """
     program.check(table, recipe)
     progress = progress or partial(tqdm, disable=True)
-    blocks = blocks_of(table, max(1, (BLOCK if device == "cpu" else GPU_BLOCK) // recipe.width))
+    units, threads = (BLOCK, torch.get_num_threads()) if device == "cpu" else (GPU_BLOCK, 1)
+    blocks = blocks_of(table, max(1, units // recipe.width), threads)
     total = int(table["steps"].sum())
     with progress(total=total, desc=f"training {len(table)} runs", unit="steps", unit_scale=True) as bar:
         function = partial(_train_rows, recipe=recipe, device=device, program=program)
