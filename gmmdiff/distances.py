@@ -16,8 +16,10 @@ from scipy.special import erf, expit, rel_entr
 from torch import Tensor
 
 from gmmdiff.checks import require, require_points
-from gmmdiff.mixtures import GaussianMixture
-from gmmdiff.ngmg import NGMG
+from gmmdiff.ngmg import NGMG, squared_distances
+from gmmdiff.parallel import side_by_side
+
+STRIP = 64  # points of ``energy_tests`` that are paired with all that follow in one matrix product
 
 
 def wasserstein1(x: Tensor, y: Tensor) -> float:
@@ -67,31 +69,38 @@ def energy_tests(x: Tensor, y: Tensor, permutations: int, generator: torch.Gener
     good = y.ndim == 3 and len(y) == len(x)
     require(good, "energy_tests", "y", f"a tensor ({len(x)}, m, D) as x", tuple(y.shape))
     require(permutations >= 1, "energy_tests", "permutations", ">= 1", permutations)
-    n, m = x.shape[1], y.shape[1]
-    observed = torch.cat([torch.full((n,), 1 / n), torch.full((m,), -1 / m)])
-    order = torch.rand(permutations, n + m, generator=generator).argsort(1)
-    signed = torch.cat([observed.unsqueeze(0), observed[order]])
-    found, p_values = [], []
     for one, other in zip(x, y, strict=True):
         require_points("energy_tests", "x", one)
         require_points("energy_tests", "y", other, one.shape[1])
-        joint = torch.cat([one, other])
-        apart = torch.cdist(joint, joint).float()
-        energy = -torch.cat([((block @ apart) * block).sum(1) for block in signed.split(2048)])
+    n, m = x.shape[1], y.shape[1]
+    observed = torch.cat([torch.full((n,), 1 / n), torch.full((m,), -1 / m)])
+    order = torch.rand(permutations, n + m, generator=generator).argsort(1)
+    labels = torch.cat([observed.unsqueeze(0), observed[order]]).T.contiguous()
+    strips = [(slice(i, i + STRIP), slice(i, n + m)) for i in range(0, n + m, STRIP)]
+
+    def test(pair: Tensor) -> tuple[Tensor, Tensor]:
+        twice = 2 * torch.cdist(pair, pair).triu(1).float()  # D is symmetric: each pair of points once
+        energy = -sum(((twice[some, rest] @ labels[rest]) * labels[some]).sum(0) for some, rest in strips)
         # A relabelling equal to the observed one must count as "at least as far", whatever float32 rounds.
         reached = energy[1:] >= energy[0] - 1e-6 * energy[0].abs()
-        found.append(energy[0])
-        p_values.append((1 + reached.sum()) / (permutations + 1))
+        return energy[0], (1 + reached.sum()) / (permutations + 1)
+
+    found, p_values = zip(*side_by_side(test, torch.cat([x, y], 1)), strict=True)
     return torch.stack(found), torch.stack(p_values)
 
 
-def divergences_from_samples(p: GaussianMixture, q: GaussianMixture, x: Tensor, y: Tensor) -> dict[str, Tensor]:
-    """One-sample terms whose means are KL(p || q), JS(p, q) and TV(p, q): x ``(n, D)`` ~ p, y ``(n, D)`` ~ q.
+def divergences_from_samples(p: Tensor, q: Tensor, width: float, x: Tensor, y: Tensor) -> dict[str, Tensor]:
+    """One-sample terms whose means are KL(p || q), JS(p, q) and TV(p, q): x ``(..., n, D)`` ~ p, y ``(..., n, D)`` ~ q.
 
-    Differentiable in the parameters of p and q and in x and y; each value is ``(n,)``, so the mean's
-    standard error comes with it.
+    The laws are mixtures of N(m, width^2 I), width > 0, with equal weights and means p, q ``(..., K, D)``.
+    Differentiable in p, q, x and y; each value is ``(..., n)``, so the mean's standard error comes with it.
     """
-    at_x, at_y = p.log_prob(x) - q.log_prob(x), p.log_prob(y) - q.log_prob(y)
+
+    def log_ratio(z: Tensor) -> Tensor:
+        log_p, log_q = (torch.logsumexp(squared_distances(z, law) / (-2 * width**2), -1) for law in (p, q))
+        return log_p - log_q
+
+    at_x, at_y = log_ratio(x), log_ratio(y)
     softplus = torch.nn.functional.softplus
     return {
         "KL": at_x,

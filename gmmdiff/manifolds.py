@@ -49,9 +49,12 @@ class Helix:
         self.frame = orthonormal_frame(dim, 3, generator)
 
     def points(self, u: Tensor, turn: Tensor | float = 0.0) -> Tensor:
-        """The curve at u ``(n,)`` in [0, 1], turned by an angle in radians about its axis: ``(n, D)``."""
+        """The curve at u ``(n,)`` in [0, 1], turned by an angle in radians about its axis: ``(n, D)``.
+
+        For several turns ``(turns, 1)``: ``(turns, n, D)``.
+        """
         angle = 1.5 * math.pi * u + turn
-        flat = torch.stack([torch.cos(angle), torch.sin(angle), u], -1)
+        flat = torch.stack([torch.cos(angle), torch.sin(angle), u.expand_as(angle)], -1)
         return flat @ self.frame.T
 
     def stratified(self, n: int, generator: torch.Generator) -> Tensor:

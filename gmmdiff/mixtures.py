@@ -10,6 +10,7 @@ from torch import Tensor
 from gmmdiff.checks import require, require_finite
 
 Scalar = float | Tensor
+BLOCK = 2**18  # numbers (points times components times D) at once in ``log_joint``: 2 MiB in float64, about one cache
 
 
 class GaussianMixture:
@@ -48,9 +49,10 @@ class GaussianMixture:
         """log w_k + log N(x; m_k, diag(s_k^2)), ``(..., K)``."""
         dim = self.means.shape[1]
         require(x.shape[-1] == dim, "GaussianMixture", "the last dimension of x", str(dim), x.shape[-1])
-        z = (x.unsqueeze(-2) - self.means) / self.scales
-        log_normal = -0.5 * z.square().sum(-1) - self.scales.log().sum(-1) - 0.5 * dim * math.log(2 * math.pi)
-        return self.weights.log() + log_normal
+        blocks = x.reshape(-1, dim).split(max(1, BLOCK // self.means.numel()))
+        squares = torch.cat([((block.unsqueeze(-2) - self.means) / self.scales).square().sum(-1) for block in blocks])
+        log_height = self.weights.log() - self.scales.log().sum(-1) - 0.5 * dim * math.log(2 * math.pi)
+        return (log_height - 0.5 * squares).reshape(*x.shape[:-1], len(self.weights))
 
     def log_prob(self, x: Tensor) -> Tensor:
         """log G(x) in nats; x ``(..., D)`` -> ``(...)``."""

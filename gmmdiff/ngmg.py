@@ -20,7 +20,8 @@ from torch.utils.checkpoint import checkpoint
 
 from gmmdiff.checks import require, require_finite, require_points
 
-BLOCK = 2**18  # terms (pairs times scales) held at once by ``cost``: 2 MiB in float64, about one cache
+BLOCK = 2**19  # terms (pairs times scales) held at once by ``cost``: 4 MiB in float64, a cache or two
+STRIP = 64  # points of a sample that are paired with all that follow: the pairs of one sample, but for few, once
 
 
 class NGMG:
@@ -95,21 +96,37 @@ class NGMG:
     def _total(self, x: Tensor, y: Tensor) -> Tensor:
         """Sum of psi(x_i - y_j) over all pairs of a block."""
         if self.centres is None:
-            squares = _squared_distances(x, y).unsqueeze(-1)
+            squares = squared_distances(x, y).unsqueeze(-3)
         else:
-            squares = torch.stack([_squared_distances(x - m, y) for m in self.centres.to(x)], -1)
+            squares = torch.stack([squared_distances(x - m, y) for m in self.centres.to(x)], -3)
         scales, weights = self.scales.to(x), self.weights.to(x)
-        return -(torch.expm1(-0.5 * squares / scales**2) @ weights).sum()
+        return -((squares * (-0.5 / scales**2)[:, None, None]).expm1_().sum((-2, -1)) @ weights)
 
     def _sum_over_pairs(self, x: Tensor, y: Tensor) -> Tensor:
-        """``_total`` block by block, recomputing each block in the backward pass: memory stays bounded."""
-        blocks = x.split(max(1, BLOCK // (len(y) * len(self.scales))))
-        if len(blocks) == 1:
-            return self._total(x, y)
-        total = x.new_zeros(())
-        for block in blocks:
-            total = total + checkpoint(self._total, block, y, use_reentrant=False)
-        return total
+        """``_total`` block by block, recomputing each block in a backward pass: memory stays bounded."""
+        batch = max(z.shape[:-2].numel() for z in (x, y))
+        blocks = x.split(max(1, BLOCK // (batch * y.shape[-2] * len(self.scales))), -2)
+        backward = torch.is_grad_enabled() and (x.requires_grad or y.requires_grad)
+        if len(blocks) == 1 or not backward:
+            return sum(self._total(block, y) for block in blocks)
+        return sum(checkpoint(self._total, block, y, use_reentrant=False) for block in blocks)
+
+    def mean_potential(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        """Mean of psi(x_i - y_j) over all pairs; without y of psi(x_i - x_j) over all i != j.
+
+        Differentiable in x and y; leading dimensions are a batch: x ``(..., n, D)``, y ``(..., m, D)`` ->
+        ``(...)``.
+        """
+        n = x.shape[-2]
+        if y is not None:
+            return self._sum_over_pairs(x, y) / (n * y.shape[-2])
+        own = self.potential(torch.zeros_like(x[..., 0, :]))  # psi(0), the excluded diagonal
+        if self.centres is not None:  # psi(e) is not psi(-e)
+            return (self._sum_over_pairs(x, x) - n * own) / (n * (n - 1))
+        strips = [(x[..., i : i + STRIP, :], x[..., i + STRIP :, :]) for i in range(0, n, STRIP)]
+        total = sum(self._sum_over_pairs(strip, strip) for strip, _ in strips)
+        total = total + 2 * sum(self._sum_over_pairs(strip, later) for strip, later in strips[:-1])
+        return (total - n * own) / (n * (n - 1))
 
     def cost(self, x: Tensor, y: Tensor) -> Tensor:
         """E psi(X - Y) - E psi(X - X') / 2 - E psi(Y - Y') / 2, estimated from samples without bias.
@@ -128,17 +145,14 @@ class NGMG:
         require_points("NGMG.cost", "y", y, x.shape[1])
         n, m = len(x), len(y)
         require(n >= 2 and m >= 2, "NGMG.cost", "the sample sizes", ">= 2", (n, m))
-        own = self.potential(torch.zeros_like(x[:1])).squeeze()  # psi(0), the excluded diagonal
-        within_x = (self._sum_over_pairs(x, x) - n * own) / (n * (n - 1))
-        within_y = (self._sum_over_pairs(y, y) - m * own) / (m * (m - 1))
-        return self._sum_over_pairs(x, y) / (n * m) - 0.5 * within_x - 0.5 * within_y
+        return self.mean_potential(x, y) - 0.5 * self.mean_potential(x) - 0.5 * self.mean_potential(y)
 
 
-def _squared_distances(x: Tensor, y: Tensor) -> Tensor:
-    """|x_i - y_j|^2 by one matrix product, ``(n, D)``, ``(m, D)`` -> ``(n, m)``, in x's precision.
+def squared_distances(x: Tensor, y: Tensor) -> Tensor:
+    """|x_i - y_j|^2 by one matrix product, ``(..., n, D)``, ``(..., m, D)`` -> ``(..., n, m)``, in x's precision.
 
     The product runs in float64, where |x|^2 + |y|^2 - 2 x y loses nothing that float32 would keep.
     """
     a, b = x.double(), y.double()
-    norms = a.square().sum(1, keepdim=True) + b.square().sum(1)
-    return torch.addmm(norms, a, b.T, alpha=-2).clamp_min(0).to(x.dtype)
+    norms = a.square().sum(-1, keepdim=True) + b.square().sum(-1).unsqueeze(-2)
+    return (norms - 2 * (a @ b.mT)).clamp_min(0).to(x.dtype)

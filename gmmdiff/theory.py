@@ -1,13 +1,16 @@
 """The theory checks: each turns its parameters into one tidy table.
 
-Every function draws from the generator it is given and nothing else.  ``progress`` wraps an iterable, as
+Every function draws from the generator it is given, or from streams of the seed it is given, and nothing else.
+What is independent runs side by side; draws are made before, in order.  ``progress`` wraps an iterable, as
 tqdm does.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -29,6 +32,8 @@ from gmmdiff.distances import (
 from gmmdiff.manifolds import VALUES, AttributeManifold, Helix, ParallelLine
 from gmmdiff.mixtures import GaussianMixture
 from gmmdiff.ngmg import NGMG
+from gmmdiff.parallel import side_by_side
+from gmmdiff.streams import stream
 
 Progress = Callable[[Iterable], Iterable]
 SAMPLERS = {"DDIM": diffusion.ddim, "DPM-Solver++(2M)": diffusion.dpmpp_2m}
@@ -146,28 +151,32 @@ def latent_identity(
     is the largest gap of the two log densities over n points.  ``inclusion`` is the share of noise-free
     class points within 1e-6 of the feature's arcs; ``control`` the same for classes without the feature.
     """
-    rows = []
+    tables = []
     for dim in progress(dimensions):
         manifold = AttributeManifold(dim, generator)
-        whole = torch.arange(16)
-        nodes = 256
+        rows, drawn = [], []
         for attribute, value, name in _feature_values():
             members = manifold.with_attribute(attribute, value)
             others = manifold.with_attribute(attribute, 1 - value)
             support = [_share_on(manifold, classes, members, n, generator) for classes in (members, others)]
-            share = manifold.frequencies[members].sum()
             for t in times:
                 z_0 = manifold.sample(manifold.sample_combinations(n, generator), generator)
-                z_t, alpha, sigma = _noised(z_0, t, generator)
-                every = manifold.density(whole, nodes).diffuse(alpha, sigma)
-                within = every.log_joint(z_t).unflatten(-1, (16, nodes)).logsumexp(-1)
-                left = within[:, members].logsumexp(1) - share.log()
-                right = manifold.density(members, nodes).diffuse(alpha, sigma).log_prob(z_t)
-                rows.append({
-                    "dimension": dim, "feature": name, "t": t, "difference": float((left - right).abs().max()),
-                    "inclusion": support[0], "control": support[1],
-                })  # fmt: skip
-    return pd.DataFrame(rows)
+                drawn.append((members, *_noised(z_0, t, generator)))
+                rows.append({"dimension": dim, "feature": name, "t": t, "inclusion": support[0], "control": support[1]})
+        table = pd.DataFrame(rows)
+        table.insert(3, "difference", side_by_side(partial(_largest_gap, manifold), drawn))
+        tables.append(table)
+    return pd.concat(tables, ignore_index=True)
+
+
+def _largest_gap(manifold: AttributeManifold, drawn: tuple[Tensor, Tensor, Tensor, Tensor], nodes: int = 256) -> float:
+    """The two sides of ``latent_identity`` for the member classes, z_t, alpha and sigma of one draw."""
+    members, z_t, alpha, sigma = drawn
+    every = manifold.density(torch.arange(16), nodes).diffuse(alpha, sigma)
+    within = every.log_joint(z_t).unflatten(-1, (16, nodes)).logsumexp(-1)
+    left = within[:, members].logsumexp(1) - manifold.frequencies[members].sum().log()
+    right = manifold.density(members, nodes).diffuse(alpha, sigma).log_prob(z_t)
+    return float((left - right).abs().max())
 
 
 def _share_on(manifold: AttributeManifold, classes: Tensor, members: Tensor, n: int, generator: torch.Generator) -> float:
@@ -249,34 +258,43 @@ def line_estimates(
     require(len(thetas) > 0, "line_estimates", "thetas", "at least one number > 0", "an empty grid")
     require(repeats >= 2, "line_estimates", "repeats", ">= 2", repeats)
     rows = []
-    for width in widths:
-        for repeat in progress(range(repeats)):
-            base, other = (ParallelLine(0.0, width).sample(n, generator) for _ in range(2))
-            for theta in thetas:
-                shift = torch.tensor([theta, 0.0], dtype=torch.float64, requires_grad=True)
-                values = {"W1": (wasserstein1((base + shift).detach(), other), math.nan)}
-                for name, mixture in mixtures.items():
-                    cost = mixture.cost(base + shift, other)
-                    values[name] = (float(cost.detach()), float(torch.autograd.grad(cost, shift)[0][0]))
-                for name, value in _line_divergences(theta, width, base, other).items():
-                    values[name] = (value, math.nan)
-                rows += [
-                    {"cost": cost, "width": width, "theta": theta, "repeat": repeat, "value": value, "slope": slope}
-                    for cost, (value, slope) in values.items()
-                ]
+    for width in progress(widths):
+        lines = [[ParallelLine(0.0, width).sample(n, generator) for _ in range(2)] for _ in range(repeats)]
+        for found in side_by_side(partial(_line_estimate, thetas, width, mixtures), lines):
+            rows += [
+                {"cost": cost, "width": width, "theta": theta, "value": value[place], "slope": slope[place]}
+                for place, theta in enumerate(thetas) for cost, (value, slope) in found.items()
+            ]  # fmt: skip
     grouped = pd.DataFrame(rows).groupby(["cost", "width", "theta"], sort=False)[["value", "slope"]]
     return pd.concat([grouped.mean(), grouped.sem(ddof=1).add_suffix("_error")], axis=1).reset_index()
 
 
-def _line_divergences(theta: float, width: float, base: Tensor, other: Tensor) -> dict[str, float]:
-    """KL, JS and TV of the lines' first coordinates, from samples."""
-    x, y = base[:, :1] + theta, other[:, :1]
+def _line_estimate(
+    thetas: Sequence[float], width: float, mixtures: dict[str, NGMG], lines: Sequence[Tensor]
+) -> dict[str, tuple[Sequence[float], Sequence[float]]]:
+    """Every cost's values and slopes at the thetas, from samples of two lines at 0, ``(n, 2)`` each; one is moved."""
+    base, other = lines
+    shift = torch.tensor([[[theta, 0.0]] for theta in thetas], dtype=torch.float64, requires_grad=True)
+    moved, no_slope = base + shift, [math.nan] * len(thetas)
+    found = {"W1": ([wasserstein1(x, other) for x in moved.detach()], no_slope)}
+    for name, mixture in mixtures.items():
+        own = mixture.mean_potential(base) + mixture.mean_potential(other)  # a translation leaves it as it is
+        cost = mixture.mean_potential(moved, other) - 0.5 * own
+        (slope,) = torch.autograd.grad(cost.sum(), shift)
+        found[name] = (cost.tolist(), slope[:, 0, 0].tolist())
+    divergences = _line_divergences(thetas, width, moved.detach()[..., :1], other[:, :1])
+    return found | {name: (values, no_slope) for name, values in divergences.items()}
+
+
+def _line_divergences(thetas: Sequence[float], width: float, x: Tensor, y: Tensor) -> dict[str, list[float]]:
+    """KL, JS and TV of the lines' first coordinates, from samples x ``(thetas, n, 1)`` and y ``(n, 1)``."""
     if width == 0:
-        edges = np.array([-0.5, 0.5, 1.5]) * theta
-        return divergences_from_histograms(x[:, 0].numpy(), y[:, 0].numpy(), edges)
-    one = torch.ones(1, dtype=torch.float64)
-    p, q = (GaussianMixture(one, torch.full((1, 1), m, dtype=torch.float64), one.reshape(1, 1) * width) for m in (theta, 0.0))
-    return {name: float(terms.mean()) for name, terms in divergences_from_samples(p, q, x, y).items()}
+        edges = [np.array([-0.5, 0.5, 1.5]) * theta for theta in thetas]
+        found = [divergences_from_histograms(one.numpy(), y.numpy(), e) for one, e in zip(x, edges, strict=True)]
+        return {name: [values[name] for values in found] for name in found[0]}
+    at_theta = torch.tensor(thetas, dtype=torch.float64).reshape(-1, 1, 1)
+    terms = divergences_from_samples(at_theta, torch.zeros(1, 1, dtype=torch.float64), width, x, y)
+    return {name: values.mean(-1).tolist() for name, values in terms.items()}
 
 
 # ---- 4. NGMG as a linear transformation of W1 ----------------------------------------------------------------
@@ -372,32 +390,32 @@ def descend_lines(
     return pd.concat(tables, ignore_index=True)
 
 
+Move = Callable[[Tensor], Tensor]  # positions u (n,) on the helix -> points (starts, n, D), moved from every start
+
+
 def _helix_cost(
     name: str, width: float, mixtures: dict[str, NGMG], helix: Helix, n: int, generator: torch.Generator
-) -> Callable[[Callable[[Tensor], Tensor]], Tensor] | None:
-    """A fresh estimate of one cost between a moved helix and the helix; None where it has no gradient."""
+) -> Callable[[Move], Tensor] | None:
+    """A fresh estimate ``(starts,)`` of one cost between moved helices and the helix; None where it has no gradient."""
 
-    def draw(move: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
+    def draw(move: Move) -> tuple[Tensor, Tensor]:
         return move(helix.stratified(n, generator)), helix.points(helix.stratified(n, generator))
 
-    def transport(move: Callable[[Tensor], Tensor]) -> Tensor:
+    def transport(move: Move) -> Tensor:
         x, y = draw(move)
-        return (transport_plan(x.detach(), y) * torch.cdist(x, y)).sum()
+        plans = torch.stack([transport_plan(one, y) for one in x.detach()])
+        return (plans * torch.cdist(x, y)).sum((1, 2))
 
-    def divergence(move: Callable[[Tensor], Tensor]) -> Tensor:
+    def divergence(move: Move) -> Tensor:
         nodes = (torch.arange(n, dtype=torch.float64) + 0.5) / n
-        uniform = torch.full((n,), 1 / n, dtype=torch.float64)
-        laws = [GaussianMixture(uniform, m, torch.full_like(m, width)) for m in (move(nodes), helix.points(nodes))]
         x, y = draw(move)
-        noise = width * torch.randn(2, *x.shape, generator=generator, dtype=torch.float64)
-        return divergences_from_samples(*laws, x + noise[0], y + noise[1])[name].mean()
+        noise = width * torch.randn(2, *y.shape, generator=generator, dtype=torch.float64)
+        return divergences_from_samples(move(nodes), helix.points(nodes), width, x + noise[0], y + noise[1])[name].mean(1)
 
-    def ngmg(move: Callable[[Tensor], Tensor]) -> Tensor:
+    def ngmg(move: Move) -> Tensor:
         # Pairs of two independent stratified draws are pairs of the law; pairs within one draw are not quite.
-        (x, y), (x_other, y_other), psi = draw(move), draw(move), mixtures[name].potential
-        return sum(
-            share * psi(a.unsqueeze(1) - b).mean() for share, a, b in ((1, x, y), (-0.5, x, x_other), (-0.5, y, y_other))
-        )
+        (x, y), (x_other, y_other), mean_potential = draw(move), draw(move), mixtures[name].mean_potential
+        return mean_potential(x, y) - 0.5 * mean_potential(x, x_other) - 0.5 * mean_potential(y, y_other)
 
     if name == "W1":
         return transport
@@ -408,9 +426,11 @@ def _helix_cost(
 
 def descend_helix(
     dimension: int, starts: Sequence[Sequence[float]], width: float, mixtures: dict[str, NGMG], n: int, steps: int,
-    rate: float, generator: torch.Generator, every: int = 20, progress: Progress = iter,
+    rate: float, seed: int, every: int = 20,
 ) -> pd.DataFrame:  # fmt: skip
     """A translated, turned and scaled helix finds its place by plain stochastic gradient descent.
+
+    All costs and starts see the same draws.
 
     Args:
         starts: triples (length of the translation, turn in radians, scale > 0).
@@ -423,33 +443,38 @@ def descend_helix(
     """
     require(len(starts) > 0, "descend_helix", "starts", "at least one triple", "none")
     require(min(start[2] for start in starts) > 0, "descend_helix", "the scale of starts", "> 0", list(starts))
+    generator = stream(seed, "helix")
     helix = Helix(dimension, generator)
     direction = torch.randn(dimension, generator=generator, dtype=torch.float64)
     direction /= direction.norm()
+    length, turn, scale = torch.tensor(starts, dtype=torch.float64).T.unsqueeze(-1)
+    first = torch.cat([length * direction, turn, scale.log()], 1)  # (starts, D + 2)
     even = torch.linspace(0, 1, 101, dtype=torch.float64)
-    arms = [(cost, w) for w in (0.0, width) for cost in closed_costs(mixtures, w) if w == 0 or cost in ("KL", "JS", "TV")]
-    reach = max(start[0] for start in starts)
-    rows = []
-    for (name, thickness), (number, start) in progress([(arm, s) for arm in arms for s in enumerate(starts)]):
-        place = torch.cat([start[0] * direction, torch.tensor([start[1], math.log(start[2])], dtype=torch.float64)])
-        place.requires_grad_(True)
+    kept = [step for step in range(steps + 1) if step % every == 0 or step == steps]
 
-        def move(u: Tensor, place: Tensor = place) -> Tensor:
-            return place[:-2] + place[-1].exp() * helix.points(u, place[-2])
+    def descend(arm: tuple[str, float]) -> pd.DataFrame:
+        name, thickness = arm
+        place = first.clone().requires_grad_(True)
 
-        cost = _helix_cost(name, thickness, mixtures, helix, n, generator)
-        scale = largest_slope(closed_costs(mixtures, thickness)[name], reach)
-        first = None
+        def move(u: Tensor) -> Tensor:
+            return place[:, None, :-2] + place[:, None, -1:].exp() * helix.points(u, place[:, -2:-1])
+
+        cost = _helix_cost(name, thickness, mixtures, helix, n, stream(seed, "helix draws"))
+        largest = largest_slope(closed_costs(mixtures, thickness)[name], float(length.max()))
+        errors = []
         for step, now in enumerate([*_rates(steps, rate), 0.0]):
-            if step % every == 0 or step == steps:
-                error = float((move(even) - helix.points(even)).detach().square().sum(1).mean().sqrt())
-                first = first or error
-                rows.append((name, thickness, number, step, error / first))
+            if step in kept:
+                errors.append((move(even) - helix.points(even)).detach().square().sum(-1).mean(-1).sqrt())
             if cost is not None and now > 0:
-                (gradient,) = torch.autograd.grad(cost(move), place)
+                (gradient,) = torch.autograd.grad(cost(move).sum(), place)
                 with torch.no_grad():
-                    place -= now / scale * gradient
-    return pd.DataFrame(rows, columns=["cost", "width", "start", "step", "error"])
+                    place -= now / largest * gradient
+        shares = torch.stack(errors, 1) / errors[0].unsqueeze(1)
+        table = pd.DataFrame(itertools.product([name], [thickness], range(len(starts)), kept), columns=["cost", "width", "start", "step"])
+        return table.assign(error=shares.flatten().numpy())
+
+    arms = [(cost, w) for w in (0.0, width) for cost in closed_costs(mixtures, w) if w == 0 or cost in ("KL", "JS", "TV")]
+    return pd.concat(side_by_side(descend, arms), ignore_index=True)
 
 
 # ---- 6. sample complexity ------------------------------------------------------------------------------------
@@ -469,16 +494,20 @@ def sample_complexity(
     for dim, n in progress([(dim, n) for dim in dimensions for n in sizes]):
         mean = torch.zeros(dim, dtype=torch.float64)
         mean[0] = 1.0
-        for repeat in range(repeats):
-            x, y = (torch.randn(n, dim, generator=generator, dtype=torch.float64) / math.sqrt(dim) for _ in range(2))
-            errors = {"W1": wasserstein1(x + mean, y) - 1}
-            for name, ngmg in mixtures.items():
-                spread = ngmg.scales**2 + 2 / dim
-                overlap = (ngmg.scales**2 / spread) ** (dim / 2)
-                truth = float(-(ngmg.weights * overlap * torch.expm1(-0.5 / spread)).sum())
-                errors[name] = (float(ngmg.cost(x + mean, y)) - truth) / truth
-            rows += [
-                {"cost": cost, "dimension": dim, "n": n, "repeat": repeat, "error": error}
-                for cost, error in errors.items()
-            ]
+        truth = {"W1": 1.0}
+        for name, ngmg in mixtures.items():
+            spread = ngmg.scales**2 + 2 / dim
+            overlap = (ngmg.scales**2 / spread) ** (dim / 2)
+            truth[name] = float(-(ngmg.weights * overlap * torch.expm1(-0.5 / spread)).sum())
+
+        def estimate(drawn: Sequence[Tensor], mean: Tensor = mean) -> dict[str, float]:
+            x, y = drawn[0] + mean, drawn[1]
+            return {"W1": wasserstein1(x, y)} | {name: float(ngmg.cost(x, y)) for name, ngmg in mixtures.items()}
+
+        scale = 1 / math.sqrt(dim)
+        draws = [[scale * torch.randn(n, dim, generator=generator, dtype=torch.float64) for _ in range(2)] for _ in range(repeats)]
+        rows += [
+            {"cost": cost, "dimension": dim, "n": n, "repeat": repeat, "error": (value - truth[cost]) / truth[cost]}
+            for repeat, found in enumerate(side_by_side(estimate, draws)) for cost, value in found.items()
+        ]  # fmt: skip
     return pd.DataFrame(rows)

@@ -13,6 +13,7 @@ from gmmdiff.distances import LineCosts
 from gmmdiff.manifolds import ParallelLine
 from gmmdiff.mixtures import GaussianMixture
 from gmmdiff.ngmg import NGMG
+from gmmdiff.streams import stream
 
 
 def test_w1_on_the_line_is_the_sorted_one_of_pot_and_scipy(generator):
@@ -81,14 +82,39 @@ def test_slopes_are_those_of_the_values(cost):
     np.testing.assert_allclose(function(theta, *extra)[1], numeric, rtol=1e-5, atol=1e-9)
 
 
+def test_energy_tests_are_those_of_relabelled_samples(generator):
+    """Every permutation by hand; more points than one strip holds, the two samples of different size."""
+    x, y = (torch.randn(2, n, 3, generator=generator, dtype=torch.float64) for n in (40, 50))
+    energy, p = distances.energy_tests(x, y, 60, stream(1, "order"))
+    orders = torch.rand(60, 90, generator=stream(1, "order")).argsort(1)
+    for pair, (one, other) in enumerate(zip(x, y, strict=True)):
+        joint, found = torch.cat([one, other]), distances.energy_distance(one, other)
+        relabelled = [distances.energy_distance(joint[order < 40], joint[order >= 40]) for order in orders]
+        assert float(energy[pair]) == pytest.approx(found, rel=1e-4)
+        assert float(p[pair]) == pytest.approx((1 + sum(e >= found for e in relabelled)) / 61)
+
+
 def test_divergences_from_samples_are_unbiased(generator):
-    one, n, width, theta = torch.ones(1, dtype=torch.float64), 100_000, 0.2, 0.25
-    p, q = (GaussianMixture(one, m * one.reshape(1, 1), width * one.reshape(1, 1)) for m in (theta, 0.0))
-    found = distances.divergences_from_samples(p, q, p.sample(n, generator), q.sample(n, generator))
+    n, width, theta = 100_000, 0.2, 0.25
+    p, q = (torch.tensor([[m]], dtype=torch.float64) for m in (theta, 0.0))
+    x, y = (ParallelLine(m, width).sample(n, generator)[:, :1] for m in (theta, 0.0))
+    found = distances.divergences_from_samples(p, q, width, x, y)
     lines, at = LineCosts(width), np.array([theta])
     for name, exact in (("KL", lines.kl), ("JS", lines.js), ("TV", lines.tv)):
         error = float(found[name].std()) / math.sqrt(n)
         assert abs(float(found[name].mean()) - exact(at)[0][0]) < 4 * error
+
+
+def test_divergences_of_many_laws_are_those_of_each(generator):
+    """Against the mixtures' own log densities, whose normalisation must cancel."""
+    p, q, x, y = (torch.randn(3, k, 2, generator=generator, dtype=torch.float64) for k in (4, 4, 6, 6))
+    found = distances.divergences_from_samples(p, q, 0.5, x, y)
+    for i in range(3):
+        one, other = (GaussianMixture(torch.full((4,), 0.25).double(), m, torch.full_like(m, 0.5)) for m in (p[i], q[i]))
+        ratios = [one.log_prob(z).exp() / other.log_prob(z).exp() for z in (x[i], y[i])]
+        torch.testing.assert_close(found["KL"][i], ratios[0].log(), rtol=1e-9, atol=1e-9)
+        js = 0.5 * (2 * ratios[0] / (1 + ratios[0])).log() + 0.5 * (2 / (1 + ratios[1])).log()
+        torch.testing.assert_close(found["JS"][i], js, rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("function", [distances.wasserstein1, distances.energy_distance])

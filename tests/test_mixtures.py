@@ -22,6 +22,14 @@ def test_score_is_the_gradient_of_the_log_density(mixture, generator):
     torch.testing.assert_close(mixture.score(x.detach()), gradient, rtol=1e-10, atol=1e-10)
 
 
+def test_blocks_change_no_density(mixture, generator, monkeypatch):
+    x = torch.randn(2, 5, 3, generator=generator, dtype=torch.float64)
+    whole = mixture.log_prob(x)
+    monkeypatch.setattr("gmmdiff.mixtures.BLOCK", 13)
+    torch.testing.assert_close(mixture.log_prob(x), whole, rtol=0, atol=0)
+    torch.testing.assert_close(mixture.log_prob(x[1, 2]), whole[1, 2])
+
+
 @pytest.mark.parametrize(("alpha", "sigma"), [(1.0, 0.0), (0.6, 0.8), (0.1, 0.995)])
 def test_diffused_mixture_is_the_law_of_diffused_samples(mixture, generator, alpha, sigma):
     n = 200_000

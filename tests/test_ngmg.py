@@ -31,7 +31,8 @@ def test_gradient_is_that_of_the_potential(ngmg, generator):
 
 
 @pytest.mark.parametrize("ngmg", MIXTURES.values(), ids=MIXTURES)
-def test_cost_is_the_double_loop(ngmg, generator):
+def test_cost_is_the_double_loop(ngmg, generator, monkeypatch):
+    monkeypatch.setattr("gmmdiff.ngmg.STRIP", 3)
     x, y = (torch.randn(n, 3, generator=generator, dtype=torch.float64) for n in (7, 5))
 
     def psi(a, b):
@@ -72,6 +73,16 @@ def test_blocks_do_not_change_the_cost_or_its_gradient(generator, monkeypatch):
         found.append((cost, *torch.autograd.grad(cost, (x, y))))
     for whole, blocked in zip(*found, strict=True):
         torch.testing.assert_close(whole, blocked, rtol=1e-11, atol=1e-13)
+
+
+@pytest.mark.parametrize("block", [2**22, 64])
+def test_a_batch_is_its_samples_one_by_one(block, generator, monkeypatch):
+    monkeypatch.setattr("gmmdiff.ngmg.BLOCK", block)
+    x, y = (torch.randn(*shape, 3, generator=generator, dtype=torch.float64) for shape in ((4, 9), (7,)))
+    ngmg = MIXTURES["weights"]
+    torch.testing.assert_close(ngmg.mean_potential(x, y), torch.stack([ngmg.mean_potential(one, y) for one in x]))
+    torch.testing.assert_close(ngmg.mean_potential(x), torch.stack([ngmg.mean_potential(one) for one in x]))
+    torch.testing.assert_close(ngmg.mean_potential(x[0], y), ngmg.potential(x[0].unsqueeze(1) - y).mean())
 
 
 def test_scale_mixture_is_close_to_the_distance(generator):
