@@ -180,6 +180,6 @@ def local(gpus: int) -> Iterator[str]:
     places = [{"CUDA_VISIBLE_DEVICES": gpu} for gpu in visible] or [{}] * CPU_COUNT
     options = {"nthreads": 1, "memory_limit": None, "silence_logs": logging.WARNING}
     workers = {number: {"cls": Nanny, "options": options | {"env": place}} for number, place in enumerate(places)}
-    scheduler = {"cls": Scheduler, "options": {"host": "127.0.0.1", "dashboard": False}}
+    scheduler = {"cls": Scheduler, "options": {"host": "127.0.0.1", "dashboard": False, "dashboard_address": "127.0.0.1:0"}}
     with SpecCluster(workers, scheduler, silence_logs=logging.WARNING) as cluster:
         yield cluster.scheduler_address
