@@ -23,6 +23,7 @@ from gmmdiff.execution import BadInput, exit_code
 REPORTS = Path("reports")
 PUBLISHED = REPORTS / "published"
 PARTS = ("index.html", "claims.json", "tables", "figures", "notebooks", "environment")
+MACHINE = ("environment", "soak.csv")  # what tells of a machine, outside byte-identity
 MARKERS = ("<!-- claims: written by the pipeline -->", "<!-- end of claims -->")
 TEMPLATE = Path(__file__).parents[1] / "notebooks" / "report_template"
 
@@ -92,7 +93,7 @@ def digest(path: Path) -> str:
 def snapshot_files(folder: Path) -> dict[str, str]:
     """Path and SHA-256 of every file of a snapshot but its manifest and the records of the machine."""
     files = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
-    return {str(path): digest(folder / path) for path in files if path.parts[0] not in ("manifest.json", "environment")}
+    return {str(path): digest(folder / path) for path in files if path.parts[0] not in ("manifest.json", *MACHINE)}
 
 
 def stale_stages() -> dict[str, Any]:
@@ -104,7 +105,9 @@ def stale_stages() -> dict[str, Any]:
 
 
 def publish() -> None:
-    """Copies reports/ to reports/published/, writes its manifest and the README's table.
+    """Copies the parts of reports/ to reports/published/, writes its manifest and the README's table.
+
+    What else is there, the table of `make soak`, stays.
 
     Raises:
         BadInput: when dvc.lock is stale or a part is missing; the earlier snapshot is untouched.
@@ -115,19 +118,18 @@ def publish() -> None:
         raise BadInput(f"reports: missing {', '.join(missing)}; run `dvc repro` first")
     claims = json.loads((REPORTS / "claims.json").read_text())
     readme = write_between_markers(Path("README.md").read_text(), claims_table(claims))
-    shutil.rmtree(PUBLISHED, ignore_errors=True)
+    PUBLISHED.mkdir(exist_ok=True)
     for part in PARTS:
-        source = REPORTS / part
-        (shutil.copytree if source.is_dir() else _copy)(source, PUBLISHED / part)
+        source, target = REPORTS / part, PUBLISHED / part
+        if source.is_dir():
+            shutil.rmtree(target, ignore_errors=True)
+            shutil.copytree(source, target)
+        else:
+            shutil.copy2(source, target)
     manifest = {"dvc.lock": digest(Path("dvc.lock")), "files": snapshot_files(PUBLISHED)}
     (PUBLISHED / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
     Path("README.md").write_text(readme)
     print(f"published {len(manifest['files'])} files to {PUBLISHED}")
-
-
-def _copy(source: Path, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copy2(source, target)
 
 
 def compare(here: Path = REPORTS, there: Path = PUBLISHED) -> int:

@@ -109,6 +109,24 @@ def test_a_stale_lock_is_not_published(monkeypatch, tmp_path):
     assert not (tmp_path / "published").exists()
 
 
+def test_publishing_replaces_the_parts_and_keeps_the_soak(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(publishing, "stale_stages", dict)
+    for part in publishing.PARTS:
+        path = Path("reports", part) if "." in part else Path("reports", part, "new")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("[]")
+    for path in ("published/soak.csv", "published/tables/old"):
+        Path("reports", path).parent.mkdir(parents=True, exist_ok=True)
+        Path("reports", path).touch()
+    Path("README.md").write_text("\n".join(publishing.MARKERS))
+    Path("dvc.lock").touch()
+    publishing.publish()
+    listed = json.loads(Path("reports/published/manifest.json").read_text())["files"]
+    assert set(listed) == {"index.html", "claims.json", "tables/new", "figures/new", "notebooks/new"}
+    assert Path("reports/published/soak.csv").exists() and not Path("reports/published/tables/old").exists()
+
+
 def test_a_differing_verdict_is_an_error(tmp_path, capsys):
     for name, verdict in (("here", "partly"), ("there", "reproduced")):
         (tmp_path / name).mkdir()
