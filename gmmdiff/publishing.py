@@ -27,7 +27,10 @@ from gmmdiff.parameters import PARAMS, REPORTS, read_params
 
 PUBLISHED = REPORTS / "published"
 PARTS = ("index.html", "claims.json", "metrics.json", "parameters.md", "tables", "figures", "notebooks", "environment")
-OF_THE_MACHINE = ("index.html", "environment", "manifest.json", "params.yaml", "soak.csv")  # of a snapshot, not compared byte by byte
+OF_THE_MACHINE = (  # what tells of a machine or of a snapshot, outside byte-identity
+    "environment", "index.html", "verification.html", "verification.json", "soak.csv", "params.yaml", "manifest.json",
+    "tables/performance", "figures/performance", "notebooks/performance.ipynb",
+)  # fmt: skip
 
 
 # ---- the table of claims ------------------------------------------------------------------------------------
@@ -72,10 +75,15 @@ def digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
+def of_the_machine(path: Path) -> bool:
+    """Whether a file, named from its folder of reports, may differ where every number is the same."""
+    return any(path.is_relative_to(part) for part in OF_THE_MACHINE)
+
+
 def snapshot_files(folder: Path) -> dict[str, str]:
     """Path and SHA-256 of every file of a snapshot that is the same on every run."""
     files = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
-    return {str(path): digest(folder / path) for path in files if path.parts[0] not in OF_THE_MACHINE}
+    return {str(path): digest(folder / path) for path in files if not of_the_machine(path)}
 
 
 def stale_stages() -> dict[str, Any]:
@@ -87,7 +95,9 @@ def stale_stages() -> dict[str, Any]:
 
 
 def publish() -> None:
-    """Copies reports/ to reports/published/, writes its manifest and the README's table.
+    """Copies the parts of reports/ to reports/published/, writes its manifest and the README's table.
+
+    What else is there, the table of `make soak`, stays.
 
     Raises:
         BadInput: when dvc.lock is stale or a part is missing; the earlier snapshot is untouched.
@@ -101,21 +111,20 @@ def publish() -> None:
         Path("README.md"): write_between_markers(Path("README.md"), "claims", claims_table(claims)),
         Path("REPRODUCING.md"): write_between_markers(Path("REPRODUCING.md"), "times", times_table(REPORTS / "environment")),
     }
-    shutil.rmtree(PUBLISHED, ignore_errors=True)
+    PUBLISHED.mkdir(exist_ok=True)
     for part in PARTS:
-        source = REPORTS / part
-        (shutil.copytree if source.is_dir() else _copy)(source, PUBLISHED / part)
-    _copy(PARAMS, PUBLISHED / PARAMS.name)
+        source, target = REPORTS / part, PUBLISHED / part
+        if source.is_dir():
+            shutil.rmtree(target, ignore_errors=True)
+            shutil.copytree(source, target)
+        else:
+            shutil.copy2(source, target)
+    shutil.copy2(PARAMS, PUBLISHED)
     manifest = {"dvc.lock": digest(Path("dvc.lock")), "files": snapshot_files(PUBLISHED)}
     (PUBLISHED / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
     for page, text in tables.items():
         page.write_text(text)
     print(f"published {len(manifest['files'])} files to {PUBLISHED}")
-
-
-def _copy(source: Path, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copy2(source, target)
 
 
 # ---- this machine beside the published one ------------------------------------------------------------------

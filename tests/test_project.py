@@ -130,6 +130,27 @@ def test_a_stage_that_always_runs_is_not_stale(monkeypatch):
     assert list(publishing.stale_stages()) == ["report"]
 
 
+def test_publishing_replaces_the_parts_and_keeps_the_soak(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(publishing, "stale_stages", dict)
+    for part in publishing.PARTS:
+        path = Path("reports", part) if "." in part else Path("reports", part, "new")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("[]")
+    for path in ("published/soak.csv", "published/tables/old"):
+        Path("reports", path).parent.mkdir(parents=True, exist_ok=True)
+        Path("reports", path).touch()
+    Path("reports/environment/new").unlink()
+    for page, name in (("README.md", "claims"), ("REPRODUCING.md", "times")):
+        Path(page).write_text(f"<!-- {name}: written by the pipeline -->\n<!-- end of {name} -->")
+    for name in ("dvc.lock", "params.yaml"):
+        Path(name).touch()
+    publishing.publish()
+    listed = json.loads(Path("reports/published/manifest.json").read_text())["files"]
+    assert set(listed) == {"claims.json", "metrics.json", "parameters.md", "tables/new", "figures/new", "notebooks/new"}
+    assert Path("reports/published/soak.csv").exists() and not Path("reports/published/tables/old").exists()
+
+
 
 
 def test_environments_agree():
