@@ -61,8 +61,9 @@ def diffusion_checks(marginals: pd.DataFrame, orders: pd.DataFrame) -> Figure:
     middle.set(title="Posterior mean, samples with 2 s.e.", xlabel="$x_t$", ylabel="$E[x_0 | x_t]$")
     left.legend()
     for (name, table), marker in zip(orders.groupby("sampler"), "os", strict=True):
-        order = -np.polyfit(np.log(table["steps"][-3:]), np.log(table["error"][-3:]), 1)[0]
-        right.loglog(table["steps"], table["error"], marker=marker, label=f"{name}: order {order:.2f}")
+        last = np.log(table[["steps", "error"]].tail(3))
+        order = f": order {-np.polyfit(last['steps'], last['error'], 1)[0]:.2f}" if len(last) > 1 else ""
+        right.loglog(table["steps"], table["error"], marker=marker, label=f"{name}{order}")
     right.set(title="Samplers on the probability-flow ODE", xlabel="network evaluations", ylabel="mean error of the quantiles")
     right.legend()
     return figure
@@ -111,6 +112,8 @@ def line_costs(closed: pd.DataFrame, sampled: pd.DataFrame) -> Figure:
                     fmt=COST_MARKERS[cost], color=colour, markersize=4, lw=1, label=cost,
                 )  # fmt: skip
             axis.set_xscale("log")
+            if closed["theta"].nunique() == 1:
+                axis.set_xlim(closed["theta"].iloc[0] / 2, closed["theta"].iloc[0] * 2)
         column[0].set(title=f"thickness {width:g}" if width else "thickness 0: KL is infinite", ylim=(-0.1, 3.3))
         column[1].set(xlabel=r"distance $\theta$ of the lines", ylim=(-0.1, 2.6))
     axes[0, 0].set_ylabel("cost")
@@ -176,7 +179,8 @@ def sample_complexity(table: pd.DataFrame) -> Figure:
         for (dim, group), marker in zip(table[table["cost"] == cost].groupby("dimension"), "osD^v", strict=False):
             rms = group.groupby("n")["error"].apply(lambda e: np.sqrt(np.mean(np.square(e))))
             slope = slopes.loc[(cost, dim)]
-            axis.loglog(rms.index, rms, marker=marker, label=f"D = {dim}: slope {slope['estimate']:.2f} [{slope['low']:.2f}, {slope['high']:.2f}]")
+            fitted = f": slope {slope['estimate']:.2f} [{slope['low']:.2f}, {slope['high']:.2f}]" if len(rms) > 1 else ""
+            axis.loglog(rms.index, rms, marker=marker, label=f"D = {dim}{fitted}")
         n = np.array(sorted(table["n"].unique()))
         axis.loglog(n, 1.6 * n**-0.5, color="0.5", ls="--", label=r"$n^{-1/2}$")
         axis.set(title=cost, xlabel="sample size n", xticks=n, xticklabels=n)
