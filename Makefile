@@ -3,8 +3,9 @@ BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export DVC_NO_ANALYTICS := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+unexport PYTHONDONTWRITEBYTECODE  # else every kernel compiles every module anew
 
-.PHONY: setup reproduce test lab publish clean
+.PHONY: setup reproduce test soak lab publish clean
 
 setup: .venv/ready  ## the environment, made anew only when the lock changed
 
@@ -17,12 +18,17 @@ setup: .venv/ready  ## the environment, made anew only when the lock changed
 	@touch $@
 
 reproduce: setup  ## every stage, then this machine's verdicts beside the published ones
-	dvc repro
+	python -m gmmdiff.parameters
+	python -m gmmdiff.repro
 	python -m gmmdiff.publishing compare
 
 test: setup  ## formulas, bad input, the published snapshot, notebooks at quick-look size
 	ruff check gmmdiff tests
 	OMP_NUM_THREADS=1 python -m pytest -n auto --dist worksteal
+
+soak: setup  ## cut the pipeline's power at 20 random moments; the table goes to reports/published
+	python tests/soak.py
+	cp reports/soak.csv reports/published/soak.csv
 
 lab: setup  ## the notebooks in JupyterLab
 	jupyter lab --notebook-dir=notebooks
@@ -31,4 +37,4 @@ publish: setup  ## copy what dvc repro made to reports/published and the README
 	python -m gmmdiff.publishing publish
 
 clean:  ## results and the environment; reports/published stays
-	rm -rf .venv reports/.staging reports/quick_look reports/tables reports/figures reports/notebooks reports/environment reports/claims.json reports/index.html
+	rm -rf .venv reports/.staging reports/quick_look reports/tables reports/figures reports/notebooks reports/environment reports/*.json reports/*.html reports/soak.csv reports/parameters.*

@@ -21,7 +21,8 @@ class FailedCell(RuntimeError):
 def exit_code(command: Callable[[], int | None]) -> int:
     """Runs a command: its own exit code, 0 for None.
 
-    One line on standard error and 2 for bad input, 1 for a failed cell, 130 for an interruption by the user.
+    One line on standard error and 2 for bad input, 1 for a failed cell or what the disk refuses, 130 for an
+    interruption by the user.
     """
     try:
         return command() or 0
@@ -31,6 +32,10 @@ def exit_code(command: Callable[[], int | None]) -> int:
     except (BadInput, FailedCell) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2 if isinstance(error, BadInput) else 1
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"error: {where}{error.strerror or error}", file=sys.stderr)
+        return 1
 
 
 def refuse(owner: str, what: str, allowed: str, got: object) -> NoReturn:

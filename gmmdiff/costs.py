@@ -14,8 +14,10 @@ Every cost is a weighted sum of these four terms, so rows with different costs s
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -46,6 +48,7 @@ COSTS = {
     "NGMG with entropy": Cost(bce=0.5, ngmg=0.5, potential=NGMG([1.0])),
 }
 KINDS = ("logits", "probabilities")
+LOG2_E = math.log2(math.e)
 
 
 class Costs:
@@ -70,58 +73,78 @@ class Costs:
         require_finite("Costs", "factors", self.factors)
         require(bool((self.factors >= 0).all()), "Costs", "factors", ">= 0", float(self.factors.min()))
         rows = [COSTS[name] for name in names]
-        self._parts = {part: torch.tensor([getattr(row, part) for row in rows]) for part in ("bce", "brier", "mae", "ngmg")}
-        self._potentials = [
-            (COSTS[name].potential, torch.tensor([i for i, other in enumerate(names) if other == name]))
-            for name in dict.fromkeys(names)
-            if COSTS[name].potential is not None
-        ]
+        size = max(len(cost.potential.scales) for cost in COSTS.values() if cost.potential)
+        scales, weights = torch.ones(len(rows), size, dtype=torch.float64), torch.zeros(len(rows), size, dtype=torch.float64)
+        for i, row in enumerate(rows):
+            if row.potential:
+                scales[i, : len(row.potential.scales)], weights[i, : len(row.potential.scales)] = row.potential.scales, row.potential.weights
+        bce, brier, mae, ngmg = (
+            self.factors.double() * torch.tensor([getattr(row, part) for row in rows]) for part in ("bce", "brier", "mae", "ngmg")
+        )
+        amplitude = (ngmg.unsqueeze(1) * weights).unsqueeze(1)
+        same = (part.view(-1, 1, 1) for part in (bce, brier, mae))
+        self._exact = _Terms(*same, amplitude, amplitude / scales.unsqueeze(1) ** 2, -0.5 / scales.unsqueeze(2) ** 2)
+        self._terms: dict[tuple, _Terms] = {}
 
-    def _prepare(self, x: Tensor, labels: Tensor, kind: str) -> tuple[Tensor, dict[str, Tensor]]:
-        """Probabilities, and every term's factor ``(runs, 1, 1)`` in x's precision and place."""
+    def _prepare(self, x: Tensor, labels: Tensor, kind: str, trusted: bool) -> tuple[Tensor, Tensor, _Terms]:
+        """x side by side in memory, its probabilities, and the terms in x's precision and place."""
         require(kind in KINDS, "Costs", "kind", f"one of {', '.join(KINDS)}", repr(kind))
         good = x.ndim == 3 and len(x) == len(self.names)
         require(good, "Costs", kind, f"({len(self.names)}, batch, m)", tuple(x.shape))
         require(labels.shape == x.shape, "Costs", "labels", f"{tuple(x.shape)} as the {kind}", tuple(labels.shape))
-        bad = labels * (1 - labels) != 0
-        if bad.any():
-            refuse("Costs", "labels", "0 or 1", labels[bad].unique().tolist()[:5])
-        factors = {part: (self.factors * amount).to(x).view(-1, 1, 1) for part, amount in self._parts.items()}
-        if kind == "logits":
-            return x.sigmoid(), factors
-        low, high = map(float, x.detach().aminmax())
-        require(0 <= low and high <= 1, "Costs", kind, "in [0, 1]", f"values in [{low:g}, {high:g}]")
-        tiny = torch.finfo(x.dtype).eps
-        return x.clamp(tiny, 1 - tiny), factors
+        if not trusted:
+            if (bad := labels * (1 - labels) != 0).any():
+                refuse("Costs", "labels", "0 or 1", labels[bad].unique().tolist()[:5])
+            low, high = map(float, x.detach().aminmax())
+            within = kind == "logits" or (low >= 0 and high <= 1)
+            require(within, "Costs", kind, "in [0, 1]", f"values in [{low:g}, {high:g}]")
+        place = x.dtype, x.device
+        if place not in self._terms:
+            self._terms[place] = _Terms(*(part.to(x) for part in self._exact))
+        x, tiny = x.contiguous(), torch.finfo(x.dtype).eps
+        return x, x.sigmoid() if kind == "logits" else x.clamp(tiny, 1 - tiny), self._terms[place]
 
-    def value(self, x: Tensor, labels: Tensor, kind: str = "logits") -> Tensor:
+    def value(self, x: Tensor, labels: Tensor, kind: str = "logits", trusted: bool = False) -> Tensor:
         """The cost of every element, differentiable: x and labels ``(runs, batch, m)`` -> ``(runs, batch, m)``.
 
         Args:
             labels: 0 or 1. kind: ``"logits"``, or ``"probabilities"`` in [0, 1], which BCE sees no nearer to
-                0 and 1 than the precision of x.
+                0 and 1 than the precision of x. trusted: labels known to be 0 or 1 are not looked at.
 
         Raises:
             ValueError: on another kind or shape, or labels that are neither 0 nor 1.
         """
-        p, factors = self._prepare(x, labels, kind)
+        x, p, terms = self._prepare(x, labels, kind, trusted)
         e = p - labels
         bce = softplus(x) - labels * x if kind == "logits" else -torch.log(torch.where(labels > 0, p, 1 - p))
-        found = factors["bce"] * bce + factors["brier"] * e**2 + factors["mae"] * e.abs()
-        for ngmg, rows in self._potentials:
-            found = found.index_add(0, rows, factors["ngmg"][rows] * ngmg.potential(e[rows].unsqueeze(-1)))
-        return found
+        squares = e.square().flatten(1).unsqueeze(1)
+        potential = torch.baddbmm(terms.brier * squares, terms.amplitude, torch.expm1(terms.decay * squares), alpha=-1)
+        return potential.view_as(e) + terms.bce * bce + terms.mae * e.abs()
 
-    def gradient(self, x: Tensor, labels: Tensor, kind: str = "logits") -> Tensor:
+    def gradient(self, x: Tensor, labels: Tensor, kind: str = "logits", trusted: bool = False) -> Tensor:
         """The derivative of ``value`` in x: the signal sent backward; arguments and errors as there."""
-        p, factors = self._prepare(x, labels, kind)
+        x, p, terms = self._prepare(x, labels, kind, trusted)
         e = p - labels
-        slope = factors["brier"] * 2 * e + factors["mae"] * e.sign()
-        for ngmg, rows in self._potentials:
-            slope = slope.index_add(0, rows, factors["ngmg"][rows] * ngmg.gradient(e[rows].unsqueeze(-1)).squeeze(-1))
+        squares = e.square().flatten(1).unsqueeze(1)
+        pull = torch.baddbmm(2 * terms.brier, terms.pull, torch.exp2(terms.decay * LOG2_E * squares))  # exp is slow where it is denormal
+        slope = pull.view_as(e) * e + terms.mae * e.sign()
         if kind == "logits":
-            return factors["bce"] * e + slope * p * (-x).sigmoid()
-        return factors["bce"] / torch.where(labels > 0, -p, 1 - p) + slope
+            return terms.bce * e + slope * p * (-x).sigmoid()
+        return terms.bce / torch.where(labels > 0, -p, 1 - p) + slope
+
+
+class _Terms(NamedTuple):
+    """What the rows weigh their terms with, factors included; every row has as many components as the largest mixture.
+
+    So a row's arithmetic is the same whatever its neighbours' costs: what it lacks has weight 0.
+    """
+
+    bce: Tensor  # (runs, 1, 1), as brier and mae
+    brier: Tensor
+    mae: Tensor
+    amplitude: Tensor  # w_k, (runs, 1, K)
+    pull: Tensor  # w_k / s_k^2, (runs, 1, K)
+    decay: Tensor  # -1 / 2 s_k^2, (runs, K, 1)
 
 
 def matched(names: Sequence[str], logits: Tensor, labels: Tensor) -> Costs:

@@ -3,14 +3,20 @@
     python -m gmmdiff.execution notebooks/01_theory_checks.ipynb theory_checks
 
 executes the notebook with Papermill and the parameters of that section of params.yaml, and puts what it
-made under reports/: notebooks/STAGE.ipynb, tables/STAGE/, figures/STAGE/.  Results are collected aside and
-moved into place only when every cell has passed.  Host, versions and run time go to environment/STAGE.json,
-which no other output depends on.
+made under reports/: notebooks/STAGE.ipynb, tables/STAGE/, figures/STAGE/.  Results are collected aside, in
+reports/.staging/STAGE, and moved into place only when every cell has passed and all is written.  Host, versions
+and run time go to environment/STAGE.json, which no other output depends on.
+
+A full disk or a folder that cannot be written is one line on standard error, and earlier results stay.  A run that
+was killed leaves its staging folder, which the next run of any stage removes; killed while it moved results into
+place, it was never recorded in dvc.lock, so `dvc repro` runs the stage again, which replaces all of them.
 """
 
 from __future__ import annotations
 
 import argparse
+import errno
+import fcntl
 import importlib.metadata
 import json
 import logging
@@ -19,11 +25,11 @@ import platform
 import re
 import shutil
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -31,13 +37,17 @@ import pandas as pd
 from tqdm import tqdm
 
 from gmmdiff.checks import BadInput, FailedCell, exit_code
-from gmmdiff.parameters import PARAMS, REPORTS, stage_parameters
+from gmmdiff.parameters import PARAMS, REPORTS, cluster_setting, resolve_device, stage_parameters
 
 if TYPE_CHECKING:  # and imported where they are used: a kernel, which needs neither, starts seconds sooner
     import nbformat
     from matplotlib.figure import Figure
 
-PROGRESS, RESULTS = "GMMDIFF_PROGRESS", "GMMDIFF_RESULTS"
+    from gmmdiff.parallel import Workers
+
+PROGRESS, RESULTS, CLUSTER = "GMMDIFF_PROGRESS", "GMMDIFF_RESULTS", "GMMDIFF_CLUSTER"
+PROGRESS_FILE = "progress"  # in the staging folder of a run that has not ended
+FULL = (errno.ENOSPC, errno.EDQUOT)  # no space left on the disk, or of the user's share of it
 
 
 # ---- inside a notebook --------------------------------------------------------------------------------------
@@ -45,10 +55,22 @@ PROGRESS, RESULTS = "GMMDIFF_PROGRESS", "GMMDIFF_RESULTS"
 
 def progress(iterable: Any = None, **options: Any) -> tqdm:
     """A tqdm bar on the runner's terminal, or in place when the notebook runs in JupyterLab."""
-    pipe = os.environ.get(PROGRESS)
-    if pipe:
-        options |= {"file": open(pipe, "w"), "ncols": 100, "position": 1}  # noqa: SIM115 - tqdm keeps it
+    path = os.environ.get(PROGRESS)
+    if path:
+        options |= {"file": open(path, "a"), "ncols": 100, "position": 1}  # noqa: SIM115 - tqdm keeps it
     return tqdm(iterable, leave=False, **options)
+
+
+@cache
+def workers() -> Workers:
+    """The parallel map over the runner's ``cluster``; over threads where there is none, and in JupyterLab."""
+    if address := os.environ.get(CLUSTER):
+        from gmmdiff.cluster import Cluster
+
+        return Cluster(address)
+    from gmmdiff.parallel import side_by_side
+
+    return side_by_side
 
 
 class Results:
@@ -110,27 +132,57 @@ def _environment(**values: str) -> Iterator[None]:
 
 
 @contextmanager
-def _progress_pipe(terminal: TextIO) -> Iterator[str]:
-    """A named pipe through which the kernel's progress bars reach the terminal."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = os.path.join(folder, "progress")
-        os.mkfifo(path)
-        handle = os.open(path, os.O_RDWR)  # a writer of our own, so that no kernel's exit is an end of file
-        end = b"\0"
+def _progress_file(terminal: TextIO, path: Path) -> Iterator[None]:
+    """Forwards to the terminal what the kernel's progress bars append to a file; its lock says that the run is alive."""
+    done = threading.Event()
+    with open(path, "w+", errors="replace", newline="") as lines:
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(lines, fcntl.LOCK_SH)
 
         def forward() -> None:
-            while not (chunk := os.read(handle, 4096)).endswith(end):
-                terminal.write(chunk.decode(errors="replace"))
+            last = False
+            while not last:
+                last = done.wait(0.1)
+                terminal.write(lines.read())
                 terminal.flush()
 
         thread = threading.Thread(target=forward, daemon=True)
         thread.start()
         try:
-            yield path
+            yield
         finally:
-            os.write(handle, end)
+            done.set()
             thread.join()
-            os.close(handle)
+            path.unlink()
+
+
+def sweep(reports: Path) -> None:
+    """Removes what killed runs left in reports/.staging; runs that are alive or failed keep theirs."""
+    for path in list((reports / ".staging").rglob(PROGRESS_FILE)):
+        with suppress(OSError), open(path, "r+") as lines:
+            fcntl.flock(lines, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _discard(path.parent)
+
+
+def _discard(staged: Path) -> None:
+    """Removes a staging folder, and those around it that are then empty."""
+    shutil.rmtree(staged, ignore_errors=True)
+    with suppress(OSError):
+        os.removedirs(staged.parent)
+
+
+def _require_writable(reports: Path, stage: str) -> None:
+    """Refuses, before the long work, a folder of results that cannot be written.
+
+    Raises:
+        OSError: that names it.
+    """
+    targets = [reports / kind / stage for kind in ("tables", "figures", "notebooks", "environment")]
+    folders = {path for target in targets for path in (target, *target.parents) if path.is_relative_to(reports)}
+    for folder in sorted(folders):
+        if folder.is_dir() and not os.access(folder, os.W_OK | os.X_OK):
+            code = errno.EROFS if os.statvfs(folder).f_flag & os.ST_RDONLY else errno.EACCES
+            raise OSError(code, os.strerror(code), str(folder))
 
 
 def normalise(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
@@ -145,7 +197,7 @@ def normalise(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
 
 
 def _execute(notebook: Path, target: Path, values: dict[str, Any]) -> None:
-    """One Papermill run, from the notebook's own folder as in JupyterLab; raises ``FailedCell``."""
+    """One Papermill run, from the notebook's own folder as in JupyterLab; raises ``FailedCell``, or ``OSError`` on a full disk."""
     import nbformat
     import papermill
     from nbclient.exceptions import DeadKernelError
@@ -160,20 +212,66 @@ def _execute(notebook: Path, target: Path, values: dict[str, Any]) -> None:
     except papermill.PapermillExecutionError as error:
         last = re.sub(r"\x1b\[[0-9;]*m", "", str(error.evalue)).strip().splitlines()
         message = f"{error.ename}: {last[-1] if last else ''}"
+        for code in FULL:
+            if os.strerror(code) in message:
+                named = re.search(r": '(.+)'$", message)
+                text = f"{os.strerror(code)} ({notebook}: cell [{error.exec_count}])"
+                raise OSError(code, text, named[1] if named else str(target.parent)) from None
         raise FailedCell(f"{notebook}: cell [{error.exec_count}] failed: {message}\n  see {target}") from None
     except DeadKernelError:
         raise FailedCell(f"{notebook}: the kernel died (out of memory?)\n  see {target}") from None
     nbformat.write(normalise(nbformat.read(target, 4)), target)
 
 
+def require_reachable(cluster: str | None, params: Path) -> None:
+    """Refuses the address of a scheduler that does not answer or has other workers than this code's, before anything runs.
+
+    Raises:
+        BadInput: one line that names the file and what is wrong.
+    """
+    if cluster in (None, "local"):
+        return
+    from gmmdiff.cluster import Cluster
+
+    try:
+        Cluster(cluster).client.close()
+    except ConnectionError as error:
+        raise BadInput(f"{params}: cluster: {error}") from None
+
+
+@contextmanager
+def _workers(cluster: str | None, device: str) -> Iterator[str]:
+    """The address of the scheduler, empty where there is none; workers of this machine live as long as the context."""
+    if cluster != "local":
+        yield cluster or ""
+        return
+    import torch
+
+    from gmmdiff.cluster import local
+
+    gpus = torch.cuda.device_count() if resolve_device(device) == "cuda" else 0
+    with ExitStack() as stack:
+        with _environment():  # which starting workers changes, and the kernel must not see
+            address = stack.enter_context(local(gpus))
+        yield address
+
+
 def _install(staged: Path, stage: str, reports: Path) -> None:
-    """Moves staged results into place: files directly, tables/ and figures/ under the stage's name."""
-    moves = [(path, reports / path.name / stage) for path in staged.iterdir() if path.is_dir()]
-    moves += [(path, reports / path.name) for path in staged.iterdir() if path.is_file()]
-    for source, target in moves:
+    """Moves staged results into place, where nothing of an earlier run stays.
+
+    All of it is renaming, which a full disk does not stop half way.
+    """
+    moves = {staged / kind: reports / kind / stage for kind in ("tables", "figures")}
+    moves[staged / "executed.ipynb"] = reports / "notebooks" / f"{stage}.ipynb"
+    moves[staged / "environment.json"] = reports / "environment" / f"{stage}.json"
+    moves |= {path: reports / path.name for path in staged.iterdir() if path not in moves}
+    made = {source: target for source, target in moves.items() if source.exists()}
+    for target in made.values():
         target.parent.mkdir(parents=True, exist_ok=True)
+    for target in moves.values():
         if target.is_dir():
             shutil.rmtree(target)
+    for source, target in made.items():
         os.replace(source, target)
 
 
@@ -192,34 +290,39 @@ def environment() -> dict[str, Any]:
     }
 
 
-def run(notebook: Path, stage: str, values: dict[str, Any], reports: Path, html: bool = False) -> None:
-    """Executes a notebook with checked parameters and installs its results under ``reports``.
+def run(notebook: Path, stage: str, values: dict[str, Any], reports: Path, cluster: str | None = None) -> None:
+    """Executes a notebook with checked parameters, on a ``cluster``, and installs its results under ``reports``.
+
+    Earlier results are untouched when it raises.
 
     Raises:
-        FailedCell: when a cell raised; earlier results are untouched.
+        FailedCell: when a cell raised.
+        OSError: on a folder that cannot be written, before the notebook runs, or on a full disk.
     """
     start = time.monotonic()
     staged = reports / ".staging" / stage
+    _require_writable(reports, stage)
+    sweep(reports)
     shutil.rmtree(staged, ignore_errors=True)
     staged.mkdir(parents=True)
-    executed = staged / "executed.ipynb"
+    executed, shown = staged / "executed.ipynb", staged.resolve() / PROGRESS_FILE
     quiet = {} if sys.stderr.isatty() else {"TQDM_MININTERVAL": "15"}
-    with _progress_pipe(sys.stderr) as pipe:
-        told = {RESULTS: str(staged.resolve()), PROGRESS: pipe, "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
-        with _environment(**told, **quiet):
+    told = {RESULTS: str(staged.resolve()), PROGRESS: str(shown), "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
+    try:
+        workers_at = _workers(cluster, values.get("device", "auto"))
+        with _progress_file(sys.stderr, shown), workers_at as address, _environment(**told, **quiet, **{CLUSTER: address}):
             _execute(notebook, executed, values)
-    if html:
-        from gmmdiff.publishing import render
-
-        render(executed, staged / "index.html")
-    kept, record = reports / "notebooks" / f"{stage}.ipynb", reports / "environment" / f"{stage}.json"
-    for path in (kept, record):
-        path.parent.mkdir(parents=True, exist_ok=True)
-    os.replace(executed, kept)
-    _install(staged, stage, reports)
-    shutil.rmtree(staged)
-    content = environment() | {"seconds": round(time.monotonic() - start, 1)}
-    record.write_text(json.dumps(content, indent=1) + "\n")
+        content = environment() | {"seconds": round(time.monotonic() - start, 1)}
+        (staged / "environment.json").write_text(json.dumps(content, indent=1) + "\n")
+        _install(staged, stage, reports)
+    except FailedCell:
+        raise  # its notebook stays to be looked at
+    except BaseException as error:
+        _discard(staged)
+        if isinstance(error, OSError):
+            raise OSError(error.errno, error.strerror or str(error), error.filename or str(staged)) from None
+        raise
+    _discard(staged)
 
 
 def _override(text: str) -> tuple[str, str]:
@@ -238,13 +341,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("-p", action="append", default=[], metavar="NAME=VALUE", help="override one parameter")
     parser.add_argument("--params", type=Path, default=PARAMS)
     parser.add_argument("--reports", type=Path, default=REPORTS)
-    parser.add_argument("--html", action="store_true", help="also render the notebook to index.html")
     options = parser.parse_args(arguments)
 
     def command() -> None:
         overrides = dict(_override(text) for text in options.p)
         values = stage_parameters(options.params, options.section or options.stage, options.notebook, overrides)
-        run(options.notebook, options.stage, values, options.reports, options.html)
+        cluster = cluster_setting(options.params)
+        require_reachable(cluster, options.params)
+        run(options.notebook, options.stage, values, options.reports, cluster)
 
     return exit_code(command)
 

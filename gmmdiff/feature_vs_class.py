@@ -12,6 +12,7 @@ from gmmdiff.checks import require
 from gmmdiff.conditioning import GRANULARITIES
 from gmmdiff.defects import find_defects
 from gmmdiff.diffusion import ancestral, dpmpp_2m
+from gmmdiff.parallel import Workers, side_by_side
 from gmmdiff.training import (
     COLUMNS,
     PREPARED,
@@ -69,15 +70,17 @@ def with_arms(sweep: pd.DataFrame, arms: pd.DataFrame, factor: str) -> pd.DataFr
     return pd.concat([sweep, alike[arms.columns]], ignore_index=True)
 
 
-def run_part(rows: pd.DataFrame, recipe: Recipe, device: str, progress: Progress, closely: bool) -> dict[str, pd.DataFrame]:
+def run_part(
+    rows: pd.DataFrame, recipe: Recipe, device: str, progress: Progress, closely: bool, workers: Workers = side_by_side
+) -> dict[str, pd.DataFrame]:
     """Trains one part and measures it: tables by name.
 
     ``runs``: one row a run, group of combinations and metric, the floor and whether a run diverged among them. ``places``: defects by
     combination. ``losses``: the training curves. ``closely`` adds a picture of the samples of the first
     seed, a strip of the reverse diffusion and the check of the sampler.
     """
-    trained = train(rows, recipe, device, progress)
-    found = evaluate(rows, trained, recipe, progress)
+    trained = train(rows, recipe, device, progress, workers=workers)
+    found = evaluate(rows, trained, recipe, progress, workers=workers)
     places = found[found["metric"] == "defect"].drop(columns="metric")
     diverged = rows.assign(group="all", metric="diverged", value=trained.diverged.double().numpy())
     tables = {
@@ -89,7 +92,7 @@ def run_part(rows: pd.DataFrame, recipe: Recipe, device: str, progress: Progress
         tables |= {
             "pictures": pictures(rows, trained, recipe),
             "strip": reverse_strip(rows, trained, recipe),
-            "samplers": compare_samplers(rows, trained, recipe, progress),
+            "samplers": compare_samplers(rows, trained, recipe, progress, workers),
         }
     return tables
 
@@ -149,7 +152,7 @@ def reverse_strip(rows: pd.DataFrame, trained: Trained, recipe: Recipe, n: int =
     )
 
 
-def compare_samplers(rows: pd.DataFrame, trained: Trained, recipe: Recipe, progress: Progress) -> pd.DataFrame:
+def compare_samplers(rows: pd.DataFrame, trained: Trained, recipe: Recipe, progress: Progress, workers: Workers) -> pd.DataFrame:
     """Defects of seen combinations under DPM-Solver++(2M) with several numbers of evaluations, and ancestral.
 
     One row a run of the feature arm, sampler and number of evaluations.
@@ -159,7 +162,7 @@ def compare_samplers(rows: pd.DataFrame, trained: Trained, recipe: Recipe, progr
     settings = [("DPM-Solver++(2M)", dpmpp_2m, count * recipe.evaluations // 4) for count in (1, 2, 4, 8, 16)]
     tables = []
     for name, sampler, count in [*settings, ("ancestral", ancestral, ANCESTRAL_STEPS)]:
-        found = by_group(evaluate(rows, chosen, recipe, progress, sampler, count))
+        found = by_group(evaluate(rows, chosen, recipe, progress, sampler, count, workers))
         found = found[(found["group"] == "seen") & (found["metric"] == "defect")]
         tables.append(found[[*COLUMNS, "value"]].assign(sampler=name, evaluations=count))
     return pd.concat(tables, ignore_index=True)

@@ -17,7 +17,7 @@ from gmmdiff.checks import require
 from gmmdiff.costs import Costs, matched
 from gmmdiff.networks import classifier_sizes
 from gmmdiff.streams import stream
-from gmmdiff.training import COLUMNS, PREPARED, SCHEDULE, Draws, Program, Recipe, Run
+from gmmdiff.training import COLUMNS, PREPARED, Draws, Program, Recipe, Run
 
 FACTORS = ("cost", "signal", "lam", "label_noise")
 SIGNALS = ("raw", "matched")
@@ -89,8 +89,8 @@ class ClassifierProgram(Program):
     def step(self, number: int) -> Tensor:
         """Fills ``gradient`` on batch ``number``; the cost, lambda and matching included: ``(runs,)``."""
         logits, labels = self.logits(number), self.labels[number]
-        self.networks[0].backward(self.costs.gradient(logits, labels) / logits[0].numel())
-        return self.costs.value(logits, labels).flatten(1).mean(1)
+        self.networks[0].backward(self.costs.gradient(logits, labels, trusted=True) / logits[0].numel())
+        return self.costs.value(logits, labels, trusted=True).mean((1, 2))
 
 
 class JointProgram(ClassifierProgram):
@@ -107,22 +107,22 @@ class JointProgram(ClassifierProgram):
     def take(self, drawn: Sequence[Draws]) -> None:
         Program.prepare(self, drawn)
         super().take(drawn)
-        t = self.stack(lambda _, draws: draws.t, drawn).unsqueeze(-1)
-        self.alpha, self.sigma = SCHEDULE.alpha(t), SCHEDULE.sigma(t)
+        x_t, times = self.seen.tensor_split([self.targets[0].shape[-1]], -1)
+        kept, sigma = self.stack(lambda _, draws: draws.alpha, drawn) * x_t, self.stack(lambda _, draws: draws.sigma, drawn)
+        self.kept, self.times, self.sigma = kept.unbind(), times.unbind(), sigma.unbind()
 
     def logits(self, number: int) -> Tensor:
         denoiser, classifier = self.networks
         self.predicted = denoiser.forward(self.inputs[number])
-        x_t, times = self.seen[number].tensor_split([self.predicted.shape[-1]], -1)
-        x_0 = self.alpha[number] * x_t - self.sigma[number] * self.predicted
-        return classifier.forward(torch.cat([x_0, times], -1))
+        x_0 = torch.addcmul(self.kept[number], self.sigma[number], self.predicted, value=-1)
+        return classifier.forward(torch.cat([x_0.mT, self.times[number].mT], 1).mT)
 
     def step(self, number: int) -> Tensor:
         """Fills ``gradient`` on batch ``number``; the v-loss ``(runs,)``."""
         denoiser, classifier = self.networks
         logits, labels = self.logits(number), self.labels[number]
         difference = self.predicted - self.targets[number]
-        to_x_0 = classifier.backward(self.costs.gradient(logits, labels) / logits[0].numel(), to_input=True)
+        to_x_0 = classifier.backward(self.costs.gradient(logits, labels, trusted=True) / logits[0].numel(), to_input=True)
         signal = difference * (2 / difference[0].numel()) - self.sigma[number] * to_x_0[..., : difference.shape[-1]]
         denoiser.backward(signal)
-        return difference.square().flatten(1).mean(1)
+        return difference.square().mean((1, 2))

@@ -34,8 +34,7 @@ class StackedMLP:
         require(good, "StackedMLP", "parameters", f"(runs, {count}) for sizes {tuple(sizes)}", tuple(parameters.shape))
         self.sizes, self.parameters = tuple(sizes), parameters
         self.gradient = torch.zeros_like(parameters) if gradient is None else gradient
-        self._layers = list(zip(self.split(sizes, parameters), self.split(sizes, self.gradient), strict=True))
-        self._room: list[list[Tensor]] = []
+        self._batch, self._layers = -1, []
 
     @staticmethod
     def count(sizes: Sequence[int]) -> int:
@@ -59,19 +58,22 @@ class StackedMLP:
         bounds = torch.cat([torch.full(((i + 1) * o,), 1 / math.sqrt(i)) for i, o in pairwise(sizes)])
         return bounds * (2 * torch.rand(len(bounds), generator=generator) - 1)
 
-    def _buffers(self, x: Tensor) -> list[Tensor]:
-        """Room for every layer's ``(runs, out, batch)``, before and after its SiLU; made once for a batch size."""
-        if not self._room or self._room[0][0].shape[2] != x.shape[2]:
-            self._room = [[x.new_empty(len(x), out, x.shape[2]) for _ in range(2)] for out in self.sizes[1:]]
-        return self._room
+    def _make_room(self, x: Tensor) -> None:
+        """Every layer's views and room for its ``(runs, out, batch)``; made once for a batch size."""
+        self._batch, views = x.shape[1], zip(self.split(self.sizes, self.parameters), self.split(self.sizes, self.gradient), strict=True)
+        rooms = [[x.new_empty(len(x), out, self._batch) for _ in range(2)] for out in self.sizes[1:]]
+        self._layers = [_Layer(*own, *of, *room) for (own, of), room in zip(views, rooms, strict=True)]
 
     def forward(self, x: Tensor) -> Tensor:
         """Outputs of every run on its own batch: ``(runs, batch, in)`` -> ``(runs, batch, out)``, valid until the next call."""
-        self._input = x = x.transpose(1, 2)
-        for ((weight, bias), _), (before, after) in zip(self._layers, self._buffers(x), strict=True):
-            last = torch.baddbmm(bias, weight, x, out=before)
-            x = torch.ops.aten.silu.out(before, out=after)
-        return last.transpose(1, 2)
+        if x.shape[1] != self._batch:
+            self._make_room(x)
+        self._input, (*hidden, last) = x, self._layers
+        below = x.mT
+        for layer in hidden:
+            torch.baddbmm(layer.bias, layer.weight, below, out=layer.before)
+            below = torch.ops.aten.silu.out(layer.before, out=layer.after)
+        return torch.baddbmm(last.bias, last.weight, below, out=last.before).mT
 
     def backward(self, signal: Tensor, to_input: bool = False) -> Tensor | None:
         """Fills ``gradient`` from the loss's derivative in the last output; on demand gives that in the last input.
@@ -79,25 +81,42 @@ class StackedMLP:
         Both signals are ``(runs, batch, ...)``; a run's loss must depend on its own output alone.  Works in the
         room of the activations, so it follows one ``forward`` once.
         """
-        signal = signal.transpose(1, 2)
-        for number in range(len(self._layers) - 1, -1, -1):
-            (weight, _), (of_weight, of_bias) = self._layers[number]
-            x = self._room[number - 1][1] if number else self._input
-            torch.bmm(signal, x.transpose(1, 2), out=of_weight)
-            torch.sum(signal, 2, keepdim=True, out=of_bias)
-            if number:
-                signal = torch.bmm(weight.transpose(1, 2), signal, out=x)
-                torch.ops.aten.silu_backward.grad_input(signal, self._room[number - 1][0], grad_input=signal)
-        return torch.bmm(weight.transpose(1, 2), signal).transpose(1, 2) if to_input else None
+        signal = signal.mT
+        for below, layer in zip(reversed(self._layers[:-1]), reversed(self._layers[1:]), strict=True):
+            torch.bmm(signal, below.after_t, out=layer.of_weight)
+            torch.sum(signal, 2, keepdim=True, out=layer.of_bias)
+            signal = torch.bmm(layer.weight_t, signal, out=below.after)
+            torch.ops.aten.silu_backward.grad_input(signal, below.before, grad_input=signal)
+        first = self._layers[0]
+        torch.bmm(signal, self._input, out=first.of_weight)
+        torch.sum(signal, 2, keepdim=True, out=first.of_bias)
+        return torch.bmm(first.weight_t, signal).mT if to_input else None
+
+
+class _Layer:
+    """One layer's weight ``(runs, out, in)``, bias ``(runs, out, 1)``, their gradients, and room for its activations."""
+
+    def __init__(self, weight: Tensor, bias: Tensor, of_weight: Tensor, of_bias: Tensor, before: Tensor, after: Tensor) -> None:
+        self.weight, self.bias, self.of_weight, self.of_bias = weight, bias, of_weight, of_bias
+        self.before, self.after = before, after  # its SiLU
+        self.weight_t, self.after_t = weight.mT, after.mT  # a view costs as much as a small product
 
 
 TIMES = 8  # features of the time that a network sees
 
 
+def features_first(x: Tensor) -> Tensor:
+    """x ``(..., batch, features)``, in memory as ``StackedMLP`` works: every feature's batch side by side."""
+    return x.mT.contiguous().mT
+
+
 def timed(x: Tensor, t: Tensor) -> Tensor:
-    """x ``(..., D)`` and cos(k pi t), k = 1 .. ``TIMES``, for t ``(...)`` in [0, 1] -> ``(..., D + TIMES)``: distinct at every t."""
-    features = torch.cos(math.pi * t.unsqueeze(-1) * torch.arange(1, TIMES + 1, device=t.device))
-    return torch.cat([x, features], -1)
+    """x ``(n, D)`` or more dimensions before, and cos(k pi t), k = 1 .. ``TIMES``, for t ``(n)`` in [0, 1] -> ``(n, D + TIMES)``.
+
+    They tell every t from every other.  In memory the result has its features first.
+    """
+    features = torch.cos(math.pi * torch.arange(1, TIMES + 1, device=t.device).unsqueeze(-1) * t.unsqueeze(-2))
+    return torch.cat([x.mT, features], -2).mT
 
 
 def denoiser_sizes(dim: int, condition: int, width: int, hidden: int) -> tuple[int, ...]:

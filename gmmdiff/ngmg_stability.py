@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
+from functools import partial
 
 import pandas as pd
 import torch
@@ -20,9 +21,19 @@ from gmmdiff.checks import require
 from gmmdiff.costs import COSTS, Costs
 from gmmdiff.joint import ClassifierProgram, JointProgram, attributes
 from gmmdiff.ngmg import NGMG
-from gmmdiff.parallel import side_by_side
+from gmmdiff.parallel import Tick, Workers, side_by_side
 from gmmdiff.streams import stream
-from gmmdiff.training import PREPARED, Progress, Recipe, Run, Trained, by_group, evaluate, train
+from gmmdiff.training import (
+    PREPARED,
+    Progress,
+    Recipe,
+    Run,
+    Trained,
+    by_group,
+    evaluate,
+    run_by_run,
+    train,
+)
 
 JOINT_COSTS = ("BCE", "Brier", "NGMG s=1", "NGMG scale mixture", "NGMG with entropy")
 GRANULARITY = "feature"  # of the denoiser's condition in B
@@ -85,7 +96,19 @@ def accuracies(run: Run, program: type[ClassifierProgram], parameters: Tensor, n
     return found
 
 
-def run_part(rows: pd.DataFrame, recipe: Recipe, n_test: int, device: str, progress: Progress) -> dict[str, pd.DataFrame]:
+def _classify(
+    job: tuple[pd.DataFrame, Tensor], tick: Tick, recipe: Recipe, program: type[ClassifierProgram], n: int
+) -> dict[str, float]:
+    rows, parameters = job
+    (row,) = rows.itertuples(index=False)
+    found = accuracies(Run(row, recipe), program, parameters, n)
+    tick(1)
+    return found
+
+
+def run_part(
+    rows: pd.DataFrame, recipe: Recipe, n_test: int, device: str, progress: Progress, workers: Workers = side_by_side
+) -> dict[str, pd.DataFrame]:
     """Trains one part and measures it: tables by name.
 
     ``runs``: one row a run and metric.  ``traces``: for B, loss and largest gradient norm of every few steps.
@@ -96,7 +119,7 @@ def run_part(rows: pd.DataFrame, recipe: Recipe, n_test: int, device: str, progr
     rows = rows.reset_index(drop=True)
     joint = rows["granularity"].iloc[0] == GRANULARITY
     program = JointProgram if joint else ClassifierProgram
-    trained = train(rows, recipe, device, progress, program)
+    trained = train(rows, recipe, device, progress, program, workers)
     ends = torch.tensor((rows["steps"].to_numpy() - 1) // PREPARED)
     first, last = trained.losses[:, 0], trained.losses.gather(1, ends.unsqueeze(1)).squeeze(1)
     measured = {
@@ -104,19 +127,14 @@ def run_part(rows: pd.DataFrame, recipe: Recipe, n_test: int, device: str, progr
         "diverged": (trained.diverged | ~(last <= first)).double(),
     }  # fmt: skip
     wide = rows.assign(**{name: value.double().numpy() for name, value in measured.items()})
-    tuples = list(rows.itertuples(index=False))
-    with progress(total=len(tuples), desc="classifying", unit="runs") as bar:
-
-        def classify(job: tuple) -> dict[str, float]:
-            bar.update()
-            return accuracies(Run(job[0], recipe), program, job[1], n_test)
-
-        wide = wide.join(pd.DataFrame(side_by_side(classify, zip(tuples, trained.parameters, strict=True))))
+    function = partial(_classify, recipe=recipe, program=program, n=n_test)
+    with progress(total=len(rows), desc="classifying", unit="runs") as bar:
+        wide = wide.join(pd.DataFrame(workers(function, run_by_run(rows, trained), bar.update)))
     runs = wide.melt(list(rows), var_name="metric")
     if not joint:
         return {"runs": runs}
-    count = program([Run(tuples[0], recipe)], "cpu").networks[0].parameters.shape[1]
-    drawn = by_group(evaluate(rows, trained._replace(parameters=trained.parameters[:, :count]), recipe, progress))
+    count = program([Run(next(rows.itertuples(index=False)), recipe)], "cpu").networks[0].parameters.shape[1]
+    drawn = by_group(evaluate(rows, trained._replace(parameters=trained.parameters[:, :count]), recipe, progress, workers=workers))
     drawn = drawn[(drawn["group"] == "seen") & drawn["metric"].isin(["defect", "energy_distance"])].drop(columns="group")
     return {"runs": pd.concat([runs, drawn], ignore_index=True), "traces": traces(rows, trained)}
 

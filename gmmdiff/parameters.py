@@ -51,6 +51,22 @@ def declared_parameters(notebook: Path) -> dict[str, dict[str, str]]:
     return papermill.inspect_notebook(str(notebook))
 
 
+def used_parameters(executed: Path) -> dict[str, dict[str, str]]:
+    """What an executed notebook ran with: name -> value (as Python text) and meaning.
+
+    Its own defaults, and over them what the runner injected.
+
+    Raises:
+        BadInput: as ``declared_parameters``.
+    """
+    import nbformat
+
+    declared = declared_parameters(executed)
+    cells = [cell.source for cell in nbformat.read(executed, 4).cells if "injected-parameters" in cell.metadata.get("tags", [])]
+    given = {line.targets[0].id: ast.unparse(line.value) for line in ast.parse("\n".join(cells)).body}
+    return {name: {"value": given.get(name, found["default"]), "meaning": found["help"]} for name, found in declared.items()}
+
+
 def _has_type(value: Any, kind: str) -> bool:
     if kind.startswith("list["):
         return isinstance(value, list) and len(value) > 0 and all(_has_type(v, kind[5:-1]) for v in value)
@@ -132,6 +148,22 @@ def resolve_device(name: str) -> str:
     return "cuda" if name != "cpu" and torch.cuda.is_available() else "cpu"
 
 
+def cluster_setting(params: Path) -> str | None:
+    """``cluster`` of the file: how runs are computed, on which no result depends, so no stage declares it.
+
+    Raises:
+        BadInput: unless it is null, ``local``, or looks like a scheduler's address.
+    """
+    cluster = read_params(params).get("cluster")
+    if cluster in (None, "local"):
+        return cluster
+    found = re.fullmatch(r"(tcp|tls)://[^\s/]+:(\d{1,5})", cluster) if isinstance(cluster, str) else None
+    if not found or not 0 < int(found.group(2)) < 2**16:
+        allowed = "null, local, or the address of a dask.distributed scheduler, tcp://HOST:PORT or tls://HOST:PORT"
+        raise BadInput(f"{params}: cluster must be {allowed}, got {cluster!r}")
+    return cluster
+
+
 def _interpret(text: str, kind: str | None) -> Any:
     """The value of a command-line override: a Python literal, unless a text is declared or nothing else fits."""
     if kind == "str":
@@ -170,8 +202,9 @@ def check_file(params: Path, notebooks: Path = NOTEBOOKS) -> dict[str, dict[str,
     """
     content, found = read_params(params), {}
     for name in content:
-        if name not in (*SHARED, *SECTIONS):
-            raise BadInput(f"{params}: unknown key {name}; allowed: {', '.join((*SHARED, *SECTIONS))}")
+        if name not in (allowed := (*SHARED, "cluster", *SECTIONS)):
+            raise BadInput(f"{params}: unknown key {name}; allowed: {', '.join(allowed)}")
+    cluster_setting(params)
     for section, book in SECTIONS.items():
         notebook = notebooks / book
         values = stage_parameters(params, section, notebook)

@@ -1,5 +1,6 @@
-"""The report page, the committed snapshot in reports/published, and the README's table.
+"""The pages, the committed snapshot in reports/published, and the tables of README.md and REPRODUCING.md.
 
+    python -m gmmdiff.publishing pages      renders the report and the verification, as the pipeline's last stage
     python -m gmmdiff.publishing publish    copies what `dvc repro` made, unless dvc.lock is stale
     python -m gmmdiff.publishing compare    prints how this machine's results stand beside the published ones
 """
@@ -10,80 +11,60 @@ import argparse
 import hashlib
 import html
 import json
-import re
+import os
 import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
 
-import nbformat
 import numpy as np
 import pandas as pd
 
-from gmmdiff import verification
+from gmmdiff import pages, verification
 from gmmdiff.checks import BadInput, exit_code
 from gmmdiff.execution import read_tables
 from gmmdiff.parameters import PARAMS, REPORTS, read_params
 
 PUBLISHED = REPORTS / "published"
 PARTS = ("index.html", "claims.json", "metrics.json", "parameters.md", "tables", "figures", "notebooks", "environment")
-OF_THE_MACHINE = ("index.html", "environment", "manifest.json", "params.yaml", "soak.csv")  # of a snapshot, not compared byte by byte
-MARKERS = ("<!-- claims: written by the pipeline -->", "<!-- end of claims -->")
-TEMPLATE = Path(__file__).parents[1] / "notebooks" / "report_template"
-
-
-# ---- the page -----------------------------------------------------------------------------------------------
-
-
-def formulas_to_mathml(markdown: str) -> str:
-    """Replaces $...$ by MathML, which browsers show without any script."""
-    from latex2mathml.converter import convert
-
-    return re.sub(r"\$([^$\n]+)\$", lambda found: convert(found.group(1)), markdown)
-
-
-def render(notebook: Path, page: Path) -> None:
-    """One self-contained HTML page of an executed notebook: no code, no scripts, nothing from outside."""
-    from nbconvert import HTMLExporter
-
-    content = nbformat.read(notebook, 4)
-    for cell in content.cells:
-        if cell.cell_type == "markdown":
-            cell.source = formulas_to_mathml(cell.source)
-        for output in cell.get("outputs", []):
-            if "text/markdown" in output.get("data", {}):
-                output["data"]["text/markdown"] = formulas_to_mathml(output["data"]["text/markdown"])
-    exporter = HTMLExporter(
-        extra_template_basedirs=[str(TEMPLATE.parent)], template_name=TEMPLATE.name, exclude_input=True,
-        exclude_input_prompt=True, exclude_output_prompt=True, exclude_anchor_links=True,
-    )  # fmt: skip
-    page.write_text(exporter.from_notebook_node(content)[0])
+OF_THE_MACHINE = (  # what tells of a machine or of a snapshot, outside byte-identity
+    "environment", "index.html", "verification.html", "verification.json", "soak.csv", "params.yaml", "manifest.json",
+    "tables/performance", "figures/performance", "notebooks/performance.ipynb",
+)  # fmt: skip
 
 
 # ---- the table of claims ------------------------------------------------------------------------------------
 
 
 def claims_table(claims: list[dict[str, Any]]) -> str:
-    """The claims as a Markdown table."""
+    """The claims and their verdicts as a Markdown table, and what was measured folded away below it."""
     marks = {"reproduced": "✓", "partly": "◐", "not reproduced": "✗", "inconclusive": "?"}
-    lines = ["| | Claim | Verdict | What was measured |", "|---|---|---|---|"]
-    lines += [
-        f"| {c['id']} | {c['statement']} | {marks[c['verdict']]} **{c['verdict']}** | {html.escape(c['details'], quote=False)} |"
-        for c in claims
-    ]
-    return "\n".join(lines)
+    lines = ["| | Claim | Verdict |", "|---|---|---|"]
+    lines += [f"| {c['id']} | {c['statement']} | {marks[c['verdict']]} **{c['verdict']}** |" for c in claims]
+    lines += ["", "<details><summary>What was measured</summary>", ""]
+    lines += [f"- **{c['id']}** {html.escape(c['details'], quote=False)}" for c in claims]
+    return "\n".join([*lines, "", "</details>"])
 
 
-def write_between_markers(text: str, table: str) -> str:
-    """The README's text with the table between its two markers.
+def times_table(folder: Path) -> str:
+    """How long every stage took and on what, from the records of an environment folder, as a Markdown table."""
+    records = {str(path.relative_to(folder).with_suffix("")): json.loads(path.read_text()) for path in sorted(folder.rglob("*.json"))}
+    lines = ["| Stage | Seconds | Device | Processors |", "|---|---|---|---|"]
+    lines += [f"| {stage} | {r['seconds']:.0f} | {r['device']} | {r['processors']} |" for stage, r in records.items()]
+    return "\n".join([*lines, f"| **all** | **{sum(r['seconds'] for r in records.values()):.0f}** | | |"])
+
+
+def write_between_markers(file: Path, name: str, table: str) -> str:
+    """The file's text with the table between the two markers of that name.
 
     Raises:
         BadInput: when a marker is missing.
     """
-    start, end = (text.find(marker) for marker in MARKERS)
+    text, markers = file.read_text(), (f"<!-- {name}: written by the pipeline -->", f"<!-- end of {name} -->")
+    start, end = (text.find(marker) for marker in markers)
     if not 0 <= start < end:
-        raise BadInput(f"README.md: the markers {MARKERS[0]} and {MARKERS[1]} must stand there, in this order")
-    return f"{text[: start + len(MARKERS[0])]}\n{table}\n{text[end:]}"
+        raise BadInput(f"{file}: the markers {markers[0]} and {markers[1]} must stand there, in this order")
+    return f"{text[: start + len(markers[0])]}\n{table}\n{text[end:]}"
 
 
 # ---- the snapshot -------------------------------------------------------------------------------------------
@@ -94,10 +75,15 @@ def digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
+def of_the_machine(path: Path) -> bool:
+    """Whether a file, named from its folder of reports, may differ where every number is the same."""
+    return any(path.is_relative_to(part) for part in OF_THE_MACHINE)
+
+
 def snapshot_files(folder: Path) -> dict[str, str]:
     """Path and SHA-256 of every file of a snapshot that is the same on every run."""
     files = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
-    return {str(path): digest(folder / path) for path in files if path.parts[0] not in OF_THE_MACHINE}
+    return {str(path): digest(folder / path) for path in files if not of_the_machine(path)}
 
 
 def stale_stages() -> dict[str, Any]:
@@ -109,7 +95,9 @@ def stale_stages() -> dict[str, Any]:
 
 
 def publish() -> None:
-    """Copies reports/ to reports/published/, writes its manifest and the README's table.
+    """Copies the parts of reports/ to reports/published/, writes its manifest and the README's table.
+
+    What else is there, the table of `make soak`, stays.
 
     Raises:
         BadInput: when dvc.lock is stale or a part is missing; the earlier snapshot is untouched.
@@ -119,21 +107,24 @@ def publish() -> None:
     if missing := [part for part in PARTS if not (REPORTS / part).exists()]:
         raise BadInput(f"reports: missing {', '.join(missing)}; run `dvc repro` first")
     claims = json.loads((REPORTS / "claims.json").read_text())
-    readme = write_between_markers(Path("README.md").read_text(), claims_table(claims))
-    shutil.rmtree(PUBLISHED, ignore_errors=True)
+    tables = {
+        Path("README.md"): write_between_markers(Path("README.md"), "claims", claims_table(claims)),
+        Path("REPRODUCING.md"): write_between_markers(Path("REPRODUCING.md"), "times", times_table(REPORTS / "environment")),
+    }
+    PUBLISHED.mkdir(exist_ok=True)
     for part in PARTS:
-        source = REPORTS / part
-        (shutil.copytree if source.is_dir() else _copy)(source, PUBLISHED / part)
-    _copy(PARAMS, PUBLISHED / PARAMS.name)
+        source, target = REPORTS / part, PUBLISHED / part
+        if source.is_dir():
+            shutil.rmtree(target, ignore_errors=True)
+            shutil.copytree(source, target)
+        else:
+            shutil.copy2(source, target)
+    shutil.copy2(PARAMS, PUBLISHED)
     manifest = {"dvc.lock": digest(Path("dvc.lock")), "files": snapshot_files(PUBLISHED)}
     (PUBLISHED / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
-    Path("README.md").write_text(readme)
+    for page, text in tables.items():
+        page.write_text(text)
     print(f"published {len(manifest['files'])} files to {PUBLISHED}")
-
-
-def _copy(source: Path, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copy2(source, target)
 
 
 # ---- this machine beside the published one ------------------------------------------------------------------
@@ -179,6 +170,22 @@ def verify(here: Path = REPORTS, there: Path = PUBLISHED, params: Path = PARAMS)
     }
 
 
+def write_pages(reports: Path = REPORTS, published: Path = PUBLISHED, params: Path = PARAMS) -> None:
+    """index.html, verification.json and verification.html: each written whole, or the earlier one left."""
+    found = verify(reports, published, params)
+    made = {
+        "index.html": pages.report_page(reports),
+        "verification.json": json.dumps(found, indent=1) + "\n",
+        "verification.html": pages.verification_page(found),
+    }
+    staged = reports / ".staging" / "pages"
+    staged.mkdir(parents=True, exist_ok=True)
+    for name, text in made.items():
+        (staged / name).write_text(text)
+        os.replace(staged / name, reports / name)
+    staged.rmdir()
+
+
 def show(found: dict[str, Any]) -> int:
     """Prints what ``verify`` found; returns 1 when a verdict differs, else 0."""
     print(f"\n{'claim':6} {'here':15} {'published':15} statement")
@@ -211,8 +218,8 @@ def compare() -> int:
 def main(arguments: list[str] | None = None) -> int:
     """The command line; returns the exit code: 1 where a verdict differs, else as ``execution.exit_code``."""
     parser = argparse.ArgumentParser(prog="gmmdiff.publishing", description=__doc__.split("\n")[0])
-    parser.add_argument("action", choices=["publish", "compare"])
-    actions = {"publish": publish, "compare": compare}
+    parser.add_argument("action", choices=["pages", "publish", "compare"])
+    actions = {"pages": write_pages, "publish": publish, "compare": compare}
     return exit_code(actions[parser.parse_args(arguments).action])
 
 

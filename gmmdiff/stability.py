@@ -31,10 +31,12 @@ class GradientNorms:
         """Takes in the norms ``(runs, n)`` of the next n steps."""
         count = norms.shape[1]
         series = torch.cat([self._recent, norms], 1)
-        median = series.unfold(1, WINDOW, 1)[:, :count].median(-1).values
         new = max(0, min(count, self._step + count - self._settled))  # of these steps, how many count
         counted, finite = norms[:, count - new :], norms[:, count - new :].isfinite()
-        self._spikes += ((counted > SPIKE * median[:, count - new :]) | ~finite).sum(1)
+        before = series.unfold(1, WINDOW, 1)[:, count - new : count]
+        # Above the median of an even number (the lower middle one): above at least half of them; NaN has no median.
+        above = (SPIKE * before < counted.unsqueeze(2)).sum(2) >= WINDOW // 2
+        self._spikes += ((above & ~before.isnan().any(2)) | ~finite).sum(1)
         kept = counted.double().where(finite, 0)
         self._sums += torch.stack([finite.double().sum(1), kept.sum(1), kept.square().sum(1)], 1)
         self._recent = series[:, -WINDOW:]

@@ -10,11 +10,13 @@ pairs them.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
@@ -27,14 +29,15 @@ from gmmdiff.defects import find_defects
 from gmmdiff.diffusion import CosineSchedule, diffuse, dpmpp_2m, velocity
 from gmmdiff.distances import energy_distance
 from gmmdiff.manifolds import AttributeManifold
-from gmmdiff.networks import StackedMLP, denoiser_sizes, timed
-from gmmdiff.parallel import side_by_side
+from gmmdiff.networks import StackedMLP, denoiser_sizes, features_first, timed
+from gmmdiff.parallel import Tick, Workers, side_by_side
 from gmmdiff.stability import GradientNorms
 from gmmdiff.streams import stream
 
 COLUMNS = ("granularity", "s_c", "n_train", "learning_rate", "steps", "seed")
-BLOCK = 1024  # units of a layer, over all rows of a block: few calls, and one core's cache still holds them
-BETAS = (0.9, 0.99)  # of Adam
+BLOCK = 800  # units of a layer, over all rows of a block: few calls, and the caches still hold them
+GPU_BLOCK = 65536  # the same on a GPU: as many as its memory holds with ease
+ADAM = {"beta1": 0.9, "beta2": 0.99, "eps": 1e-8, "weight_decay": 0.0, "amsgrad": False, "maximize": False}
 PREPARED = 50  # steps whose batches are drawn at once
 REGISTER = 16  # numbers: every run begins a vector register anew, since Adam rounds a shorter rest differently
 SIZE = 2.0  # root mean square of the points the network sees: the larger, the later noise hides what is fine
@@ -115,10 +118,12 @@ class World:
 
 
 class Draws(NamedTuple):
-    """Batches of noisy points, ``PREPARED`` of them in training, alike for all arms."""
+    """Batches of noisy points, ``PREPARED`` of them in training, alike for all arms; in memory features first."""
 
     index: Tensor  # (batches, batch), which points of the data
     t: Tensor  # (batches, batch)
+    alpha: Tensor  # (batches, batch, 1), of the schedule at t, as sigma
+    sigma: Tensor
     seen: Tensor  # (batches, batch, D + TIMES), noisy points and features of their times
     target: Tensor  # (batches, batch, D), v
     combination: Tensor  # (batches, batch)
@@ -155,11 +160,11 @@ class Run:
         index = torch.randint(len(points), shape, generator=generator)
         even = (torch.arange(shape[1]) + torch.rand(shape, generator=generator)) / shape[1]
         t = LAST + (1 - LAST) * even**3
-        noise = torch.randn(*shape, self.recipe.dimension, generator=generator)
-        blur = torch.randn(*shape, self.conditioning.dim, generator=blurred)
-        x_0, alpha, sigma = points[index], SCHEDULE.alpha(t).unsqueeze(-1), SCHEDULE.sigma(t).unsqueeze(-1)
-        seen = timed(diffuse(x_0, noise, alpha, sigma), t)
-        return Draws(index, t, seen, velocity(x_0, noise, alpha, sigma), combinations[index], blur)
+        noise = features_first(torch.randn(*shape, self.recipe.dimension, generator=generator))
+        blur = features_first(torch.randn(*shape, self.conditioning.dim, generator=blurred))
+        x_0, alpha, sigma = features_first(points[index]), SCHEDULE.alpha(t).unsqueeze(-1), SCHEDULE.sigma(t).unsqueeze(-1)
+        seen, target = timed(diffuse(x_0, noise, alpha, sigma), t), velocity(x_0, noise, alpha, sigma)
+        return Draws(index, t, alpha, sigma, seen, target, combinations[index], blur)
 
     def draws(self) -> Iterator[Draws]:
         """For ever, ``PREPARED`` steps at a time: what all arms of one seed and n_train are trained on."""
@@ -170,10 +175,10 @@ class Run:
 
     def inputs(self, draws: Draws) -> Tensor:
         """What the denoiser sees of these draws: ``(batches, batch, in)``, this arm's condition among it."""
-        condition = self.means[draws.combination]
+        condition = self.means.T.index_select(1, draws.combination.flatten()).unflatten(1, draws.combination.shape).movedim(0, 1)
         if self.conditioning.scale > 0:
-            condition = condition + self.conditioning.scale * draws.blur
-        return torch.cat([draws.seen, condition], -1)
+            condition = condition + self.conditioning.scale * draws.blur.mT
+        return torch.cat([draws.seen.mT, condition], 1).mT
 
     def predict(self, parameters: Tensor, condition: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
         """The denoiser with these weights ``(parameters,)`` and conditions ``(n, C)``, as the samplers want it."""
@@ -257,8 +262,8 @@ class Program:
             Conditioning(*arm, AttributeManifold(recipe.dimension, stream(0, "check")).combinations, stream(0, "check"))
 
     def stack(self, of: Callable[[Run, Draws], Tensor], drawn: Sequence[Draws]) -> Tensor:
-        """One tensor ``(batches, runs, batch, ...)`` of what ``of`` makes of each run's draws ``(batches, batch, ...)``."""
-        return torch.stack([of(run, draws) for run, draws in zip(self.runs, drawn, strict=True)], 1).to(self.device)
+        """One tensor ``(batches, runs, batch, features)`` of what ``of`` makes of each run's draws ``(batches, batch, features)``."""
+        return torch.stack([of(run, draws).mT for run, draws in zip(self.runs, drawn, strict=True)], 1).to(self.device).mT
 
     def next_draws(self) -> list[Draws]:
         """The next ``PREPARED`` batches of every run; arms of one seed and n_train share theirs."""
@@ -267,14 +272,15 @@ class Program:
 
     def prepare(self, drawn: Sequence[Draws]) -> None:
         """Takes in the batches of the next ``PREPARED`` steps."""
-        self.inputs, self.targets = self.stack(Run.inputs, drawn), self.stack(lambda _, draws: draws.target, drawn)
+        self.inputs = self.stack(Run.inputs, drawn).unbind()
+        self.targets = self.stack(lambda _, draws: draws.target, drawn).unbind()
 
     def step(self, number: int) -> Tensor:
         """Fills ``gradient`` on batch ``number`` of those prepared; the v-loss ``(runs,)``."""
         (denoiser,) = self.networks
         difference = denoiser.forward(self.inputs[number]) - self.targets[number]
         denoiser.backward(difference * (2 / difference[0].numel()))
-        return difference.square().flatten(1).mean(1)
+        return difference.square().mean((1, 2))
 
 
 class Trained(NamedTuple):
@@ -288,7 +294,7 @@ class Trained(NamedTuple):
     diverged: Tensor  # (runs,) True where a weight is not finite
 
 
-def train_block(program: Program, tick: Callable[[int], object] = lambda n: None) -> Trained:
+def train_block(program: Program, tick: Tick = lambda n: None) -> Trained:
     """Trains runs of one shape and number of steps together: Adam (Kingma & Ba 2015, arXiv 1412.6980), cosine decay, moving average.
 
     A run that diverges keeps its NaN to itself, since no operation mixes runs.
@@ -298,29 +304,27 @@ def train_block(program: Program, tick: Callable[[int], object] = lambda n: None
     """
     rows, recipe = [run.row for run in program.runs], program.runs[0].recipe
     parameters, steps = program.parameters, rows[0].steps
-    average = parameters.clone()
-    groups, first = [], 0
-    for rate, alike in itertools.groupby(row.learning_rate for row in rows):
-        part = slice(first, first := first + len(list(alike)))
-        leaf = torch.nn.Parameter(parameters[part])
-        leaf.grad = program.gradient[part]
-        groups.append({"params": [leaf], "lr": rate})
-    optimiser = torch.optim.Adam(groups, betas=BETAS, fused=True)
-    decay = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
+    average, moments, done = parameters.clone(), parameters.new_zeros(2, *parameters.shape), parameters.new_zeros(())
+    alike = [(rate, len(list(same))) for rate, same in itertools.groupby(row.learning_rate for row in rows)]
+    parts = [whole.split([count for _, count in alike]) for whole in (parameters, program.gradient, *moments)]
+    groups = [(rate, [[part] for part in group]) for (rate, _), *group in zip(alike, *parts, strict=True)]
     watch, losses, largest = GradientNorms(len(rows), steps), [], []
     for first in range(0, steps, PREPARED):
-        program.prepare(program.next_draws())
         count = min(PREPARED, steps - first)
-        loss, norms = parameters.new_zeros(len(rows)), parameters.new_empty(len(rows), count)
-        for number in range(count):
-            loss += program.step(number)
-            norms[:, number] = torch.linalg.vector_norm(program.watched, dim=1)
-            optimiser.step()
-            decay.step()
-            average.lerp_(parameters, 1 - recipe.ema)
-        watch.update(norms.cpu())
+        loss, norms = parameters.new_zeros(len(rows)), parameters.new_empty(count, len(rows))
+        with torch.inference_mode():  # half the time of a small operation is autograd's
+            program.prepare(program.next_draws())
+            for number, norm in enumerate(norms):
+                loss += program.step(number)
+                torch.linalg.vector_norm(program.watched, dim=1, out=norm)
+                done += 1
+                decay = (1 + math.cos(math.pi * (first + number) / steps)) / 2
+                for rate, (p, g, m, v) in groups:
+                    torch._fused_adam_(p, g, m, v, [], [done], lr=rate * decay, **ADAM)
+                average.lerp_(parameters, 1 - recipe.ema)
+        watch.update(norms.T.cpu())
         losses.append(loss.cpu() / count)
-        largest.append(norms.cpu().amax(1))
+        largest.append(norms.cpu().amax(0))
         tick(count * len(rows))
     diverged = ~parameters.isfinite().all(1)
     return Trained(
@@ -328,16 +332,28 @@ def train_block(program: Program, tick: Callable[[int], object] = lambda n: None
     )
 
 
-def blocks_of(table: pd.DataFrame, size: int) -> list[list[int]]:
-    """Row numbers in blocks of at most ``size`` rows of one number of steps; arms that share their draws stay together."""
+def blocks_of(table: pd.DataFrame, size: int, workers: int = 1) -> list[list[int]]:
+    """Row numbers in blocks of at most ``size`` rows of one number of steps; arms that share their draws stay together.
+
+    Blocks of one length differ by a row at most, and each of ``workers`` gets as many; the longest come first.
+    """
     ordered = table.reset_index(drop=True).sort_values(["seed", "n_train"], kind="stable")
-    alike = [list(ordered.index[ordered["steps"] == steps]) for steps in table["steps"].unique()]
-    return [rows[i : i + size] for rows in alike for i in range(0, len(rows), size)]
+    found: list[list[int]] = []
+    for steps in sorted(table["steps"].unique(), reverse=True):
+        rows = ordered.index[ordered["steps"] == steps]
+        count = min(len(rows), workers * math.ceil(len(rows) / (workers * size)))
+        found += [block.tolist() for block in np.array_split(rows, count)]
+    return found
+
+
+def _train_rows(rows: pd.DataFrame, tick: Tick, recipe: Recipe, device: str, program: type[Program]) -> Trained:
+    return train_block(program([Run(row, recipe) for row in rows.itertuples(index=False)], device), tick)
 
 
 def train(
-    table: pd.DataFrame, recipe: Recipe, device: str = "cpu", progress: Progress | None = None, program: type[Program] = Program
-) -> Trained:
+    table: pd.DataFrame, recipe: Recipe, device: str = "cpu", progress: Progress | None = None, program: type[Program] = Program,
+    workers: Workers = side_by_side,
+) -> Trained:  # fmt: skip
     """Trains every row of a run table; results in the table's order (by blocks of steps: padded with NaN to the longest).
 
     Raises:
@@ -345,13 +361,12 @@ def train(
     """
     program.check(table, recipe)
     progress = progress or partial(tqdm, disable=True)
-    rows = list(table.itertuples(index=False))
-    blocks = blocks_of(table, max(1, BLOCK // recipe.width) if device == "cpu" else len(table))
+    units, threads = (BLOCK, torch.get_num_threads()) if device == "cpu" else (GPU_BLOCK, 1)
+    blocks = blocks_of(table, max(1, units // recipe.width), threads)
     total = int(table["steps"].sum())
     with progress(total=total, desc=f"training {len(table)} runs", unit="steps", unit_scale=True) as bar:
-        done = side_by_side(
-            lambda block: train_block(program([Run(rows[i], recipe) for i in block], device), bar.update), blocks
-        )
+        function = partial(_train_rows, recipe=recipe, device=device, program=program)
+        done = workers(function, [table.iloc[block] for block in blocks], bar.update)
     order = torch.tensor([i for block in blocks for i in block]).argsort()
     wholes = []
     for parts in zip(*done, strict=True):
@@ -368,24 +383,31 @@ def _tidy(row: tuple, metrics: pd.DataFrame) -> pd.DataFrame:
     return metrics.assign(**row._asdict())[[*row._fields, *metrics.columns]]
 
 
+def run_by_run(table: pd.DataFrame, trained: Trained) -> list[tuple[pd.DataFrame, Tensor]]:
+    """One job a run: its row as a table, its weights as a tensor of their own."""
+    return [(table.iloc[[i]], parameters.clone()) for i, parameters in enumerate(trained.parameters)]
+
+
+def _measure(
+    job: tuple[pd.DataFrame, Tensor], tick: Tick, recipe: Recipe, sampler: Callable, evaluations: int
+) -> pd.DataFrame:
+    rows, parameters = job
+    (row,) = rows.itertuples(index=False)
+    run, combination = Run(row, recipe), torch.arange(16).repeat_interleave(recipe.n_eval)
+    z = run.generate(parameters, combination, evaluations, sampler)
+    tick(1)
+    return _tidy(row, run.world.evaluate(z, combination, run.conditioning.admitted))
+
+
 def evaluate(
     table: pd.DataFrame, trained: Trained, recipe: Recipe, progress: Progress | None = None,
-    sampler: Callable = dpmpp_2m, evaluations: int | None = None,
+    sampler: Callable = dpmpp_2m, evaluations: int | None = None, workers: Workers = side_by_side,
 ) -> pd.DataFrame:  # fmt: skip
     """Samples every run for every combination and measures: one row a run, combination and metric."""
     progress = progress or partial(tqdm, disable=True)
-    combination = torch.arange(16).repeat_interleave(recipe.n_eval)
-
-    def one(job: tuple) -> pd.DataFrame:
-        row, parameters = job
-        run = Run(row, recipe)
-        z = run.generate(parameters, combination, evaluations or recipe.evaluations, sampler)
-        bar.update()
-        return _tidy(row, run.world.evaluate(z, combination, run.conditioning.admitted))
-
-    rows = list(table.itertuples(index=False))
-    with progress(total=len(rows), desc="sampling", unit="runs") as bar:
-        return pd.concat(side_by_side(one, zip(rows, trained.parameters, strict=True)), ignore_index=True)
+    function = partial(_measure, recipe=recipe, sampler=sampler, evaluations=evaluations or recipe.evaluations)
+    with progress(total=len(table), desc="sampling", unit="runs") as bar:
+        return pd.concat(workers(function, run_by_run(table, trained), bar.update), ignore_index=True)
 
 
 def floor(table: pd.DataFrame, recipe: Recipe) -> pd.DataFrame:

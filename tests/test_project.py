@@ -5,7 +5,6 @@ import hashlib
 import json
 import re
 import tomllib
-from html.parser import HTMLParser
 from pathlib import Path
 
 import nbformat
@@ -17,6 +16,7 @@ from ruamel.yaml import YAML
 from gmmdiff import claims, publishing
 from gmmdiff.checks import BadInput
 from gmmdiff.execution import read_tables
+from gmmdiff.parameters import SECTIONS, SHARED, read_params
 
 ROOT = Path(__file__).parents[1]
 PUBLISHED = ROOT / "reports" / "published"
@@ -56,6 +56,13 @@ def test_locked_parameters_are_those_of_params_yaml(lock):
             assert found == value, (stage, name)
 
 
+def test_a_change_of_every_parameter_is_seen():
+    """`dvc exp run -S` acts on any of them: each belongs to a stage's parameters, and says so in params.yaml."""
+    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+    watched = {name for stage in stages.values() for name in stage.get("params", ())}
+    assert watched == set(SECTIONS) | set(SHARED) == set(read_params(ROOT / "params.yaml")) - {"cluster"}  # which no result depends on
+
+
 def test_locked_outputs_are_the_snapshot(lock):
     for stage, entry in lock.items():
         for out in entry["outs"]:
@@ -78,29 +85,35 @@ def test_claims_can_be_recomputed_from_the_published_tables():
 
 
 def test_readme_shows_the_published_claims():
-    text = (ROOT / "README.md").read_text()
     table = publishing.claims_table(json.loads((PUBLISHED / "claims.json").read_text()))
-    assert publishing.write_between_markers(text, table) == text
+    assert publishing.write_between_markers(ROOT / "README.md", "claims", table) == (ROOT / "README.md").read_text()
 
 
-def test_readme_links_and_commands_exist():
-    text = (ROOT / "README.md").read_text()
+def test_reproducing_shows_the_published_times():
+    table = publishing.times_table(PUBLISHED / "environment")
+    assert publishing.write_between_markers(ROOT / "REPRODUCING.md", "times", table) == (ROOT / "REPRODUCING.md").read_text()
+
+
+@pytest.mark.parametrize("page", ["README.md", "REPRODUCING.md"])
+def test_links_and_commands_exist(page):
+    text = (ROOT / page).read_text()
     links = [link for link in re.findall(r"\]\(([^)]+)\)", text) if not link.startswith("http")]
     assert len(links) > 6 and [link for link in links if not (ROOT / link).exists()] == []
     targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.M)
     assert set(re.findall(r"(?:^|`)make (\w+)", text, re.M)) <= set(targets)
 
 
-def test_readme_snippet_runs():
-    snippet = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S).group(1)
+def test_readme_snippets_run():
     names = {}
-    exec(snippet, names)
-    assert float(names["loss"].detach()) < 0.3 and float(names["distance"]) < 0.3
+    for snippet in re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S):
+        exec(snippet, names)
+    assert float(names["distance"]) < 0.3 and names["logits"].grad.abs().min() > 0 and names["condition"].shape == (3, names["feature"].dim)
 
 
-def test_a_missing_marker_is_named():
-    with pytest.raises(BadInput, match=r"the markers .* must stand there"):
-        publishing.write_between_markers("no markers", "table")
+def test_a_missing_marker_is_named(tmp_path):
+    (tmp_path / "page.md").write_text("no markers")
+    with pytest.raises(BadInput, match=r"page.md: the markers .* must stand there"):
+        publishing.write_between_markers(tmp_path / "page.md", "claims", "table")
 
 
 def test_a_stale_lock_is_not_published(monkeypatch, tmp_path):
@@ -111,30 +124,33 @@ def test_a_stale_lock_is_not_published(monkeypatch, tmp_path):
     assert not (tmp_path / "published").exists()
 
 
-class Outside(HTMLParser):
-    """Collects what a page would load from elsewhere, its images without text, and its scripts."""
-
-    def __init__(self):
-        super().__init__()
-        self.found, self.images = [], 0
-
-    def handle_starttag(self, tag, attributes):
-        attributes = dict(attributes)
-        if tag == "script" or (tag in ("link", "img", "iframe") and not (attributes.get("src") or "").startswith("data:")):
-            self.found.append((tag, str(attributes)[:80]))
-        if tag == "img":
-            self.images += 1
-            if not attributes.get("alt"):
-                self.found.append((tag, "no alternative text"))
+def test_a_stage_that_always_runs_is_not_stale(monkeypatch):
+    status = '{"pages": ["always changed"], "report": [{"changed deps": {"x": "modified"}}, "always changed"]}'
+    monkeypatch.setattr(publishing.subprocess, "run", lambda *a, **k: publishing.subprocess.CompletedProcess(a, 0, status, ""))
+    assert list(publishing.stale_stages()) == ["report"]
 
 
-def test_the_report_is_one_self_contained_page():
-    page = (PUBLISHED / "index.html").read_text()
-    parser = Outside()
-    parser.feed(page)
-    assert parser.found == [] and parser.images == 20
-    assert "$" not in re.sub(r"<[^>]*>", "", page) and "<math" in page
-    assert "@import" not in page and "url(http" not in page
+def test_publishing_replaces_the_parts_and_keeps_the_soak(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(publishing, "stale_stages", dict)
+    for part in publishing.PARTS:
+        path = Path("reports", part) if "." in part else Path("reports", part, "new")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("[]")
+    for path in ("published/soak.csv", "published/tables/old"):
+        Path("reports", path).parent.mkdir(parents=True, exist_ok=True)
+        Path("reports", path).touch()
+    Path("reports/environment/new").unlink()
+    for page, name in (("README.md", "claims"), ("REPRODUCING.md", "times")):
+        Path(page).write_text(f"<!-- {name}: written by the pipeline -->\n<!-- end of {name} -->")
+    for name in ("dvc.lock", "params.yaml"):
+        Path(name).touch()
+    publishing.publish()
+    listed = json.loads(Path("reports/published/manifest.json").read_text())["files"]
+    assert set(listed) == {"claims.json", "metrics.json", "parameters.md", "tables/new", "figures/new", "notebooks/new"}
+    assert Path("reports/published/soak.csv").exists() and not Path("reports/published/tables/old").exists()
+
+
 
 
 def test_environments_agree():

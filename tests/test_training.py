@@ -16,6 +16,7 @@ from gmmdiff.training import (
     Recipe,
     Run,
     World,
+    blocks_of,
     by_group,
     evaluate,
     floor,
@@ -125,6 +126,15 @@ def test_rows_of_different_length_keep_their_order():
     found = train(rows, SMALL)
     assert torch.equal(found.parameters[1], train(rows[1:], SMALL).parameters[0])
     assert found.losses.isnan().tolist() == [[False, False], [False, True]]
+
+
+def test_blocks_hold_every_row_once_and_load_all_workers_alike():
+    rows = table(granularity=["class", "feature"], seeds=9, steps=[50, 100])
+    blocks = blocks_of(rows, 8, workers=2)
+    assert sorted(row for block in blocks for row in block) == list(range(36))
+    assert [len(block) for block in blocks] == [5, 5, 4, 4] * 2
+    assert [set(rows["steps"][block]) for block in blocks] == [{100}] * 4 + [{50}] * 4
+    assert blocks_of(rows[:1], 8, workers=2) == [[0]]
 
 
 def test_training_lowers_the_loss():
