@@ -103,10 +103,11 @@ LEFT = {
 
 @pytest.mark.parametrize(("left", "kept"), LEFT.values(), ids=LEFT)
 def test_what_a_killed_dvc_leaves_goes_unless_one_is_at_work(tmp_path, left, kept):
-    rwlock, litter = tmp_path / ".dvc" / "tmp" / "rwlock", tmp_path / ".dvc" / "cache" / "files" / ".x.tmp"
+    rwlock, aside, litter = (tmp_path / path for path in (".dvc/tmp/rwlock", "dvc.lock.tmp", ".dvc/cache/files/.x.tmp"))
     for path in (rwlock, litter):
         path.parent.mkdir(parents=True)
-    litter.touch()
+    for path in (aside, litter):
+        path.touch()
     dead = subprocess.Popen(["true"])
     dead.wait()
     if left:
@@ -115,7 +116,7 @@ def test_what_a_killed_dvc_leaves_goes_unless_one_is_at_work(tmp_path, left, kep
     if left == "reused":  # written before the process that has the number now was started
         os.utime(rwlock, (psutil.Process().create_time() - 100,) * 2)
     repro.clear(tmp_path)
-    assert rwlock.exists() == litter.exists() == kept
+    assert rwlock.exists() == aside.exists() == litter.exists() == kept
 
 
 @pytest.mark.parametrize("mended", [False, True])
