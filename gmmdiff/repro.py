@@ -76,8 +76,8 @@ def clear(root: Path) -> None:
         with make_lock(str(folder / "lock")):
             if not at_work(folder / "rwlock"):
                 (folder / "rwlock").unlink(missing_ok=True)
-                for litter in (root / ".dvc" / "cache").rglob("*.tmp"):
-                    litter.unlink()
+                for litter in [root / "dvc.lock.tmp", *(root / ".dvc" / "cache").rglob("*.tmp")]:
+                    litter.unlink(missing_ok=True)
     except (LockError, OSError):  # DVC is at work, or never was
         return
 

@@ -12,6 +12,7 @@ killed kernel leaves the file by which Jupyter reached it among the system's tem
 from __future__ import annotations
 
 import json
+import operator
 import os
 import re
 import shutil
@@ -23,6 +24,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -174,13 +176,16 @@ def small_clone(tree: Path) -> None:
 
 
 def soak(folder: Path, rounds: int) -> Iterator[dict[str, Any]]:
-    """One row a round; round 0 is not killed."""
+    """One row a round: round 0 is not killed, the others are at a random share of the time the pipeline takes."""
     pristine, reference, control = (folder / name for name in ("pristine", "reference", "0"))
     small_clone(pristine)
 
-    def one(number: int, moment: float) -> dict[str, Any]:
-        tree = shutil.copytree(pristine, folder / str(number))
-        row = start_again(tree, reference, start(tree, lambda seconds: seconds > moment))
+    def one(number: int, share: float) -> dict[str, Any]:
+        tree, first = folder / str(number), undisturbed
+        while not first.killed:  # anew where the run was faster than the last one and ended before its moment
+            shutil.rmtree(tree, ignore_errors=True)
+            first = start(shutil.copytree(pristine, tree), partial(operator.lt, share * first.seconds))
+        row = start_again(tree, reference, first)
         if good(row):
             shutil.rmtree(tree)
         return {"round": number} | row
@@ -190,8 +195,7 @@ def soak(folder: Path, rounds: int) -> Iterator[dict[str, Any]]:
         if first.code:
             raise SystemExit(f"error: the undisturbed run failed; see {reference}.beside/log")
         yield {"round": 0} | start_again(control, reference, undisturbed)
-        moments = numpy_stream(SEED, "soak").uniform(0, undisturbed.seconds, rounds)
-        yield from pool.map(one, range(1, rounds + 1), moments)
+        yield from pool.map(one, range(1, rounds + 1), numpy_stream(SEED, "soak").uniform(size=rounds))
 
 
 def good(row: dict[str, Any]) -> bool:
