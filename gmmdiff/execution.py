@@ -5,7 +5,7 @@
 executes the notebook with Papermill and the parameters of that section of params.yaml, and puts what it
 made under reports/: notebooks/STAGE.ipynb, tables/STAGE/, figures/STAGE/.  Results are collected aside and
 moved into place only when every cell has passed.  Host, versions and run time go to environment/STAGE.json,
-which no other output depends on.
+which no other output depends on, and so do when it began, how long its progress bars ran and the memory it took.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import logging
 import os
 import platform
 import re
+import resource
 import shutil
 import sys
 import tempfile
@@ -24,6 +25,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -38,9 +40,20 @@ if TYPE_CHECKING:  # and imported where they are used: a kernel, which needs nei
     from matplotlib.figure import Figure
 
 PROGRESS, RESULTS = "GMMDIFF_PROGRESS", "GMMDIFF_RESULTS"
+SPENT = "spent.txt"  # beside the staged results until the runner takes it: a line a bar
 
 
 # ---- inside a notebook --------------------------------------------------------------------------------------
+
+
+class _Told(tqdm):
+    """A bar that tells the runner, as it closes, what it was for and how many seconds it ran."""
+
+    def close(self) -> None:
+        if not self.disable:  # as it is once closed
+            with open(Path(os.environ[RESULTS]) / SPENT, "a") as file:
+                file.write(f"{(self.desc or 'other').split()[0]} {self.format_dict['elapsed']}\n")
+        super().close()
 
 
 def progress(iterable: Any = None, **options: Any) -> tqdm:
@@ -48,7 +61,7 @@ def progress(iterable: Any = None, **options: Any) -> tqdm:
     pipe = os.environ.get(PROGRESS)
     if pipe:
         options |= {"file": open(pipe, "w"), "ncols": 100, "position": 1}  # noqa: SIM115 - tqdm keeps it
-    return tqdm(iterable, leave=False, **options)
+    return (_Told if pipe else tqdm)(iterable, leave=False, **options)
 
 
 class Results:
@@ -192,13 +205,29 @@ def environment() -> dict[str, Any]:
     }
 
 
+def _take_spent(staged: Path) -> dict[str, float]:
+    """Seconds of the kernel's progress bars by their first word; the file they were told in is gone afterwards."""
+    file, spent = staged / SPENT, {}
+    for line in file.read_text().splitlines() if file.is_file() else ():
+        word, seconds = line.split()
+        spent[word] = spent.get(word, 0.0) + float(seconds)
+    file.unlink(missing_ok=True)
+    return {word: round(seconds, 1) for word, seconds in spent.items()}
+
+
+def _memory() -> int:
+    """MiB that the largest of the finished kernels took."""
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    return peak // (2**20 if sys.platform == "darwin" else 2**10)  # macOS counts bytes, Linux KiB
+
+
 def run(notebook: Path, stage: str, values: dict[str, Any], reports: Path) -> None:
     """Executes a notebook with checked parameters and installs its results under ``reports``.
 
     Raises:
         FailedCell: when a cell raised; earlier results are untouched.
     """
-    start = time.monotonic()
+    start, started = time.monotonic(), datetime.now(UTC).isoformat(timespec="seconds")
     staged = reports / ".staging" / stage
     shutil.rmtree(staged, ignore_errors=True)
     staged.mkdir(parents=True)
@@ -211,10 +240,12 @@ def run(notebook: Path, stage: str, values: dict[str, Any], reports: Path) -> No
     kept, record = reports / "notebooks" / f"{stage}.ipynb", reports / "environment" / f"{stage}.json"
     for path in (kept, record):
         path.parent.mkdir(parents=True, exist_ok=True)
+    spent = _take_spent(staged)
     os.replace(executed, kept)
     _install(staged, stage, reports)
     shutil.rmtree(staged)
-    content = environment() | {"seconds": round(time.monotonic() - start, 1)}
+    seconds = round(time.monotonic() - start, 1)
+    content = environment() | {"started": started, "seconds": seconds, "spent": spent, "memory": _memory()}
     record.write_text(json.dumps(content, indent=1) + "\n")
 
 

@@ -27,7 +27,10 @@ from gmmdiff.parameters import PARAMS, REPORTS, read_params
 
 PUBLISHED = REPORTS / "published"
 PARTS = ("index.html", "claims.json", "metrics.json", "parameters.md", "tables", "figures", "notebooks", "environment")
-OF_THE_MACHINE = ("index.html", "environment", "manifest.json", "params.yaml", "soak.csv")  # of a snapshot, not compared byte by byte
+OF_THE_MACHINE = (  # of a snapshot, not compared byte by byte
+    "index.html", "environment", "manifest.json", "params.yaml", "soak.csv",
+    "tables/performance", "figures/performance", "notebooks/performance.ipynb",
+)  # fmt: skip
 
 
 # ---- the table of claims ------------------------------------------------------------------------------------
@@ -75,7 +78,7 @@ def digest(path: Path) -> str:
 def snapshot_files(folder: Path) -> dict[str, str]:
     """Path and SHA-256 of every file of a snapshot that is the same on every run."""
     files = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
-    return {str(path): digest(folder / path) for path in files if path.parts[0] not in OF_THE_MACHINE}
+    return {str(path): digest(folder / path) for path in files if not any(map(path.is_relative_to, OF_THE_MACHINE))}
 
 
 def stale_stages() -> dict[str, Any]:
@@ -122,13 +125,13 @@ def _copy(source: Path, target: Path) -> None:
 
 
 def _records(folder: Path) -> dict[str, Any]:
-    """What the stages ran on, but for host and times: one record, or several values joined where stages differ."""
+    """What the stages ran on, but for host, times and memory: one record, or several values joined where stages differ."""
     found: dict[str, Any] = {}
     for path in sorted(folder.rglob("*.json")):
         record = json.loads(path.read_text())
         packages = record.pop("packages")
         for name, value in (record | packages).items():
-            if name not in ("host", "seconds"):
+            if name not in ("host", "started", "seconds", "spent", "memory"):
                 found.setdefault(name, []).append(str(value))
     return {name: ", ".join(dict.fromkeys(values)) for name, values in found.items()}
 
