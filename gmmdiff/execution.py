@@ -227,7 +227,7 @@ def run(notebook: Path, stage: str, values: dict[str, Any], reports: Path) -> No
     Raises:
         FailedCell: when a cell raised; earlier results are untouched.
     """
-    start, started = time.monotonic(), datetime.now(UTC).isoformat(timespec="seconds")
+    start, started = time.monotonic(), datetime.now(UTC).isoformat(timespec="milliseconds")
     staged = reports / ".staging" / stage
     shutil.rmtree(staged, ignore_errors=True)
     staged.mkdir(parents=True)
