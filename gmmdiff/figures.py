@@ -546,7 +546,7 @@ def reference_losses(traces: pd.DataFrame) -> Figure:
 
 # ---- performance --------------------------------------------------------------------------------------------
 
-CONTESTANT_COLOURS = {"engine": _PALETTE[0], "torch.func": _PALETTE[2], "loop": "black", "loop, fused Adam": "0.55", "products": _PALETTE[1]}
+CONTESTANT_COLOURS = {"engine": _PALETTE[0], "torch.func": _PALETTE[2], "loop": "black", "loop, tuned": "0.55", "products": _PALETTE[1]}
 SIDE_LOOKS = {"ours": ("-", "o"), "diffusers": (":", "x"), "ours, own times": ("--", "D")}
 SAMPLER_COLOURS = {"ancestral": "black", "DDIM": _PALETTE[1], "DPM-Solver++(2M)": _PALETTE[0]}
 SPENT_COLOURS = {"training": _PALETTE[0], "sampling": _PALETTE[2], "other": _PALETTE[4], "rest": "0.8"}
