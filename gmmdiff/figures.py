@@ -614,6 +614,7 @@ def sampling_costs(errors: pd.DataFrame, ratio: pd.DataFrame) -> Figure:
         _quartiles(axes[2], at, table, fmt="o", color=SAMPLER_COLOURS[sampler])
     axes[2].axhline(1, color="0.4", ls="--", lw=1.2)
     axes[2].set_xticks(range(len(counts)), counts)
+    axes[2].set_xlim(-0.5, max(len(counts), 1) - 0.5)
     axes[2].set(xlabel="samples at once", ylabel="ours / diffusers", title="Time an evaluation" if counts else "diffusers is missing here: not measured")
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize="small")
     return figure

@@ -12,8 +12,10 @@ import itertools
 import json
 import math
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -396,11 +398,13 @@ def theirs(name: str, count: int) -> Callable:
     Raises:
         ImportError: where ``diffusers`` is not installed.
     """
-    import diffusers
+    with warnings.catch_warnings():  # it wants widgets for progress bars that nobody asks of it
+        warnings.simplefilter("ignore")
+        import diffusers
 
-    kind, options = THEIRS[name]
-    options = options | {"prediction_type": "v_prediction", "timestep_spacing": "trailing"}
-    scheduler, times = getattr(diffusers, kind)(trained_betas=betas().numpy(), **options), _grid(count)
+        kind = getattr(diffusers, THEIRS[name][0])
+    options = THEIRS[name][1] | {"prediction_type": "v_prediction", "timestep_spacing": "trailing"}
+    scheduler, times = kind(trained_betas=betas().numpy(), **options), _grid(count)
 
     @torch.no_grad()
     def sampler(denoiser: Callable, x: Tensor, _times: Any, _schedule: Any, _prediction: str, generator: torch.Generator) -> Tensor:
@@ -414,11 +418,7 @@ def theirs(name: str, count: int) -> Callable:
 
 def sides() -> dict[str, Callable]:
     """Who samples on the discrete schedule: we, and ``diffusers`` where it is installed."""
-    try:
-        import diffusers  # noqa: F401 - only whether it is there
-    except ImportError:
-        return {"ours": ours}
-    return {"ours": ours, "diffusers": theirs}
+    return {"ours": ours} | ({"diffusers": theirs} if find_spec("diffusers") else {})
 
 
 def law_error(run: Run, z: Tensor, combination: Tensor) -> float:
@@ -509,7 +509,7 @@ def stage_times(folder: Path) -> pd.DataFrame:
         rows.append({"stage": stage, "device": record["device"], "seconds": record["seconds"], **bars, **known})
     columns = ["stage", "device", "started", "seconds", "training", "sampling", "other", "outside", "memory"]
     found = pd.DataFrame(rows, columns=columns)
-    return found.assign(started=pd.to_datetime(found["started"], utc=True)).sort_values(["started", "stage"], ignore_index=True)
+    return found.assign(started=pd.to_datetime(found["started"], utc=True, format="ISO8601")).sort_values(["started", "stage"], ignore_index=True)
 
 
 def pipeline_share(stages: pd.DataFrame) -> float:

@@ -1,6 +1,5 @@
 """What is counted and compared: against torch's own counter, and on contestants of known speed."""
 
-import builtins
 import json
 import math
 import time
@@ -177,14 +176,7 @@ def test_a_number_of_evaluations_between_two_steps_is_refused():
 
 
 def test_without_diffusers_its_side_is_missing_and_said_to_be(monkeypatch):
-    real = builtins.__import__
-
-    def refuse(name, *rest, **more):
-        if name == "diffusers":
-            raise ImportError(name)
-        return real(name, *rest, **more)
-
-    monkeypatch.setattr(builtins, "__import__", refuse)
+    monkeypatch.setattr(performance, "find_spec", lambda name: None)
     assert list(performance.sides()) == ["ours"]
     turns = pd.DataFrame({"turn": [0], "sampler": ["DDIM"], "samples": [4], "side": ["ours"], "seconds": [1.0]})
     assert "`diffusers` is not installed here" in performance.evaluation_sentence(performance.evaluation_ratios(turns))
