@@ -4,8 +4,9 @@
 
 executes the notebook with Papermill and the parameters of that section of params.yaml, and puts what it
 made under reports/: notebooks/STAGE.ipynb, tables/STAGE/, figures/STAGE/.  Results are collected aside and
-moved into place only when every cell has passed.  Host, versions and run time go to environment/STAGE.json,
-which no other output depends on, and so do when it began, how long its progress bars ran and the memory it took.
+moved into place only when every cell has passed.  Host, versions, start, run time, how long the
+progress bars ran and the memory it took go to environment/STAGE.json, on which no output depends that is compared
+byte by byte.
 """
 
 from __future__ import annotations

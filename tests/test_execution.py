@@ -173,9 +173,12 @@ def test_one_part_of_the_stability_experiments_is_a_stage(tmp_path):
 
 
 
+SMALLEST = {"turns": 1, "rows": [4], "cuda_rows": [4], "growth_turns": 1, "train_steps": 50, "evaluations": [20], "n_eval": 2}
+
+
 def test_performance_runs_at_quick_look_size(tmp_path):
     """Smaller still than its defaults; its bytes are the machine's."""
-    files = quick_look(tmp_path / "a", "05_performance.ipynb", "performance", {"rows": [1, 4], "cuda_rows": [1, 4], "evaluations": [20], "n_eval": 2})
+    files = quick_look(tmp_path / "a", "05_performance.ipynb", "performance", SMALLEST)
     assert len(files) == 2 * 4 + 12 + 1 - (not torch.cuda.is_available())
     told = files["reports/notebooks/performance.ipynb"].decode()
     assert "Target on the CPU, 75%" in told and "not recorded" in told
