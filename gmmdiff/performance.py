@@ -293,6 +293,7 @@ def workloads(
 
 def training_turns(workload: Workload, rows: int, steps: int, turns: int, device: str) -> pd.DataFrame:
     """Engine and products take turns, blocks side by side: ``race``'s table, rates in operations a second."""
+    require(len(workload.table) >= rows, "training_turns", "rows", f"at most {len(workload.table)}, the table's", rows)
     blocks = workload.first(rows).blocks(device)
     programs = [workload.program(runs, device) for runs in blocks]
     work = steps * sum(len(made.runs) * program_operations(made) for made in programs)
@@ -508,7 +509,7 @@ def stage_times(folder: Path) -> pd.DataFrame:
         known = {name: record.get(name, math.nan) for name in ("started", "memory")}
         rows.append({"stage": stage, "device": record["device"], "seconds": record["seconds"], **bars, **known})
     columns = ["stage", "device", "started", "seconds", "training", "sampling", "other", "outside", "memory"]
-    found = pd.DataFrame(rows, columns=columns)
+    found = pd.DataFrame(rows, columns=columns).astype(dict.fromkeys(columns[3:], float))
     return found.assign(started=pd.to_datetime(found["started"], utc=True, format="ISO8601")).sort_values(["started", "stage"], ignore_index=True)
 
 

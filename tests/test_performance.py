@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from gmmdiff import performance
+from gmmdiff import figures, performance
 from gmmdiff.joint import ClassifierProgram, JointProgram
 from gmmdiff.networks import StackedMLP
 from gmmdiff.performance import (
@@ -224,6 +224,12 @@ def test_what_old_records_do_not_hold_is_said(tmp_path):
     said = performance.stages_sentence(found)
     assert "Training stages: not recorded" in said and "1 of 2 records do not say" in said
     assert math.isnan(performance.pipeline_share(found))
+
+
+def test_no_record_at_all_is_said(tmp_path):
+    found = performance.stage_times(tmp_path)
+    assert "Training stages: not recorded. Share of `dvc repro` outside the notebooks: not recorded" in performance.stages_sentence(found)
+    assert figures.stage_shares(found).axes
 
 
 def test_stages_of_two_runs_are_not_one_pipeline(tmp_path):
