@@ -4,8 +4,9 @@
 
 executes the notebook with Papermill and the parameters of that section of params.yaml, and puts what it
 made under reports/: notebooks/STAGE.ipynb, tables/STAGE/, figures/STAGE/.  Results are collected aside, in
-reports/.staging/STAGE, and moved into place only when every cell has passed and all is written.  Host, versions
-and run time go to environment/STAGE.json, which no other output depends on.
+reports/.staging/STAGE, and moved into place only when every cell has passed and all is written.  Host, versions,
+start, run time, how long the progress bars ran and the memory it took go to environment/STAGE.json, on which no output depends
+that is compared byte by byte.
 
 A full disk or a folder that cannot be written is one line on standard error, and earlier results stay.  A run that
 was killed leaves its staging folder, which the next run of any stage removes; killed while it moved results into
@@ -23,12 +24,14 @@ import logging
 import os
 import platform
 import re
+import resource
 import shutil
 import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -47,10 +50,21 @@ if TYPE_CHECKING:  # and imported where they are used: a kernel, which needs nei
 
 PROGRESS, RESULTS, CLUSTER = "GMMDIFF_PROGRESS", "GMMDIFF_RESULTS", "GMMDIFF_CLUSTER"
 PROGRESS_FILE = "progress"  # in the staging folder of a run that has not ended
+SPENT = "spent.txt"  # beside the staged results until the runner takes it: a line a bar
 FULL = (errno.ENOSPC, errno.EDQUOT)  # no space left on the disk, or of the user's share of it
 
 
 # ---- inside a notebook --------------------------------------------------------------------------------------
+
+
+class _Told(tqdm):
+    """A bar that tells the runner, as it closes, what it was for and how many seconds it ran."""
+
+    def close(self) -> None:
+        if not self.disable:  # as it is once closed
+            with open(Path(os.environ[RESULTS]) / SPENT, "a") as file:
+                file.write(f"{(self.desc or 'other').split()[0]} {self.format_dict['elapsed']}\n")
+        super().close()
 
 
 def progress(iterable: Any = None, **options: Any) -> tqdm:
@@ -58,7 +72,7 @@ def progress(iterable: Any = None, **options: Any) -> tqdm:
     path = os.environ.get(PROGRESS)
     if path:
         options |= {"file": open(path, "a"), "ncols": 100, "position": 1}  # noqa: SIM115 - tqdm keeps it
-    return tqdm(iterable, leave=False, **options)
+    return (_Told if path else tqdm)(iterable, leave=False, **options)
 
 
 @cache
@@ -290,6 +304,22 @@ def environment() -> dict[str, Any]:
     }
 
 
+def _take_spent(staged: Path) -> dict[str, float]:
+    """Seconds of the kernel's progress bars by their first word; the file they were told in is gone afterwards."""
+    file, spent = staged / SPENT, {}
+    for line in file.read_text().splitlines() if file.is_file() else ():
+        word, seconds = line.split()
+        spent[word] = spent.get(word, 0.0) + float(seconds)
+    file.unlink(missing_ok=True)
+    return {word: round(seconds, 1) for word, seconds in spent.items()}
+
+
+def _memory() -> int:
+    """MiB that the largest of the finished kernels took."""
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    return peak // (2**20 if sys.platform == "darwin" else 2**10)  # macOS counts bytes, Linux KiB
+
+
 def run(notebook: Path, stage: str, values: dict[str, Any], reports: Path, cluster: str | None = None) -> None:
     """Executes a notebook with checked parameters, on a ``cluster``, and installs its results under ``reports``.
 
@@ -299,7 +329,7 @@ def run(notebook: Path, stage: str, values: dict[str, Any], reports: Path, clust
         FailedCell: when a cell raised.
         OSError: on a folder that cannot be written, before the notebook runs, or on a full disk.
     """
-    start = time.monotonic()
+    start, started = time.monotonic(), datetime.now(UTC).isoformat(timespec="milliseconds")
     staged = reports / ".staging" / stage
     _require_writable(reports, stage)
     sweep(reports)
@@ -312,7 +342,8 @@ def run(notebook: Path, stage: str, values: dict[str, Any], reports: Path, clust
         workers_at = _workers(cluster, values.get("device", "auto"))
         with _progress_file(sys.stderr, shown), workers_at as address, _environment(**told, **quiet, **{CLUSTER: address}):
             _execute(notebook, executed, values)
-        content = environment() | {"seconds": round(time.monotonic() - start, 1)}
+        spent, seconds = _take_spent(staged), round(time.monotonic() - start, 1)
+        content = environment() | {"started": started, "seconds": seconds, "spent": spent, "memory": _memory()}
         (staged / "environment.json").write_text(json.dumps(content, indent=1) + "\n")
         _install(staged, stage, reports)
     except FailedCell:

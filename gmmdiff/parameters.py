@@ -25,6 +25,7 @@ SECTIONS = {  # of params.yaml: the notebook whose parameters cell declares it
     "feature_vs_class": "02_feature_vs_class.ipynb",
     "ngmg_stability": "03_ngmg_stability.ipynb",
     "report": "04_report.ipynb",
+    "performance": "05_performance.ipynb",
 }
 SHARED = ("seed", "device")  # top-level parameters that every notebook may declare
 DEVICES = ("auto", "cpu", "cuda")
@@ -262,7 +263,21 @@ def _check_stability(values: Mapping[str, Any]) -> None:
     _check_runs(parts, JointProgram, values)
 
 
-COMBINATIONS = {"theory_checks": _check_theory, "feature_vs_class": _check_feature, "ngmg_stability": _check_stability}
+def _check_performance(values: Mapping[str, Any]) -> None:
+    from gmmdiff.performance import MOMENTS
+
+    counts = values["evaluations"]
+    require(all(MOMENTS % count == 0 for count in counts), "performance", "evaluations", f"divisors of {MOMENTS}", counts)
+    for name in ("rows", "cuda_rows", "evaluations", "samples"):
+        require(len(set(values[name])) == len(values[name]), "performance", name, "distinct numbers", values[name])
+
+
+COMBINATIONS = {
+    "theory_checks": _check_theory,
+    "feature_vs_class": _check_feature,
+    "ngmg_stability": _check_stability,
+    "performance": _check_performance,
+}
 
 
 # ---- the stage ----------------------------------------------------------------------------------------------

@@ -131,13 +131,13 @@ def publish() -> None:
 
 
 def _records(folder: Path) -> dict[str, Any]:
-    """What the stages ran on, but for host and times: one record, or several values joined where stages differ."""
+    """What the stages ran on, but for host, times and memory: one record, or several values joined where stages differ."""
     found: dict[str, Any] = {}
     for path in sorted(folder.rglob("*.json")):
         record = json.loads(path.read_text())
         packages = record.pop("packages")
         for name, value in (record | packages).items():
-            if name not in ("host", "seconds"):
+            if name not in ("host", "started", "seconds", "spent", "memory"):
                 found.setdefault(name, []).append(str(value))
     return {name: ", ".join(dict.fromkeys(values)) for name, values in found.items()}
 

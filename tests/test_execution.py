@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -101,15 +102,32 @@ def test_progress_reaches_the_terminal_and_not_the_notebook(tmp_path, run):
     assert "working on it:" not in (tmp_path / "reports" / "notebooks" / "stage.ipynb").read_text()
 
 
+def test_a_record_tells_when_on_what_and_in_how_much_memory(tmp_path, run):
+    """Bars are added up by their first word; nothing of them is among the results."""
+    source = (
+        "import time\nfrom gmmdiff.execution import progress\nfor n in (1, 2):\n    with progress(total=1, desc=f'waiting {n}'): time.sleep(0.2)\n"
+        "for i in progress(range(2)): time.sleep(0.1)"
+    )  # fmt: skip
+    before = datetime.now(UTC)
+    code, error = run(notebook(tmp_path / "book.ipynb", "n: int = 1  # a number", source), {"stage": {}})
+    assert code == 0, error
+    record = json.loads((tmp_path / "reports" / "environment" / "stage.json").read_text())
+    started = datetime.fromisoformat(record["started"])
+    assert before - timedelta(seconds=1) < started < datetime.now(UTC) and started.utcoffset() == timedelta(0)
+    assert set(record["spent"]) == {"waiting", "other"} and 0.4 <= record["spent"]["waiting"] < record["seconds"]
+    assert 20 < record["memory"] < 10_000
+    assert sorted(p.name for p in (tmp_path / "reports").rglob("*") if p.is_file()) == ["stage.ipynb", "stage.json"]
+
+
 def no_cell_warns(executed):
     outputs = [output for cell in nbformat.read(executed, 4).cells for output in cell.get("outputs", [])]
     return outputs and not [output for output in outputs if output.get("name") == "stderr"]
 
 
-def quick_look(folder, book, stage):
-    """Runs a committed notebook at its defaults, from the command line; every output but the machine's record."""
+def quick_look(folder, book, stage, values=None):
+    """Runs a committed notebook at its defaults (but for ``values``), from the command line; every output but the machine's record."""
     folder.mkdir()
-    command = [sys.executable, "-m", "gmmdiff.execution", *arguments(folder, ROOT / "notebooks" / book, {stage: {}}, stage)]
+    command = [sys.executable, "-m", "gmmdiff.execution", *arguments(folder, ROOT / "notebooks" / book, {stage: values or {}}, stage)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert no_cell_warns(folder / "reports" / "notebooks" / f"{stage}.ipynb")
@@ -155,6 +173,20 @@ def test_one_part_of_the_stability_experiments_is_a_stage(tmp_path):
     assert execution.main([*command, "-p", "part=lam_1.0"]) == 0
     assert sorted(p.name for p in (tmp_path / "reports/tables/runs/lam_1.0").iterdir()) == ["runs.csv", "traces.csv"]
     assert no_cell_warns(tmp_path / "reports/notebooks/runs/lam_1.0.ipynb")
+
+
+SMALLEST = {"turns": 1, "rows": [4], "cuda_rows": [4], "growth_turns": 1, "train_steps": 50, "evaluations": [20], "n_eval": 2}
+
+
+def test_performance_runs_at_quick_look_size(tmp_path):
+    """Smaller still than its defaults; its bytes are the machine's."""
+    files = quick_look(tmp_path / "a", "05_performance.ipynb", "performance", SMALLEST)
+    assert len(files) == 2 * 4 + 12 + 1 - (not torch.cuda.is_available())
+    told = files["reports/notebooks/performance.ipynb"].decode()
+    assert "Target on the CPU, 75%" in told and "not recorded" in told
+    assert torch.cuda.is_available() or "not measured: no CUDA device here" in files["reports/tables/performance/cuda.csv"].decode()
+    for path, content in files.items():
+        assert not path.endswith(".csv") or b"device" in content.split(b"\n")[0], path
 
 
 @pytest.mark.parametrize("widths", [[0.0], [0.0, 0.1]])

@@ -40,7 +40,8 @@ def test_words_fit_the_register():
 
 def test_every_figure_and_definition_named_exists_and_is_used():
     shown = {name for words in WORDS["claims"].values() for name in words["figures"]} | set(WORDS["ground"])
-    made = {path.relative_to(PUBLISHED / "figures").with_suffix("").as_posix() for path in (PUBLISHED / "figures").rglob("*.png")}
+    folders = [PUBLISHED / "figures" / stage for stage in WORDS["stages"]]
+    made = {path.relative_to(PUBLISHED / "figures").with_suffix("").as_posix() for folder in folders for path in folder.glob("*.png")}
     assert shown == set(WORDS["figures"]) == made
     assert {name for words in WORDS["claims"].values() for name in words["rests_on"]} == set(WORDS["definitions"])
 

@@ -31,7 +31,7 @@ def without(path):
 
 TEXT = (ROOT / "params.yaml").read_text()
 BAD = {  # params.yaml -> what its one line has to say
-    "empty": ("", "must be a mapping with the sections theory_checks, feature_vs_class, ngmg_stability, report, got None"),
+    "empty": ("", "must be a mapping with the sections theory_checks, feature_vs_class, ngmg_stability, report, performance, got None"),
     "a list": ("- 1\n- 2\n", "must be a mapping with the sections theory_checks"),
     "a text": ("hello", "must be a mapping with the sections theory_checks"),
     "no YAML": ("seed: [1, 2", "not valid YAML: line 1: "),
@@ -76,6 +76,8 @@ BAD = {  # params.yaml -> what its one line has to say
     "learning rate zero": (put("ngmg_stability.learning_rate", [0.0]), "learning_rate must be a non-empty list[float] in (0, 100], got [0.0]"),
     "noise above one half": (put("ngmg_stability.label_noise", [0.7]), "label_noise must be a non-empty list[float] in [0, 0.5], got [0.7]"),
     "one noise twice": (put("ngmg_stability.label_noise", [0.2, 0.2]), "label_noise must be distinct levels, got [0.2, 0.2]"),
+    "evaluations between two steps": (put("performance.evaluations", [30]), "section performance: performance: evaluations must be divisors of 1000, got [30]"),
+    "one number of rows twice": (put("performance.rows", [4, 4]), "rows must be distinct numbers, got [4, 4]"),
     "a source that is a number": (put("report.source", 3), "section report: parameter source must be str, got 3"),
 }  # fmt: skip
 

@@ -75,6 +75,13 @@ def test_manifest_lists_the_snapshot():
     assert manifest["files"] == publishing.snapshot_files(PUBLISHED)
 
 
+def test_what_belongs_to_the_machine_is_not_compared(tmp_path):
+    for name in ("tables/performance/a.csv", "tables/performance_not.csv", "notebooks/performance.ipynb", "notebooks/report.ipynb", "index.html"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("x")
+    assert list(publishing.snapshot_files(tmp_path)) == ["notebooks/report.ipynb", "tables/performance_not.csv"]
+
+
 def test_claims_can_be_recomputed_from_the_published_tables():
     published = json.loads((PUBLISHED / "claims.json").read_text())
     found = [c for stage in dict.fromkeys(c.stage for c in claims.REGISTER) for c in claims.judge(stage, read_tables(PUBLISHED / "tables" / stage))]
