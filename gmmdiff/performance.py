@@ -14,7 +14,7 @@ import math
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from functools import cache, partial
 from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
@@ -393,19 +393,29 @@ def ours(name: str, count: int) -> Callable:
     return lambda denoiser, x, _, *rest: sampler(denoiser, x, times, *rest)
 
 
-def theirs(name: str, count: int) -> Callable:
-    """The scheduler of ``diffusers`` with a sampler's arguments; it asks the denoiser at the same times.
+@cache
+def schedulers() -> dict[str, type]:
+    """The schedulers of ``diffusers`` by our samplers' names; none where it is not installed.
 
-    Raises:
-        ImportError: where ``diffusers`` is not installed.
+    Its modules load as they are asked for, which two threads must not do at once: ``sides`` asks first.
     """
+    if not find_spec("diffusers"):
+        return {}
     with warnings.catch_warnings():  # it wants widgets for progress bars that nobody asks of it
         warnings.simplefilter("ignore")
         import diffusers
 
-        kind = getattr(diffusers, THEIRS[name][0])
+        return {name: getattr(diffusers, kind) for name, (kind, _) in THEIRS.items()}
+
+
+def theirs(name: str, count: int) -> Callable:
+    """The scheduler of ``diffusers`` with a sampler's arguments; it asks the denoiser at the same times.
+
+    Raises:
+        KeyError: where ``diffusers`` is not installed.
+    """
     options = THEIRS[name][1] | {"prediction_type": "v_prediction", "timestep_spacing": "trailing"}
-    scheduler, times = kind(trained_betas=betas().numpy(), **options), _grid(count)
+    scheduler, times = schedulers()[name](trained_betas=betas().numpy(), **options), _grid(count)
 
     @torch.no_grad()
     def sampler(denoiser: Callable, x: Tensor, _times: Any, _schedule: Any, _prediction: str, generator: torch.Generator) -> Tensor:
@@ -419,7 +429,7 @@ def theirs(name: str, count: int) -> Callable:
 
 def sides() -> dict[str, Callable]:
     """Who samples on the discrete schedule: we, and ``diffusers`` where it is installed."""
-    return {"ours": ours} | ({"diffusers": theirs} if find_spec("diffusers") else {})
+    return {"ours": ours} | ({"diffusers": theirs} if schedulers() else {})
 
 
 def law_error(run: Run, z: Tensor, combination: Tensor) -> float:

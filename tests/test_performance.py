@@ -177,7 +177,9 @@ def test_a_number_of_evaluations_between_two_steps_is_refused():
 
 def test_without_diffusers_its_side_is_missing_and_said_to_be(monkeypatch):
     monkeypatch.setattr(performance, "find_spec", lambda name: None)
+    performance.schedulers.cache_clear()
     assert list(performance.sides()) == ["ours"]
+    performance.schedulers.cache_clear()
     turns = pd.DataFrame({"turn": [0], "sampler": ["DDIM"], "samples": [4], "side": ["ours"], "seconds": [1.0]})
     assert "`diffusers` is not installed here" in performance.evaluation_sentence(performance.evaluation_ratios(turns))
 
