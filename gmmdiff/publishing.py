@@ -26,7 +26,7 @@ from gmmdiff.execution import read_tables
 from gmmdiff.parameters import PARAMS, REPORTS, read_params
 
 PUBLISHED = REPORTS / "published"
-PARTS = ("index.html", "claims.json", "metrics.json", "parameters.md", "tables", "figures", "notebooks", "environment")
+PARTS = ("index.html", "claims.json", "metrics.json", "parameters.md", "parameters.ok", "tables", "figures", "notebooks", "environment")
 OF_THE_MACHINE = (  # what tells of a machine or of a snapshot, outside byte-identity
     "environment", "index.html", "verification.html", "verification.json", "soak.csv", "params.yaml", "manifest.json",
     "tables/performance", "figures/performance", "notebooks/performance.ipynb",
@@ -47,11 +47,12 @@ def claims_table(claims: list[dict[str, Any]]) -> str:
 
 
 def times_table(folder: Path) -> str:
-    """How long every stage took and on what, from the records of an environment folder, as a Markdown table."""
+    """How long every stage took, in what memory and on what, from the records of an environment folder, as a Markdown table."""
     records = {str(path.relative_to(folder).with_suffix("")): json.loads(path.read_text()) for path in sorted(folder.rglob("*.json"))}
-    lines = ["| Stage | Seconds | Device | Processors |", "|---|---|---|---|"]
-    lines += [f"| {stage} | {r['seconds']:.0f} | {r['device']} | {r['processors']} |" for stage, r in records.items()]
-    return "\n".join([*lines, f"| **all** | **{sum(r['seconds'] for r in records.values()):.0f}** | | |"])
+    lines = ["| Stage | Seconds | Peak memory, MiB | Device | Processors |", "|---|---|---|---|---|"]
+    lines += [f"| {stage} | {r['seconds']:.0f} | {r['memory']} | {r['device']} | {r['processors']} |" for stage, r in records.items()]
+    total, most = sum(r["seconds"] for r in records.values()), max(r["memory"] for r in records.values())
+    return "\n".join([*lines, f"| **all** | **{total:.0f}** | **{most}** | | |"])
 
 
 def write_between_markers(file: Path, name: str, table: str) -> str:

@@ -42,7 +42,7 @@ BAD = ("stages_lost", "leftovers", "files_differing", "exit_code")  # what has t
 LIMIT = 900  # seconds after which a run counts as stuck
 SMALL = {  # what has to differ from the notebooks' own defaults for a stage to take no longer than its imports
     "theory_checks": {
-        "n_marginal": 100, "sampler_steps": [10, 20], "dimensions": [5], "diffusion_times": [0.0, 1.0], "n_latent": 8,
+        "n_marginal": 100, "sampler_steps": [5, 10, 20], "dimensions": [5], "diffusion_times": [0.0, 1.0], "n_latent": 8,
         "permutations": 99, "line_widths": [0.0], "n_line": 8, "line_repeats": 2, "affine_scales": [1, 16],
         "descent_steps": 20, "helix_points": 4, "helix_steps": 5, "complexity_dimensions": [2, 8],
         "complexity_sizes": [8, 16], "complexity_repeats": 2,

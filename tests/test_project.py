@@ -49,7 +49,7 @@ def test_locked_dependencies_are_the_working_tree(lock):
 def test_locked_parameters_are_those_of_params_yaml(lock):
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
     for stage, entry in lock.items():
-        for name, value in entry["params"]["params.yaml"].items():
+        for name, value in entry.get("params", {}).get("params.yaml", {}).items():
             found = params
             for part in name.split("."):
                 found = found[part]
@@ -148,13 +148,14 @@ def test_publishing_replaces_the_parts_and_keeps_the_soak(monkeypatch, tmp_path)
         Path("reports", path).parent.mkdir(parents=True, exist_ok=True)
         Path("reports", path).touch()
     Path("reports/environment/new").unlink()
+    Path("reports/environment/stage.json").write_text('{"seconds": 1, "memory": 2, "device": "cpu", "processors": 2}')
     for page, name in (("README.md", "claims"), ("REPRODUCING.md", "times")):
         Path(page).write_text(f"<!-- {name}: written by the pipeline -->\n<!-- end of {name} -->")
     for name in ("dvc.lock", "params.yaml"):
         Path(name).touch()
     publishing.publish()
     listed = json.loads(Path("reports/published/manifest.json").read_text())["files"]
-    assert set(listed) == {"claims.json", "metrics.json", "parameters.md", "tables/new", "figures/new", "notebooks/new"}
+    assert set(listed) == {"claims.json", "metrics.json", "parameters.md", "parameters.ok", "tables/new", "figures/new", "notebooks/new"}
     assert Path("reports/published/soak.csv").exists() and not Path("reports/published/tables/old").exists()
 
 
