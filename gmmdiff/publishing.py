@@ -46,9 +46,14 @@ def claims_table(claims: list[dict[str, Any]]) -> str:
     return "\n".join([*lines, "", "</details>"])
 
 
+def _run_records(folder: Path) -> dict[str, dict[str, Any]]:
+    """Every stage's record of its run, from an environment folder."""
+    return {str(path.relative_to(folder).with_suffix("")): json.loads(path.read_text()) for path in sorted(folder.rglob("*.json"))}
+
+
 def times_table(folder: Path) -> str:
     """How long every stage took, in what memory and on what, from the records of an environment folder, as a Markdown table."""
-    records = {str(path.relative_to(folder).with_suffix("")): json.loads(path.read_text()) for path in sorted(folder.rglob("*.json"))}
+    records = _run_records(folder)
     lines = ["| Stage | Seconds | Peak memory, MiB | Device | Processors |", "|---|---|---|---|---|"]
     lines += [f"| {stage} | {r['seconds']:.0f} | {r['memory']} | {r['device']} | {r['processors']} |" for stage, r in records.items()]
     total, most = sum(r["seconds"] for r in records.values()), max(r["memory"] for r in records.values())
@@ -131,11 +136,10 @@ def publish() -> None:
 # ---- this machine beside the published one ------------------------------------------------------------------
 
 
-def _records(folder: Path) -> dict[str, Any]:
+def _machines(folder: Path) -> dict[str, Any]:
     """What the stages ran on, but for host, times and memory: one record, or several values joined where stages differ."""
     found: dict[str, Any] = {}
-    for path in sorted(folder.rglob("*.json")):
-        record = json.loads(path.read_text())
+    for record in _run_records(folder).values():
         packages = record.pop("packages")
         for name, value in (record | packages).items():
             if name not in ("host", "started", "seconds", "spent", "memory"):
@@ -167,7 +171,7 @@ def verify(here: Path = REPORTS, there: Path = PUBLISHED, params: Path = PARAMS)
         "metrics": {"of": len(metrics), "inside": int(metrics["inside"].sum()), "outside": metrics[~metrics["inside"]].replace({np.nan: None}).to_dict("records")},
         "files": {"of": len(published), "same": len(published) - len(differing), "differing": differing},
         "parameters": verification.differences(read_params(params), read_params(there / "params.yaml")),
-        "machine": verification.differences(_records(here / "environment"), _records(there / "environment")),
+        "machine": verification.differences(_machines(here / "environment"), _machines(there / "environment")),
     }
 
 
@@ -217,7 +221,7 @@ def compare() -> int:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The command line; returns the exit code: 1 where a verdict differs, else as ``execution.exit_code``."""
+    """The command line; returns the exit code: 1 where a verdict differs, else as ``checks.exit_code``."""
     parser = argparse.ArgumentParser(prog="gmmdiff.publishing", description=__doc__.split("\n")[0])
     parser.add_argument("action", choices=["pages", "publish", "compare"])
     actions = {"pages": write_pages, "publish": publish, "compare": compare}
