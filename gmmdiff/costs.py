@@ -48,7 +48,7 @@ COSTS = {
     "NGMG with entropy": Cost(bce=0.5, ngmg=0.5, potential=NGMG([1.0])),
 }
 KINDS = ("logits", "probabilities")
-LOG2_E = math.log2(math.e)
+TOGETHER = 512  # elements of a run whose signals are measured at once: what lies between stays in the caches
 
 
 class Costs:
@@ -73,7 +73,7 @@ class Costs:
         require_finite("Costs", "factors", self.factors)
         require(bool((self.factors >= 0).all()), "Costs", "factors", ">= 0", float(self.factors.min()))
         rows = [COSTS[name] for name in names]
-        size = max(len(cost.potential.scales) for cost in COSTS.values() if cost.potential)
+        size = max([len(cost.potential.scales) for cost in rows if cost.potential], default=1)
         scales, weights = torch.ones(len(rows), size, dtype=torch.float64), torch.zeros(len(rows), size, dtype=torch.float64)
         for i, row in enumerate(rows):
             if row.potential:
@@ -82,12 +82,11 @@ class Costs:
             self.factors.double() * torch.tensor([getattr(row, part) for row in rows]) for part in ("bce", "brier", "mae", "ngmg")
         )
         amplitude = (ngmg.unsqueeze(1) * weights).unsqueeze(1)
-        same = (part.view(-1, 1, 1) for part in (bce, brier, mae))
-        self._exact = _Terms(*same, amplitude, amplitude / scales.unsqueeze(1) ** 2, -0.5 / scales.unsqueeze(2) ** 2)
+        same = (part.view(-1, 1, 1) for part in (bce, brier, mae, amplitude.sum(2)))
+        self._exact = _Terms(*same, amplitude, amplitude / scales.unsqueeze(1) ** 2, -0.5 * math.log2(math.e) / scales.unsqueeze(2) ** 2)
         self._terms: dict[tuple, _Terms] = {}
 
-    def _prepare(self, x: Tensor, labels: Tensor, kind: str, trusted: bool) -> tuple[Tensor, Tensor, _Terms]:
-        """x side by side in memory, its probabilities, and the terms in x's precision and place."""
+    def _prepare(self, x: Tensor, labels: Tensor, kind: str, trusted: bool) -> _Seen:
         require(kind in KINDS, "Costs", "kind", f"one of {', '.join(KINDS)}", repr(kind))
         good = x.ndim == 3 and len(x) == len(self.names)
         require(good, "Costs", kind, f"({len(self.names)}, batch, m)", tuple(x.shape))
@@ -101,8 +100,27 @@ class Costs:
         place = x.dtype, x.device
         if place not in self._terms:
             self._terms[place] = _Terms(*(part.to(x) for part in self._exact))
-        x, tiny = x.contiguous(), torch.finfo(x.dtype).eps
-        return x, x.sigmoid() if kind == "logits" else x.clamp(tiny, 1 - tiny), self._terms[place]
+        x, tiny, terms = x.contiguous(), torch.finfo(x.dtype).eps, self._terms[place]
+        p = x.sigmoid() if kind == "logits" else x.clamp(tiny, 1 - tiny)
+        e = p - labels
+        squares = e.square().flatten(1).unsqueeze(1)
+        return _Seen(terms, x, labels, kind == "logits", p, e, squares, torch.exp2(terms.decay * squares))  # exp is slow where it is denormal
+
+    @staticmethod
+    def _value(seen: _Seen) -> Tensor:
+        terms, x, labels, logits, p, e, squares, decayed = seen
+        potential = torch.baddbmm(torch.addcmul(terms.whole, terms.brier, squares), terms.amplitude, decayed, alpha=-1)
+        bce = softplus(x) - labels * x if logits else -torch.log(torch.where(labels > 0, p, 1 - p))
+        return potential.view_as(e) + terms.bce * bce + terms.mae * e.abs()
+
+    @staticmethod
+    def _gradient(seen: _Seen) -> Tensor:
+        terms, x, labels, logits, p, e, _, decayed = seen
+        pull = torch.baddbmm(terms.brier, terms.pull, decayed, beta=2)
+        slope = torch.addcmul(pull.view_as(e) * e, terms.mae, e.sign())
+        if logits:
+            return torch.addcmul(slope * p * (-x).sigmoid(), terms.bce, e)
+        return terms.bce / torch.where(labels > 0, -p, 1 - p) + slope
 
     def value(self, x: Tensor, labels: Tensor, kind: str = "logits", trusted: bool = False) -> Tensor:
         """The cost of every element, differentiable: x and labels ``(runs, batch, m)`` -> ``(runs, batch, m)``.
@@ -114,37 +132,44 @@ class Costs:
         Raises:
             ValueError: on another kind or shape, or labels that are neither 0 nor 1.
         """
-        x, p, terms = self._prepare(x, labels, kind, trusted)
-        e = p - labels
-        bce = softplus(x) - labels * x if kind == "logits" else -torch.log(torch.where(labels > 0, p, 1 - p))
-        squares = e.square().flatten(1).unsqueeze(1)
-        potential = torch.baddbmm(terms.brier * squares, terms.amplitude, torch.expm1(terms.decay * squares), alpha=-1)
-        return potential.view_as(e) + terms.bce * bce + terms.mae * e.abs()
+        return self._value(self._prepare(x, labels, kind, trusted))
 
     def gradient(self, x: Tensor, labels: Tensor, kind: str = "logits", trusted: bool = False) -> Tensor:
         """The derivative of ``value`` in x: the signal sent backward; arguments and errors as there."""
-        x, p, terms = self._prepare(x, labels, kind, trusted)
-        e = p - labels
-        squares = e.square().flatten(1).unsqueeze(1)
-        pull = torch.baddbmm(2 * terms.brier, terms.pull, torch.exp2(terms.decay * LOG2_E * squares))  # exp is slow where it is denormal
-        slope = pull.view_as(e) * e + terms.mae * e.sign()
-        if kind == "logits":
-            return terms.bce * e + slope * p * (-x).sigmoid()
-        return terms.bce / torch.where(labels > 0, -p, 1 - p) + slope
+        return self._gradient(self._prepare(x, labels, kind, trusted))
+
+    def value_and_gradient(self, x: Tensor, labels: Tensor, kind: str = "logits", trusted: bool = False) -> tuple[Tensor, Tensor]:
+        """``value`` and ``gradient`` in little more than the time of one."""
+        seen = self._prepare(x, labels, kind, trusted)
+        return self._value(seen), self._gradient(seen)
+
+
+class _Seen(NamedTuple):
+    """What value and gradient have in common."""
+
+    terms: _Terms
+    x: Tensor  # side by side in memory
+    labels: Tensor
+    logits: bool
+    p: Tensor
+    e: Tensor
+    squares: Tensor  # e^2, (runs, 1, elements)
+    decayed: Tensor  # exp(-e^2 / 2 s_k^2), (runs, K, elements)
 
 
 class _Terms(NamedTuple):
     """What the rows weigh their terms with, factors included; every row has as many components as the largest mixture.
 
-    So a row's arithmetic is the same whatever its neighbours' costs: what it lacks has weight 0.
+    What a row lacks has weight 0, which changes no bit of its sums: its neighbours' costs do not matter.
     """
 
-    bce: Tensor  # (runs, 1, 1), as brier and mae
+    bce: Tensor  # (runs, 1, 1), as the next three
     brier: Tensor
     mae: Tensor
+    whole: Tensor  # sum of the amplitudes
     amplitude: Tensor  # w_k, (runs, 1, K)
     pull: Tensor  # w_k / s_k^2, (runs, 1, K)
-    decay: Tensor  # -1 / 2 s_k^2, (runs, K, 1)
+    decay: Tensor  # -1 / 2 s_k^2, in powers of two, (runs, K, 1)
 
 
 def matched(names: Sequence[str], logits: Tensor, labels: Tensor) -> Costs:
@@ -153,7 +178,10 @@ def matched(names: Sequence[str], logits: Tensor, labels: Tensor) -> Costs:
     Raises:
         ValueError: as ``Costs``; and where a row's cost sends no signal there.
     """
-    logits = logits.detach()
-    own, bce = (Costs(n).gradient(logits, labels).double().square().flatten(1).mean(1).sqrt() for n in (names, ["BCE"] * len(names)))
+    pieces = list(zip(*(whole.detach().flatten(1).unsqueeze(2).split(TOGETHER, 1) for whole in (logits, labels)), strict=True))
+    own, bce = (
+        sum(costs.gradient(*piece).double().square().sum((1, 2)) for piece in pieces).div(logits[0].numel()).sqrt()
+        for costs in (Costs(names), Costs(["BCE"] * len(names)))
+    )
     require(bool((own > 0).all()), "matched", "the signal of every cost", "> 0 at these logits", own.tolist())
     return Costs(names, bce / own)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from gmmdiff.checks import require
 from gmmdiff.costs import Costs, matched
-from gmmdiff.networks import classifier_sizes
+from gmmdiff.networks import classifier_sizes, picked
 from gmmdiff.streams import stream
 from gmmdiff.training import COLUMNS, PREPARED, Draws, Program, Recipe, Run
 
@@ -35,6 +35,12 @@ def noisy_labels(run: Run) -> Tensor:
     return (labels ^ flip).float()
 
 
+def matching_draws(run: Run) -> Draws:
+    """The batches on which a run's signal is measured where it is matched."""
+    streams = (stream(run.row.seed, name) for name in ("matching", "matching condition"))
+    return run.draw(*run.data[:2], (PREPARED, run.recipe.batch), *streams)
+
+
 class ClassifierProgram(Program):
     """Experiment A: classifiers of noisy points x_t, trained on cost(classifier(x_t, t), labels) alone."""
 
@@ -42,7 +48,7 @@ class ClassifierProgram(Program):
 
     def __init__(self, runs: Sequence[Run], device: str) -> None:
         super().__init__(runs, device)
-        self._noisy = [noisy_labels(run) for run in runs]
+        self._noisy = {run: noisy_labels(run) for run in runs}
 
     @classmethod
     def check(cls, table: pd.DataFrame, recipe: Recipe) -> None:
@@ -64,23 +70,20 @@ class ClassifierProgram(Program):
     def costs(self) -> Costs:
         """The rows' costs times lambda, matched where the row says so, at the starting weights on batches of their own."""
         names, start = [run.row.cost for run in self.runs], type(self)(self.runs, self.device)
-        shape = (PREPARED, self.runs[0].recipe.batch)
-        streams = [(stream(run.row.seed, "matching"), stream(run.row.seed, "matching condition")) for run in self.runs]
-        start.prepare([run.draw(*run.data[:2], shape, *pair) for run, pair in zip(self.runs, streams, strict=True)])
+        start.prepare(self.shared(matching_draws))
         logits = torch.cat([start.logits(number).clone() for number in range(PREPARED)], 1).cpu()
-        factors = matched(names, logits, start.labels.cpu().transpose(0, 1).flatten(1, 2)).factors
+        factors = matched(names, logits, torch.cat(start.labels, 1).cpu()).factors
         raw = torch.tensor([run.row.signal == "raw" for run in self.runs])
         lam = torch.tensor([float(run.row.lam) for run in self.runs])
         return Costs(names, lam * factors.float().masked_fill(raw, 1))
 
     def take(self, drawn: Sequence[Draws]) -> None:
         """Takes in the inputs of batches, of whatever points."""
-        self.seen = self.stack(lambda _, draws: draws.seen, drawn)
+        self.seen = self.stack("seen", lambda _, draws: [draws.seen], drawn).unbind()
 
     def prepare(self, drawn: Sequence[Draws]) -> None:
         self.take(drawn)
-        found = [labels[draws.index] for labels, draws in zip(self._noisy, drawn, strict=True)]
-        self.labels = torch.stack(found, 1).to(self.device)
+        self.labels = self.stack("labels", lambda run, draws: [picked(self._noisy[run], draws.index)], drawn).unbind()
 
     def logits(self, number: int) -> Tensor:
         """What the classifiers say of batch ``number``: ``(runs, batch, m)``, valid until the next call."""
@@ -88,9 +91,10 @@ class ClassifierProgram(Program):
 
     def step(self, number: int) -> Tensor:
         """Fills ``gradient`` on batch ``number``; the cost, lambda and matching included: ``(runs,)``."""
-        logits, labels = self.logits(number), self.labels[number]
-        self.networks[0].backward(self.costs.gradient(logits, labels, trusted=True) / logits[0].numel())
-        return self.costs.value(logits, labels, trusted=True).mean((1, 2))
+        logits, labels = self.logits(number).mT, self.labels[number].mT  # as they lie in memory
+        value, gradient = self.costs.value_and_gradient(logits, labels, trusted=True)
+        self.networks[0].backward(gradient.mT / logits[0].numel())
+        return value.mean((1, 2))
 
 
 class JointProgram(ClassifierProgram):
@@ -107,22 +111,23 @@ class JointProgram(ClassifierProgram):
     def take(self, drawn: Sequence[Draws]) -> None:
         Program.prepare(self, drawn)
         super().take(drawn)
-        x_t, times = self.seen.tensor_split([self.targets[0].shape[-1]], -1)
-        kept, sigma = self.stack(lambda _, draws: draws.alpha, drawn) * x_t, self.stack(lambda _, draws: draws.sigma, drawn)
-        self.kept, self.times, self.sigma = kept.unbind(), times.unbind(), sigma.unbind()
+        dimension = self.targets[0].shape[-1]
+        self.kept = self.stack("kept", lambda _, draws: [draws.alpha * draws.seen[..., :dimension]], drawn).unbind()
+        self.sigma = self.stack("sigma", lambda _, draws: [draws.sigma], drawn).unbind()
 
     def logits(self, number: int) -> Tensor:
         denoiser, classifier = self.networks
         self.predicted = denoiser.forward(self.inputs[number])
         x_0 = torch.addcmul(self.kept[number], self.sigma[number], self.predicted, value=-1)
-        return classifier.forward(torch.cat([x_0.mT, self.times[number].mT], 1).mT)
+        return classifier.forward(torch.cat([x_0.mT, self.seen[number].mT[:, x_0.shape[-1] :]], 1).mT)
 
     def step(self, number: int) -> Tensor:
         """Fills ``gradient`` on batch ``number``; the v-loss ``(runs,)``."""
         denoiser, classifier = self.networks
-        logits, labels = self.logits(number), self.labels[number]
+        logits, labels = self.logits(number).mT, self.labels[number].mT
         difference = self.predicted - self.targets[number]
-        to_x_0 = classifier.backward(self.costs.gradient(logits, labels, trusted=True) / logits[0].numel(), to_input=True)
+        gradient = self.costs.gradient(logits, labels, trusted=True)
+        to_x_0 = classifier.backward(gradient.mT / logits[0].numel(), to_input=True)
         signal = difference * (2 / difference[0].numel()) - self.sigma[number] * to_x_0[..., : difference.shape[-1]]
         denoiser.backward(signal)
         return difference.square().mean((1, 2))

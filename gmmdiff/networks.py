@@ -61,8 +61,7 @@ class StackedMLP:
     def _make_room(self, x: Tensor) -> None:
         """Every layer's views and room for its ``(runs, out, batch)``; made once for a batch size."""
         self._batch, views = x.shape[1], zip(self.split(self.sizes, self.parameters), self.split(self.sizes, self.gradient), strict=True)
-        rooms = [[x.new_empty(len(x), out, self._batch) for _ in range(2)] for out in self.sizes[1:]]
-        self._layers = [_Layer(*own, *of, *room) for (own, of), room in zip(views, rooms, strict=True)]
+        self._layers = [_Layer(*own, *of, self._batch) for own, of in views]
 
     def forward(self, x: Tensor) -> Tensor:
         """Outputs of every run on its own batch: ``(runs, batch, in)`` -> ``(runs, batch, out)``, valid until the next call."""
@@ -71,9 +70,10 @@ class StackedMLP:
         self._input, (*hidden, last) = x, self._layers
         below = x.mT
         for layer in hidden:
-            torch.baddbmm(layer.bias, layer.weight, below, out=layer.before)
-            below = torch.ops.aten.silu.out(layer.before, out=layer.after)
-        return torch.baddbmm(last.bias, last.weight, below, out=last.before).mT
+            torch.baddbmm(layer.bias, layer.weight, below, out=layer.values)
+            torch.sigmoid(layer.values, out=layer.slopes)
+            below = layer.values.mul_(layer.slopes)
+        return torch.baddbmm(last.bias, last.weight, below, out=last.values).mT
 
     def backward(self, signal: Tensor, to_input: bool = False) -> Tensor | None:
         """Fills ``gradient`` from the loss's derivative in the last output; on demand gives that in the last input.
@@ -83,23 +83,32 @@ class StackedMLP:
         """
         signal = signal.mT
         for below, layer in zip(reversed(self._layers[:-1]), reversed(self._layers[1:]), strict=True):
-            torch.bmm(signal, below.after_t, out=layer.of_weight)
-            torch.sum(signal, 2, keepdim=True, out=layer.of_bias)
-            signal = torch.bmm(layer.weight_t, signal, out=below.after)
-            torch.ops.aten.silu_backward.grad_input(signal, below.before, grad_input=signal)
+            layer.learn(signal, below.values_t)
+            torch.lerp(below.values, layer.one, below.slopes, out=below.slopes)  # SiLU' = sigmoid + SiLU (1 - sigmoid)
+            signal = torch.bmm(layer.weight_t, signal, out=below.values).mul_(below.slopes)
         first = self._layers[0]
-        torch.bmm(signal, self._input, out=first.of_weight)
-        torch.sum(signal, 2, keepdim=True, out=first.of_bias)
+        first.learn(signal, self._input)
         return torch.bmm(first.weight_t, signal).mT if to_input else None
 
 
 class _Layer:
-    """One layer's weight ``(runs, out, in)``, bias ``(runs, out, 1)``, their gradients, and room for its activations."""
+    """One layer's weight ``(runs, out, in)``, bias ``(runs, out, 1)``, their gradients, and room for its activations.
 
-    def __init__(self, weight: Tensor, bias: Tensor, of_weight: Tensor, of_bias: Tensor, before: Tensor, after: Tensor) -> None:
+    Attributes:
+        values: ``(runs, out, batch)``, what the layer gives; behind a SiLU but for the last layer.
+        slopes: the same room for the sigmoid, then for the derivative of the SiLU.
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor, of_weight: Tensor, of_bias: Tensor, batch: int) -> None:
         self.weight, self.bias, self.of_weight, self.of_bias = weight, bias, of_weight, of_bias
-        self.before, self.after = before, after  # its SiLU
-        self.weight_t, self.after_t = weight.mT, after.mT  # a view costs as much as a small product
+        self.values, self.slopes = (weight.new_empty(*weight.shape[:2], batch) for _ in range(2))
+        self.weight_t, self.values_t = weight.mT, self.values.mT  # a view costs as much as a small product
+        self.one, self._product = weight.new_ones(()), weight.new_empty(weight.shape)
+
+    def learn(self, signal: Tensor, below: Tensor) -> None:
+        """The gradients of weight and bias, from the derivative in ``values`` and what the layer saw, ``(runs, batch, in)``."""
+        self.of_weight.copy_(torch.bmm(signal, below, out=self._product))  # straight there it is one product a run
+        torch.sum(signal, 2, keepdim=True, out=self.of_bias)
 
 
 TIMES = 8  # features of the time that a network sees
@@ -108,6 +117,11 @@ TIMES = 8  # features of the time that a network sees
 def features_first(x: Tensor) -> Tensor:
     """x ``(..., batch, features)``, in memory as ``StackedMLP`` works: every feature's batch side by side."""
     return x.mT.contiguous().mT
+
+
+def picked(table: Tensor, index: Tensor) -> Tensor:
+    """Rows ``(..., batch, features)`` of a table ``(n, features)``, for an index ``(..., batch)``; features first in memory."""
+    return table.T.index_select(1, index.flatten()).unflatten(1, index.shape).movedim(0, -2).mT
 
 
 def timed(x: Tensor, t: Tensor) -> Tensor:

@@ -37,7 +37,6 @@ from gmmdiff.statistics import paired
 from gmmdiff.streams import numpy_stream, stream
 from gmmdiff.training import (
     ADAM,
-    BLOCK,
     LAST,
     PREPARED,
     SCHEDULE,
@@ -46,6 +45,7 @@ from gmmdiff.training import (
     Recipe,
     Run,
     Trained,
+    block_rows,
     blocks_of,
     run_table,
     side_by_side,
@@ -152,7 +152,7 @@ def plain_loop(runs: Sequence[Run], fused: bool = False, device: str = "cpu") ->
             for step in range(steps):
                 if step % PREPARED == 0:
                     draws = next(source)
-                    inputs, targets = run.inputs(draws).to(device), draws.target.to(device)
+                    inputs, targets = torch.cat(run.inputs(draws), -1).to(device), draws.target.to(device)
                 loss = torch.nn.functional.mse_loss(model(inputs[step % PREPARED]), targets[step % PREPARED])
                 optimiser.zero_grad()
                 loss.backward()
@@ -268,13 +268,7 @@ class Workload(NamedTuple):
     def blocks(self, device: str) -> list[list[Run]]:
         """Its runs in the blocks in which ``train`` trains them."""
         rows = list(self.table.itertuples(index=False))
-        size = self.block_rows if device == "cpu" else len(rows)
-        return [[Run(rows[i], self.recipe) for i in block] for block in blocks_of(self.table, size)]
-
-    @property
-    def block_rows(self) -> int:
-        """Rows of one block on the CPU."""
-        return max(1, BLOCK // self.recipe.width)
+        return [[Run(rows[i], self.recipe) for i in block] for block in blocks_of(self.table, self.recipe, device)]
 
 
 def workloads(
@@ -312,9 +306,9 @@ def shares(turns: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(tables)
 
 
-def threads() -> int:
-    """How many blocks ``train`` trains side by side."""
-    return torch.get_num_threads()
+def full_rows(recipe: Recipe) -> int:
+    """Rows of which every thread trains a block of full size."""
+    return torch.get_num_threads() * block_rows(recipe)
 
 
 LOOPED = 4  # runs in one turn of the loops, whose time a run cannot depend on how many follow

@@ -14,7 +14,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -29,14 +29,14 @@ from gmmdiff.defects import find_defects
 from gmmdiff.diffusion import CosineSchedule, diffuse, dpmpp_2m, velocity
 from gmmdiff.distances import energy_distance
 from gmmdiff.manifolds import AttributeManifold
-from gmmdiff.networks import StackedMLP, denoiser_sizes, features_first, timed
+from gmmdiff.networks import StackedMLP, denoiser_sizes, features_first, picked, timed
 from gmmdiff.parallel import Tick, Workers, side_by_side
 from gmmdiff.stability import GradientNorms
 from gmmdiff.streams import stream
 
 COLUMNS = ("granularity", "s_c", "n_train", "learning_rate", "steps", "seed")
-BLOCK = 800  # units of a layer, over all rows of a block: few calls, and the caches still hold them
-GPU_BLOCK = 65536  # the same on a GPU: as many as its memory holds with ease
+BLOCK = 2304  # hidden units over all rows of a block: few calls, and the caches still hold them; the fastest of 1700 to 5100 measured
+GPU_BLOCK = 196608  # the same on a GPU: as many as its memory holds with ease
 ADAM = {"beta1": 0.9, "beta2": 0.99, "eps": 1e-8, "weight_decay": 0.0, "amsgrad": False, "maximize": False}
 PREPARED = 50  # steps whose batches are drawn at once
 REGISTER = 16  # numbers: every run begins a vector register anew, since Adam rounds a shorter rest differently
@@ -162,7 +162,7 @@ class Run:
         t = LAST + (1 - LAST) * even**3
         noise = features_first(torch.randn(*shape, self.recipe.dimension, generator=generator))
         blur = features_first(torch.randn(*shape, self.conditioning.dim, generator=blurred))
-        x_0, alpha, sigma = features_first(points[index]), SCHEDULE.alpha(t).unsqueeze(-1), SCHEDULE.sigma(t).unsqueeze(-1)
+        x_0, alpha, sigma = picked(points, index), SCHEDULE.alpha(t).unsqueeze(-1), SCHEDULE.sigma(t).unsqueeze(-1)
         seen, target = timed(diffuse(x_0, noise, alpha, sigma), t), velocity(x_0, noise, alpha, sigma)
         return Draws(index, t, alpha, sigma, seen, target, combinations[index], blur)
 
@@ -173,12 +173,12 @@ class Run:
         while True:
             yield self.draw(points, combinations, shape, generator, blurred)
 
-    def inputs(self, draws: Draws) -> Tensor:
-        """What the denoiser sees of these draws: ``(batches, batch, in)``, this arm's condition among it."""
-        condition = self.means.T.index_select(1, draws.combination.flatten()).unflatten(1, draws.combination.shape).movedim(0, 1)
+    def inputs(self, draws: Draws) -> tuple[Tensor, Tensor]:
+        """What the denoiser sees of these draws, side by side: noisy points with their times, this arm's conditions."""
+        condition = picked(self.means, draws.combination)
         if self.conditioning.scale > 0:
-            condition = condition + self.conditioning.scale * draws.blur.mT
-        return torch.cat([draws.seen.mT, condition], 1).mT
+            condition.add_(draws.blur, alpha=self.conditioning.scale)
+        return draws.seen, condition
 
     def predict(self, parameters: Tensor, condition: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
         """The denoiser with these weights ``(parameters,)`` and conditions ``(n, C)``, as the samplers want it."""
@@ -230,8 +230,9 @@ class Program:
         parts = zip(shapes.values(), *views, strict=True)
         self.networks = [StackedMLP(*part) for part in parts]
         self.watched = self.networks[0].gradient
-        self._keys = [(run.row.seed, run.row.n_train) for run in runs]
-        self._sources = {key: run.draws() for key, run in zip(self._keys, runs, strict=True)}
+        self._rooms: dict[str, Tensor] = {}
+        self._arms = {(run.row.seed, run.row.n_train): run for run in runs}
+        self._sources = {run: run.draws() for run in self._arms.values()}
 
     @staticmethod
     def shapes(run: Run) -> dict[str, Sequence[int]]:
@@ -261,19 +262,28 @@ class Program:
         for arm in table[["granularity", "s_c"]].drop_duplicates().itertuples(index=False):
             Conditioning(*arm, AttributeManifold(recipe.dimension, stream(0, "check")).combinations, stream(0, "check"))
 
-    def stack(self, of: Callable[[Run, Draws], Tensor], drawn: Sequence[Draws]) -> Tensor:
-        """One tensor ``(batches, runs, batch, features)`` of what ``of`` makes of each run's draws ``(batches, batch, features)``."""
-        return torch.stack([of(run, draws).mT for run, draws in zip(self.runs, drawn, strict=True)], 1).to(self.device).mT
+    def stack(self, name: str, of: Callable[[Run, Draws], Sequence[Tensor]], drawn: Sequence[Draws]) -> Tensor:
+        """What ``of`` makes of each run's draws, parts ``(batches, batch, ...)`` side by side: ``(batches, runs, batch, features)``.
+
+        It lies where the last of this name lay: fresh memory costs more than what is written there.
+        """
+        parts = [part.mT for run, draws in zip(self.runs, drawn, strict=True) for part in of(run, draws)]
+        room = torch.cat(parts, 1, out=self._rooms.setdefault(name, torch.empty(0)))
+        return room.unflatten(1, (len(self.runs), -1)).to(self.device).mT
+
+    def shared(self, of: Callable[[Run], Any]) -> list:
+        """What ``of`` makes of every run, made once for arms of one seed and n_train."""
+        made = {key: of(run) for key, run in self._arms.items()}
+        return [made[run.row.seed, run.row.n_train] for run in self.runs]
 
     def next_draws(self) -> list[Draws]:
-        """The next ``PREPARED`` batches of every run; arms of one seed and n_train share theirs."""
-        drawn = {key: next(source) for key, source in self._sources.items()}
-        return [drawn[key] for key in self._keys]
+        """The next ``PREPARED`` batches of every run."""
+        return self.shared(lambda run: next(self._sources[run]))
 
     def prepare(self, drawn: Sequence[Draws]) -> None:
         """Takes in the batches of the next ``PREPARED`` steps."""
-        self.inputs = self.stack(Run.inputs, drawn).unbind()
-        self.targets = self.stack(lambda _, draws: draws.target, drawn).unbind()
+        self.inputs = self.stack("inputs", Run.inputs, drawn).unbind()
+        self.targets = self.stack("targets", lambda _, draws: [draws.target], drawn).unbind()
 
     def step(self, number: int) -> Tensor:
         """Fills ``gradient`` on batch ``number`` of those prepared; the v-loss ``(runs,)``."""
@@ -332,16 +342,22 @@ def train_block(program: Program, tick: Tick = lambda n: None) -> Trained:
     )
 
 
-def blocks_of(table: pd.DataFrame, size: int, workers: int = 1) -> list[list[int]]:
-    """Row numbers in blocks of at most ``size`` rows of one number of steps; arms that share their draws stay together.
+def block_rows(recipe: Recipe, device: str = "cpu") -> int:
+    """Rows that train together at most."""
+    return max(1, (BLOCK if device == "cpu" else GPU_BLOCK) // (recipe.width * recipe.hidden))
 
-    Blocks of one length differ by a row at most, and each of ``workers`` gets as many; the longest come first.
+
+def blocks_of(table: pd.DataFrame, recipe: Recipe, device: str = "cpu") -> list[list[int]]:
+    """Row numbers in blocks of one number of steps that train together; arms that share their draws stay together.
+
+    Blocks of one length differ by a row at most, and each thread gets as many; the longest come first.
     """
+    size, threads = block_rows(recipe, device), torch.get_num_threads() if device == "cpu" else 1
     ordered = table.reset_index(drop=True).sort_values(["seed", "n_train"], kind="stable")
     found: list[list[int]] = []
     for steps in sorted(table["steps"].unique(), reverse=True):
         rows = ordered.index[ordered["steps"] == steps]
-        count = min(len(rows), workers * math.ceil(len(rows) / (workers * size)))
+        count = min(len(rows), threads * math.ceil(len(rows) / (threads * size)))
         found += [block.tolist() for block in np.array_split(rows, count)]
     return found
 
@@ -361,8 +377,7 @@ def train(
     """
     program.check(table, recipe)
     progress = progress or partial(tqdm, disable=True)
-    units, threads = (BLOCK, torch.get_num_threads()) if device == "cpu" else (GPU_BLOCK, 1)
-    blocks = blocks_of(table, max(1, units // recipe.width), threads)
+    blocks = blocks_of(table, recipe, device)
     total = int(table["steps"].sum())
     with progress(total=total, desc=f"training {len(table)} runs", unit="steps", unit_scale=True) as bar:
         function = partial(_train_rows, recipe=recipe, device=device, program=program)

@@ -26,6 +26,14 @@ def test_gradients_are_those_of_the_values(name, kind, batch):
     torch.testing.assert_close(costs.gradient(x.detach(), labels, kind), found, rtol=1e-10, atol=1e-12)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_both_at_once_are_the_two(kind, batch):
+    x, labels = batch
+    x, costs = x if kind == "logits" else x.sigmoid(), Costs(list(COSTS))
+    value, gradient = costs.value_and_gradient(x, labels, kind)
+    assert torch.equal(value, costs.value(x, labels, kind)) and torch.equal(gradient, costs.gradient(x, labels, kind))
+
+
 def test_bce_is_torchs(batch):
     x, labels = (tensor[:1] for tensor in batch)
     expected = binary_cross_entropy_with_logits(x, labels, reduction="none")

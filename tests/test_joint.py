@@ -39,7 +39,7 @@ def test_the_gradient_is_that_of_the_stated_loss(program):
         seen, labels = draws.seen[7], noisy_labels(run)[draws.index[7]]
         loss = 0.0
         if program is JointProgram:
-            v, t = models[0](run.inputs(draws)[7]), draws.t[7].unsqueeze(-1)
+            v, t = models[0](torch.cat(run.inputs(draws), -1)[7]), draws.t[7].unsqueeze(-1)
             loss = mse_loss(v, draws.target[7])
             seen = torch.cat([SCHEDULE.alpha(t) * seen[:, :8] - SCHEDULE.sigma(t) * v, seen[:, 8:]], -1)
         loss = loss + costs.value(models[-1](seen).unsqueeze(0), labels.unsqueeze(0)).mean()

@@ -82,7 +82,7 @@ def test_a_row_is_a_plain_torch_loop():
         for step in range(row.steps):
             if step % 50 == 0:
                 draws = next(source)
-                inputs, targets = run.inputs(draws), draws.target
+                inputs, targets = torch.cat(run.inputs(draws), -1), draws.target
             optimiser.param_groups[0]["lr"] = row.learning_rate * 0.5 * (1 + math.cos(math.pi * step / row.steps))
             loss = torch.nn.functional.mse_loss(model(inputs[step % 50]), targets[step % 50])
             optimiser.zero_grad()
@@ -128,13 +128,15 @@ def test_rows_of_different_length_keep_their_order():
     assert found.losses.isnan().tolist() == [[False, False], [False, True]]
 
 
-def test_blocks_hold_every_row_once_and_load_all_workers_alike():
+def test_blocks_hold_every_row_once_and_load_all_threads_alike(monkeypatch):
     rows = table(granularity=["class", "feature"], seeds=9, steps=[50, 100])
-    blocks = blocks_of(rows, 8, workers=2)
+    monkeypatch.setattr("gmmdiff.training.BLOCK", 8 * SMALL.width * SMALL.hidden)
+    monkeypatch.setattr("torch.get_num_threads", lambda: 2)
+    blocks = blocks_of(rows, SMALL)
     assert sorted(row for block in blocks for row in block) == list(range(36))
     assert [len(block) for block in blocks] == [5, 5, 4, 4] * 2
     assert [set(rows["steps"][block]) for block in blocks] == [{100}] * 4 + [{50}] * 4
-    assert blocks_of(rows[:1], 8, workers=2) == [[0]]
+    assert blocks_of(rows[:1], SMALL) == [[0]]
 
 
 def test_training_lowers_the_loss():
@@ -148,7 +150,7 @@ def test_arms_of_a_seed_share_data_noise_and_weights():
     assert torch.equal(initial(one), initial(other))
     draws, others = next(one.draws()), next(other.draws())
     assert all(torch.equal(*pair) for pair in zip(draws, others, strict=True))
-    assert not torch.equal(one.inputs(draws), other.inputs(others))
+    assert not torch.equal(one.inputs(draws)[1], other.inputs(others)[1])
 
 
 @pytest.mark.parametrize(("arcs", "evaluations"), [(1, 20), (14, 80)])
