@@ -567,7 +567,7 @@ REGISTER = (
     Claim(
         "T3", "NGMG vanishes as two manifolds meet; JS, KL and TV do not.",
         PAPER + "; WGAN, example 1",
-        "samples within 3 standard errors of the closed form (Holm), and the limit holds; partly: for one of the two mixtures",
+        "samples within 3 standard errors of the closed form at Holm-corrected level (p at least that of 3 standard errors), and the limit holds; partly: for one of the two mixtures",
         "theory_checks", _judge_t3,
     ),
     Claim(
@@ -643,7 +643,7 @@ def judge(stage: str, tables: Tables) -> list[dict[str, Any]]:
     for claim in (c for c in REGISTER if c.stage == stage):
         judgement = claim.judge(tables)
         numbers = {
-            name: None if value is None or not np.isfinite(value) else float(f"{round(value, 10):.6g}")
+            name: None if value is None or not np.isfinite(value) else float(f"{value:.6g}")
             for name, value in (("estimate", judgement.estimate), ("ci_low", judgement.ci_low), ("ci_high", judgement.ci_high))
         }
         found.append({

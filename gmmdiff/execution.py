@@ -130,6 +130,12 @@ def read_tables(folder: Path | str) -> dict[str, pd.DataFrame]:
     return {path.stem: pd.read_csv(path) for path in paths}
 
 
+def run_records(folder: Path | str) -> dict[str, dict[str, Any]]:
+    """Every stage's record of its run by the stage's name, from an environment folder; none where there is no such folder."""
+    paths = sorted(Path(folder).rglob("*.json"))
+    return {path.relative_to(folder).with_suffix("").as_posix(): json.loads(path.read_text()) for path in paths}
+
+
 # ---- the runner ---------------------------------------------------------------------------------------------
 
 

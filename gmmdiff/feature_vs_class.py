@@ -53,16 +53,6 @@ def parts(
     }
 
 
-def choose(parts: dict[str, pd.DataFrame], part: str) -> pd.DataFrame:
-    """The run table called ``part``.
-
-    Raises:
-        ValueError: when there is none.
-    """
-    require(part in parts, "feature_vs_class", "part", f"one of {', '.join(parts)}", repr(part))
-    return parts[part]
-
-
 def with_arms(sweep: pd.DataFrame, arms: pd.DataFrame, factor: str) -> pd.DataFrame:
     """A sweep's runs and, for its seeds, those of the arms that differ from it in ``factor`` alone."""
     same = [name for name in COLUMNS if name != factor]

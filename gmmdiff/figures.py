@@ -460,6 +460,8 @@ def against_learning_rate(classifier: pd.DataFrame) -> Figure:
             for cost, table in mine[mine["metric"] == metric].groupby("cost", sort=False):
                 _iqm_lines(axis, table, "learning_rate", color=STABILITY_COLOURS[cost], marker=STABILITY_MARKERS[cost], label=cost)
             axis.set_xscale("log")
+            if classifier["learning_rate"].nunique() == 1:
+                axis.set_xlim(classifier["learning_rate"].iloc[0] / 2, classifier["learning_rate"].iloc[0] * 2)
             if metric != "accuracy":
                 axis.set_yscale("symlog", linthresh=0.01)
         for cost, hatch in (("BCE", "///"), ("NGMG s=1", None)):

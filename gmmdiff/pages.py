@@ -11,7 +11,6 @@ from __future__ import annotations
 import base64
 import html
 import io
-import json
 import posixpath
 import re
 from collections.abc import Iterator, Mapping
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gmmdiff.checks import BadInput
+from gmmdiff.execution import run_records
 from gmmdiff.verification import ABSOLUTE, RELATIVE
 
 if TYPE_CHECKING:  # and imported where they are used: the notebook needs none of them
@@ -166,21 +166,15 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {rest} s" if minutes else f"{seconds:.1f} s"
 
 
-def records(reports: Path) -> list[dict[str, Any]]:
-    """Stage, machine and seconds of every record under reports/environment; the machine without its name."""
-    found = []
-    for path in sorted((reports / "environment").rglob("*.json")):
-        record = json.loads(path.read_text())
-        versions = ", ".join(f"{name} {version}" for name, version in record["packages"].items())
-        machine = f"{record['device']}, {record['processors']} processors, Python {record['python']}; {versions}"
-        stage = path.relative_to(reports / "environment").with_suffix("").as_posix()
-        found.append({"stage": stage, "machine": machine, "seconds": record["seconds"]})
-    return found
+def machine(record: dict[str, Any]) -> str:
+    """What a stage's record says of its machine, without the machine's name."""
+    versions = ", ".join(f"{name} {version}" for name, version in record["packages"].items())
+    return f"{record['device']}, {record['processors']} processors, Python {record['python']}; {versions}"
 
 
-def _run_time(stage: str, found: list[dict[str, Any]]) -> str:
+def _run_time(stage: str, found: Mapping[str, dict[str, Any]]) -> str:
     """How long a stage and its parts, which are called STAGE_runs/PART, took together."""
-    mine = [record["seconds"] for record in found if record["stage"] == stage or record["stage"].startswith(f"{stage}_runs/")]
+    mine = [record["seconds"] for name, record in found.items() if name == stage or name.startswith(f"{stage}_runs/")]
     return f"run time {duration(sum(mine))}{f' in {len(mine)} runs' if len(mine) > 1 else ''}" if mine else "run time not recorded"
 
 
@@ -195,10 +189,11 @@ def report_page(reports: Path) -> str:
     executed = reports / "notebooks" / "report.ipynb"
     if not executed.is_file():
         raise BadInput(f"{executed}: no such file; run `dvc repro` first")
-    found = records(reports)
+    found = run_records(reports / "environment")
+    listed = [{"stage": stage, "machine": machine(record), "seconds": record["seconds"]} for stage, record in found.items()]
     told = body(nbformat.read(executed, 4))
     told = re.sub(r'(?<=<time data-stage=")(\w+)">[^<]*', lambda place: f'{place.group(1)}">{_run_time(place.group(1), found)}', told)
-    told = told.replace('<div id="environment">', '<div id="environment">' + to_html(_render("environment.md.j2", records=found)))
+    told = told.replace('<div id="environment">', '<div id="environment">' + to_html(_render("environment.md.j2", records=listed)))
     return page("Does the paper hold?", told)
 
 

@@ -9,15 +9,13 @@ from __future__ import annotations
 
 import copy
 import itertools
-import json
 import math
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache, partial
 from importlib.util import find_spec
 from itertools import pairwise
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -493,15 +491,14 @@ def evaluation_ratios(turns: pd.DataFrame) -> pd.DataFrame:
 LONGEST_GAP = 120  # seconds between two stages of one `dvc repro`; more, and they did not run in one go
 
 
-def stage_times(folder: Path) -> pd.DataFrame:
-    """The run records of an environment folder, but for this stage's: one row a stage.
+def stage_times(records: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
+    """The stages' records of their runs (``execution.run_records``), but for this stage's: one row a stage.
 
     Columns: stage, device, started, seconds, training, sampling, other (bars), outside (the share of the seconds that
     is neither training nor sampling), memory (MiB, the largest process).  What a record does not hold is NaN.
     """
     rows = []
-    for path in sorted(folder.rglob("*.json")):
-        record, stage = json.loads(path.read_text()), path.relative_to(folder).with_suffix("").as_posix()
+    for stage, record in records.items():
         if stage == "performance":
             continue
         spent = record.get("spent")

@@ -22,7 +22,7 @@ import pandas as pd
 
 from gmmdiff import pages, verification
 from gmmdiff.checks import BadInput, exit_code
-from gmmdiff.execution import read_tables
+from gmmdiff.execution import read_tables, run_records
 from gmmdiff.parameters import PARAMS, REPORTS, read_params
 
 PUBLISHED = REPORTS / "published"
@@ -46,14 +46,9 @@ def claims_table(claims: list[dict[str, Any]]) -> str:
     return "\n".join([*lines, "", "</details>"])
 
 
-def _run_records(folder: Path) -> dict[str, dict[str, Any]]:
-    """Every stage's record of its run, from an environment folder."""
-    return {str(path.relative_to(folder).with_suffix("")): json.loads(path.read_text()) for path in sorted(folder.rglob("*.json"))}
-
-
 def times_table(folder: Path) -> str:
     """How long every stage took, in what memory and on what, from the records of an environment folder, as a Markdown table."""
-    records = _run_records(folder)
+    records = run_records(folder)
     lines = ["| Stage | Seconds | Peak memory, MiB | Device | Processors |", "|---|---|---|---|---|"]
     lines += [f"| {stage} | {r['seconds']:.0f} | {r['memory']} | {r['device']} | {r['processors']} |" for stage, r in records.items()]
     total, most = sum(r["seconds"] for r in records.values()), max(r["memory"] for r in records.values())
@@ -139,7 +134,7 @@ def publish() -> None:
 def _machines(folder: Path) -> dict[str, Any]:
     """What the stages ran on, but for host, times and memory: one record, or several values joined where stages differ."""
     found: dict[str, Any] = {}
-    for record in _run_records(folder).values():
+    for record in run_records(folder).values():
         packages = record.pop("packages")
         for name, value in (record | packages).items():
             if name not in ("host", "started", "seconds", "spent", "memory"):

@@ -149,7 +149,7 @@ def latent_identity(
     Left side by Bayes' rule from all 16 classes, p(z) P(feature | z) / P(feature), where P(feature | z) sums
     responsibilities; right side the frequency-weighted mixture of the feature's class laws.  ``difference``
     is the largest gap of the two log densities over n points.  ``inclusion`` is the share of noise-free
-    class points within 1e-6 of the feature's arcs; ``control`` the same for classes without the feature.
+    class points within 1e-3 of the feature's arcs; ``control`` the same for classes without the feature.
     """
     tables = []
     for dim in progress(dimensions):

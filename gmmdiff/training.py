@@ -78,6 +78,16 @@ def run_table(
     return pd.DataFrame(list(itertools.product(*factors)), columns=list(COLUMNS))
 
 
+def choose(parts: dict[str, pd.DataFrame], part: str) -> pd.DataFrame:
+    """The run table called ``part``, of those of an experiment.
+
+    Raises:
+        ValueError: when there is none.
+    """
+    require(part in parts, "run tables", "part", f"one of {', '.join(parts)}", repr(part))
+    return parts[part]
+
+
 # ---- what a run is made of ----------------------------------------------------------------------------------
 
 

@@ -7,7 +7,7 @@ import pytest
 from tqdm import tqdm
 
 from gmmdiff import claims, feature_vs_class
-from gmmdiff.training import COLUMNS, Recipe, train
+from gmmdiff.training import COLUMNS, Recipe, choose, train
 
 SIZES = (500, 2000, 8000)
 PARTS = feature_vs_class.parts([0.0, 0.1], SIZES, 1e-2, 8000, 10, 7, [0.0, 0.05, 0.3], [4000, 16000], 5)
@@ -26,7 +26,7 @@ def test_every_arm_is_there_with_every_seed():
 
 def test_an_unknown_part_is_named():
     with pytest.raises(ValueError, match="part must be one of 500, 2000, 8000, s_c, steps, got '400'"):
-        feature_vs_class.choose(PARTS, "400")
+        choose(PARTS, "400")
 
 
 def test_a_sweep_gains_the_arms_that_differ_in_its_factor_alone():

@@ -10,6 +10,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from gmmdiff import figures, performance
+from gmmdiff.execution import run_records
 from gmmdiff.joint import ClassifierProgram, JointProgram
 from gmmdiff.networks import StackedMLP
 from gmmdiff.performance import (
@@ -202,7 +203,7 @@ def test_sampling_errors_and_turns_have_every_sampler_and_side():
 def records(folder, **stages):
     for name, content in stages.items():
         (folder / f"{name}.json").write_text(json.dumps({"device": "cpu", "packages": {}} | content))
-    return performance.stage_times(folder)
+    return performance.stage_times(run_records(folder))
 
 
 def at(minute, second):
@@ -228,7 +229,7 @@ def test_what_old_records_do_not_hold_is_said(tmp_path):
 
 
 def test_no_record_at_all_is_said(tmp_path):
-    found = performance.stage_times(tmp_path)
+    found = performance.stage_times(run_records(tmp_path))
     assert "Training stages: not recorded. Share of `dvc repro` outside the notebooks: not recorded" in performance.stages_sentence(found)
     assert figures.stage_shares(found).axes
 
