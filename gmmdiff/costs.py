@@ -86,17 +86,20 @@ class Costs:
         self._exact = _Terms(*same, amplitude, amplitude / scales.unsqueeze(1) ** 2, -0.5 * math.log2(math.e) / scales.unsqueeze(2) ** 2)
         self._terms: dict[tuple, _Terms] = {}
 
-    def _prepare(self, x: Tensor, labels: Tensor, kind: str, trusted: bool) -> _Seen:
+    def _check(self, x: Tensor, labels: Tensor, kind: str) -> None:
         require(kind in KINDS, "Costs", "kind", f"one of {', '.join(KINDS)}", repr(kind))
         good = x.ndim == 3 and len(x) == len(self.names)
         require(good, "Costs", kind, f"({len(self.names)}, batch, m)", tuple(x.shape))
         require(labels.shape == x.shape, "Costs", "labels", f"{tuple(x.shape)} as the {kind}", tuple(labels.shape))
+        if (bad := labels * (1 - labels) != 0).any():
+            refuse("Costs", "labels", "0 or 1", labels[bad].unique().tolist()[:5])
+        low, high = map(float, x.detach().aminmax())
+        within = kind == "logits" or (low >= 0 and high <= 1)
+        require(within, "Costs", kind, "in [0, 1]", f"values in [{low:g}, {high:g}]")
+
+    def _prepare(self, x: Tensor, labels: Tensor, kind: str, trusted: bool) -> _Seen:
         if not trusted:
-            if (bad := labels * (1 - labels) != 0).any():
-                refuse("Costs", "labels", "0 or 1", labels[bad].unique().tolist()[:5])
-            low, high = map(float, x.detach().aminmax())
-            within = kind == "logits" or (low >= 0 and high <= 1)
-            require(within, "Costs", kind, "in [0, 1]", f"values in [{low:g}, {high:g}]")
+            self._check(x, labels, kind)
         place = x.dtype, x.device
         if place not in self._terms:
             self._terms[place] = _Terms(*(part.to(x) for part in self._exact))
@@ -127,7 +130,7 @@ class Costs:
 
         Args:
             labels: 0 or 1. kind: ``"logits"``, or ``"probabilities"`` in [0, 1], which BCE sees no nearer to
-                0 and 1 than the precision of x. trusted: labels known to be 0 or 1 are not looked at.
+                0 and 1 than the precision of x. trusted: arguments known to be good are not looked at.
 
         Raises:
             ValueError: on another kind or shape, or labels that are neither 0 nor 1.

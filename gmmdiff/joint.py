@@ -114,12 +114,13 @@ class JointProgram(ClassifierProgram):
         dimension = self.targets[0].shape[-1]
         self.kept = self.stack("kept", lambda _, draws: [draws.alpha * draws.seen[..., :dimension]], drawn).unbind()
         self.sigma = self.stack("sigma", lambda _, draws: [draws.sigma], drawn).unbind()
+        self.x_0 = [seen[..., :dimension] for seen in self.seen]  # where x_t stands until it is predicted
 
     def logits(self, number: int) -> Tensor:
         denoiser, classifier = self.networks
         self.predicted = denoiser.forward(self.inputs[number])
-        x_0 = torch.addcmul(self.kept[number], self.sigma[number], self.predicted, value=-1)
-        return classifier.forward(torch.cat([x_0.mT, self.seen[number].mT[:, x_0.shape[-1] :]], 1).mT)
+        torch.addcmul(self.kept[number], self.sigma[number], self.predicted, value=-1, out=self.x_0[number])
+        return classifier.forward(self.seen[number])
 
     def step(self, number: int) -> Tensor:
         """Fills ``gradient`` on batch ``number``; the v-loss ``(runs,)``."""
@@ -127,7 +128,6 @@ class JointProgram(ClassifierProgram):
         logits, labels = self.logits(number).mT, self.labels[number].mT
         difference = self.predicted - self.targets[number]
         gradient = self.costs.gradient(logits, labels, trusted=True)
-        to_x_0 = classifier.backward(gradient.mT / logits[0].numel(), to_input=True)
-        signal = difference * (2 / difference[0].numel()) - self.sigma[number] * to_x_0[..., : difference.shape[-1]]
-        denoiser.backward(signal)
+        to_x_0 = classifier.backward(gradient.mT / logits[0].numel(), to_input=True)[..., : difference.shape[-1]]
+        denoiser.backward(torch.addcmul(difference * (2 / difference[0].numel()), self.sigma[number], to_x_0, value=-1))
         return difference.square().mean((1, 2))
