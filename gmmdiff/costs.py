@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.functional import softplus
+from torch.nn.functional import pad, softplus
 
 from gmmdiff.checks import refuse, require, require_finite
 from gmmdiff.ngmg import NGMG
@@ -73,106 +73,105 @@ class Costs:
         require_finite("Costs", "factors", self.factors)
         require(bool((self.factors >= 0).all()), "Costs", "factors", ">= 0", float(self.factors.min()))
         rows = [COSTS[name] for name in names]
-        size = max([len(cost.potential.scales) for cost in rows if cost.potential], default=1)
-        scales, weights = torch.ones(len(rows), size, dtype=torch.float64), torch.zeros(len(rows), size, dtype=torch.float64)
-        for i, row in enumerate(rows):
-            if row.potential:
-                scales[i, : len(row.potential.scales)], weights[i, : len(row.potential.scales)] = row.potential.scales, row.potential.weights
         bce, brier, mae, ngmg = (
             self.factors.double() * torch.tensor([getattr(row, part) for row in rows]) for part in ("bce", "brier", "mae", "ngmg")
         )
-        amplitude = (ngmg.unsqueeze(1) * weights).unsqueeze(1)
-        same = (part.view(-1, 1, 1) for part in (bce, brier, mae, amplitude.sum(2)))
-        self._exact = _Terms(*same, amplitude, amplitude / scales.unsqueeze(1) ** 2, -0.5 * math.log2(math.e) / scales.unsqueeze(2) ** 2)
+        scales = [row.potential.scales if row.potential else torch.ones(1) for row in rows]
+        weights = [row.potential.weights if row.potential else torch.ones(1) for row in rows]
+        single, mixed = ([i for i, scale in enumerate(scales) if (len(scale) > 1) == several] for several in (False, True))
+        self._exact = _Terms(
+            *(part.view(-1, 1, 1) for part in (bce, brier, mae)),
+            [_Components.of(rows, ngmg, scales, weights) for rows in (single, mixed) if rows],
+        )
         self._terms: dict[tuple, _Terms] = {}
 
-    def _check(self, x: Tensor, labels: Tensor, kind: str) -> None:
-        require(kind in KINDS, "Costs", "kind", f"one of {', '.join(KINDS)}", repr(kind))
-        good = x.ndim == 3 and len(x) == len(self.names)
-        require(good, "Costs", kind, f"({len(self.names)}, batch, m)", tuple(x.shape))
-        require(labels.shape == x.shape, "Costs", "labels", f"{tuple(x.shape)} as the {kind}", tuple(labels.shape))
-        if (bad := labels * (1 - labels) != 0).any():
-            refuse("Costs", "labels", "0 or 1", labels[bad].unique().tolist()[:5])
-        low, high = map(float, x.detach().aminmax())
-        within = kind == "logits" or (low >= 0 and high <= 1)
-        require(within, "Costs", kind, "in [0, 1]", f"values in [{low:g}, {high:g}]")
-
-    def _prepare(self, x: Tensor, labels: Tensor, kind: str, trusted: bool) -> _Seen:
+    def _prepare(self, x: Tensor, labels: Tensor, kind: str, trusted: bool) -> tuple[Tensor, Tensor, Tensor, Tensor, _Terms]:
+        """x side by side in memory, its probabilities, e, e^2 ``(runs, 1, elements)``, and the terms in x's precision and place."""
+        if kind not in KINDS:
+            refuse("Costs", "kind", f"one of {', '.join(KINDS)}", repr(kind))
+        if x.ndim != 3 or len(x) != len(self.names):
+            refuse("Costs", kind, f"({len(self.names)}, batch, m)", tuple(x.shape))
+        if labels.shape != x.shape:
+            refuse("Costs", "labels", f"{tuple(x.shape)} as the {kind}", tuple(labels.shape))
         if not trusted:
-            self._check(x, labels, kind)
+            if (bad := labels * (1 - labels) != 0).any():
+                refuse("Costs", "labels", "0 or 1", labels[bad].unique().tolist()[:5])
+            low, high = map(float, x.detach().aminmax())
+            within = kind == "logits" or (low >= 0 and high <= 1)
+            require(within, "Costs", kind, "in [0, 1]", f"values in [{low:g}, {high:g}]")
         place = x.dtype, x.device
         if place not in self._terms:
-            self._terms[place] = _Terms(*(part.to(x) for part in self._exact))
-        x, tiny, terms = x.contiguous(), torch.finfo(x.dtype).eps, self._terms[place]
+            self._terms[place] = self._exact.to(x)
+        x, tiny = x.contiguous(), torch.finfo(x.dtype).eps
         p = x.sigmoid() if kind == "logits" else x.clamp(tiny, 1 - tiny)
         e = p - labels
-        squares = e.square().flatten(1).unsqueeze(1)
-        return _Seen(terms, x, labels, kind == "logits", p, e, squares, torch.exp2(terms.decay * squares))  # exp is slow where it is denormal
-
-    @staticmethod
-    def _value(seen: _Seen) -> Tensor:
-        terms, x, labels, logits, p, e, squares, decayed = seen
-        potential = torch.baddbmm(torch.addcmul(terms.whole, terms.brier, squares), terms.amplitude, decayed, alpha=-1)
-        bce = softplus(x) - labels * x if logits else -torch.log(torch.where(labels > 0, p, 1 - p))
-        return potential.view_as(e) + terms.bce * bce + terms.mae * e.abs()
-
-    @staticmethod
-    def _gradient(seen: _Seen) -> Tensor:
-        terms, x, labels, logits, p, e, _, decayed = seen
-        pull = torch.baddbmm(terms.brier, terms.pull, decayed, beta=2)
-        slope = torch.addcmul(pull.view_as(e) * e, terms.mae, e.sign())
-        if logits:
-            return torch.addcmul(slope * p * (-x).sigmoid(), terms.bce, e)
-        return terms.bce / torch.where(labels > 0, -p, 1 - p) + slope
+        return x, p, e, e.square().flatten(1).unsqueeze(1), self._terms[place]
 
     def value(self, x: Tensor, labels: Tensor, kind: str = "logits", trusted: bool = False) -> Tensor:
         """The cost of every element, differentiable: x and labels ``(runs, batch, m)`` -> ``(runs, batch, m)``.
 
         Args:
             labels: 0 or 1. kind: ``"logits"``, or ``"probabilities"`` in [0, 1], which BCE sees no nearer to
-                0 and 1 than the precision of x. trusted: arguments known to be good are not looked at.
+                0 and 1 than the precision of x. trusted: labels known to be 0 or 1 are not looked at.
 
         Raises:
             ValueError: on another kind or shape, or labels that are neither 0 nor 1.
         """
-        return self._value(self._prepare(x, labels, kind, trusted))
+        x, p, e, squares, terms = self._prepare(x, labels, kind, trusted)
+        bce = softplus(x) - labels * x if kind == "logits" else -torch.log(torch.where(labels > 0, p, 1 - p))
+        potential = terms.brier * squares
+        for part in terms.components:
+            of_part = torch.bmm(part.amplitude, torch.expm1(part.decay * squares.index_select(0, part.rows)))
+            potential = potential.index_add(0, part.rows, of_part, alpha=-1)
+        return potential.view_as(e) + terms.bce * bce + terms.mae * e.abs()
 
     def gradient(self, x: Tensor, labels: Tensor, kind: str = "logits", trusted: bool = False) -> Tensor:
         """The derivative of ``value`` in x: the signal sent backward; arguments and errors as there."""
-        return self._gradient(self._prepare(x, labels, kind, trusted))
+        x, p, e, squares, terms = self._prepare(x, labels, kind, trusted)
+        pull = (2 * terms.brier).expand_as(squares)
+        for part in terms.components:
+            of_part = torch.bmm(part.pull, torch.exp2(part.halvings * squares.index_select(0, part.rows)))  # exp is slow where it is denormal
+            pull = pull.index_add(0, part.rows, of_part)
+        slope = torch.addcmul(pull.view_as(e) * e, terms.mae, e.sign())
+        if kind == "logits":
+            return torch.addcmul(slope * p * (-x).sigmoid(), terms.bce, e)
+        return terms.bce / torch.where(labels > 0, -p, 1 - p) + slope
 
-    def value_and_gradient(self, x: Tensor, labels: Tensor, kind: str = "logits", trusted: bool = False) -> tuple[Tensor, Tensor]:
-        """``value`` and ``gradient`` in little more than the time of one."""
-        seen = self._prepare(x, labels, kind, trusted)
-        return self._value(seen), self._gradient(seen)
 
+class _Components(NamedTuple):
+    """The NGMG terms, factors included, of those rows that have one component, or of those that have several.
 
-class _Seen(NamedTuple):
-    """What value and gradient have in common."""
+    So a row's arithmetic is the same whatever its neighbours' costs; who has fewer than K has some of weight 0.
+    """
 
-    terms: _Terms
-    x: Tensor  # side by side in memory
-    labels: Tensor
-    logits: bool
-    p: Tensor
-    e: Tensor
-    squares: Tensor  # e^2, (runs, 1, elements)
-    decayed: Tensor  # exp(-e^2 / 2 s_k^2), (runs, K, elements)
+    rows: Tensor  # (M,), which of the runs
+    amplitude: Tensor  # w_k, (M, 1, K)
+    pull: Tensor  # w_k / s_k^2, (M, 1, K)
+    decay: Tensor  # -1 / 2 s_k^2, (M, K, 1)
+    halvings: Tensor  # the same for powers of two
+
+    @staticmethod
+    def of(rows: Sequence[int], factors: Tensor, scales: Sequence[Tensor], weights: Sequence[Tensor]) -> _Components:
+        size = max(len(cost.potential.scales) for cost in COSTS.values() if cost.potential) if len(scales[rows[0]]) > 1 else 1
+        scale, weight = (
+            torch.stack([pad(of[row].double(), (0, size - len(of[row])), value=rest) for row in rows]) for of, rest in ((scales, 1.0), (weights, 0.0))
+        )
+        amplitude, decay = (factors[rows].unsqueeze(1) * weight).unsqueeze(1), -0.5 / scale.unsqueeze(2) ** 2
+        return _Components(torch.tensor(rows), amplitude, amplitude / scale.unsqueeze(1) ** 2, decay, decay * math.log2(math.e))
 
 
 class _Terms(NamedTuple):
-    """What the rows weigh their terms with, factors included; every row has as many components as the largest mixture.
+    """What the rows weigh their terms with, factors included."""
 
-    What a row lacks has weight 0, which changes no bit of its sums: its neighbours' costs do not matter.
-    """
-
-    bce: Tensor  # (runs, 1, 1), as the next three
+    bce: Tensor  # (runs, 1, 1), as the next two
     brier: Tensor
     mae: Tensor
-    whole: Tensor  # sum of the amplitudes
-    amplitude: Tensor  # w_k, (runs, 1, K)
-    pull: Tensor  # w_k / s_k^2, (runs, 1, K)
-    decay: Tensor  # -1 / 2 s_k^2, in powers of two, (runs, K, 1)
+    components: list[_Components]
+
+    def to(self, x: Tensor) -> _Terms:
+        """The same in the precision and place of x."""
+        parts = [_Components(part.rows.to(x.device), *(term.to(x) for term in part[1:])) for part in self.components]
+        return _Terms(*(term.to(x) for term in self[:3]), parts)
 
 
 def matched(names: Sequence[str], logits: Tensor, labels: Tensor) -> Costs:

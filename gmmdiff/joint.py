@@ -79,11 +79,11 @@ class ClassifierProgram(Program):
 
     def take(self, drawn: Sequence[Draws]) -> None:
         """Takes in the inputs of batches, of whatever points."""
-        self.seen = self.stack("seen", lambda _, draws: [draws.seen], drawn).unbind()
+        self.seen = self.stack(lambda _, draws: [draws.seen], drawn).unbind()
 
     def prepare(self, drawn: Sequence[Draws]) -> None:
         self.take(drawn)
-        self.labels = self.stack("labels", lambda run, draws: [picked(self._noisy[run], draws.index)], drawn).unbind()
+        self.labels = self.stack(lambda run, draws: [picked(self._noisy[run], draws.index)], drawn).unbind()
 
     def logits(self, number: int) -> Tensor:
         """What the classifiers say of batch ``number``: ``(runs, batch, m)``, valid until the next call."""
@@ -92,9 +92,9 @@ class ClassifierProgram(Program):
     def step(self, number: int) -> Tensor:
         """Fills ``gradient`` on batch ``number``; the cost, lambda and matching included: ``(runs,)``."""
         logits, labels = self.logits(number).mT, self.labels[number].mT  # as they lie in memory
-        value, gradient = self.costs.value_and_gradient(logits, labels, trusted=True)
-        self.networks[0].backward(gradient.mT / logits[0].numel())
-        return value.mean((1, 2))
+        loss = self.costs.value(logits, labels, trusted=True).mean((1, 2))
+        self.networks[0].backward(self.costs.gradient(logits, labels, trusted=True).mT / logits[0].numel())
+        return loss
 
 
 class JointProgram(ClassifierProgram):
@@ -112,8 +112,8 @@ class JointProgram(ClassifierProgram):
         Program.prepare(self, drawn)
         super().take(drawn)
         dimension = self.targets[0].shape[-1]
-        self.kept = self.stack("kept", lambda _, draws: [draws.alpha * draws.seen[..., :dimension]], drawn).unbind()
-        self.sigma = self.stack("sigma", lambda _, draws: [draws.sigma], drawn).unbind()
+        self.kept = self.stack(lambda _, draws: [draws.alpha * draws.seen[..., :dimension]], drawn).unbind()
+        self.sigma = self.stack(lambda _, draws: [draws.sigma], drawn).unbind()
         self.x_0 = [seen[..., :dimension] for seen in self.seen]  # where x_t stands until it is predicted
 
     def logits(self, number: int) -> Tensor:

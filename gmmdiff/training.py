@@ -2,9 +2,9 @@
 
 A run table is a DataFrame with one row a run and ``COLUMNS`` as columns.  Rows train in blocks, each block
 as one batched program; blocks go side by side to as many threads as torch has, with one thread inside each,
-so no result depends on the block, the order or the number of threads.  Everything a run draws comes from
-streams named by its seed: arms of one seed share manifold, data, noise and starting weights, which is what
-pairs them.
+so no result depends on the block, the order or the number of threads (at widths and batches of multiples of 16;
+others the library's products may round by company).  Everything a run draws comes from streams named by its seed:
+arms of one seed share manifold, data, noise and starting weights, which is what pairs them.
 """
 
 from __future__ import annotations
@@ -144,7 +144,7 @@ class Run:
     """One row of the table: its data, its conditioning and its streams."""
 
     def __init__(self, row: tuple, recipe: Recipe) -> None:
-        self.row, self.recipe = row, recipe
+        self.row, self.recipe, self.drawn_as = row, recipe, (row.seed, row.n_train)
         self.world = World(row.seed, recipe)
         self.conditioning = Conditioning(
             row.granularity, row.s_c, self.world.manifold.combinations, stream(row.seed, "condition means")
@@ -240,9 +240,8 @@ class Program:
         parts = zip(shapes.values(), *views, strict=True)
         self.networks = [StackedMLP(*part) for part in parts]
         self.watched = self.networks[0].gradient
-        self._rooms: dict[str, Tensor] = {}
-        self._arms = {(run.row.seed, run.row.n_train): run for run in runs}
-        self._sources = {run: run.draws() for run in self._arms.values()}
+        self._first = {run.drawn_as: run for run in runs}
+        self._sources = {run: run.draws() for run in self._first.values()}
 
     @staticmethod
     def shapes(run: Run) -> dict[str, Sequence[int]]:
@@ -272,19 +271,15 @@ class Program:
         for arm in table[["granularity", "s_c"]].drop_duplicates().itertuples(index=False):
             Conditioning(*arm, AttributeManifold(recipe.dimension, stream(0, "check")).combinations, stream(0, "check"))
 
-    def stack(self, name: str, of: Callable[[Run, Draws], Sequence[Tensor]], drawn: Sequence[Draws]) -> Tensor:
-        """What ``of`` makes of each run's draws, parts ``(batches, batch, ...)`` side by side: ``(batches, runs, batch, features)``.
-
-        It lies where the last of this name lay: fresh memory costs more than what is written there.
-        """
+    def stack(self, of: Callable[[Run, Draws], Sequence[Tensor]], drawn: Sequence[Draws]) -> Tensor:
+        """What ``of`` makes of each run's draws, parts ``(batches, batch, ...)`` side by side: ``(batches, runs, batch, features)``."""
         parts = [part.mT for run, draws in zip(self.runs, drawn, strict=True) for part in of(run, draws)]
-        room = torch.cat(parts, 1, out=self._rooms.setdefault(name, torch.empty(0)))
-        return room.unflatten(1, (len(self.runs), -1)).to(self.device).mT
+        return torch.cat(parts, 1).unflatten(1, (len(self.runs), -1)).to(self.device).mT
 
     def shared(self, of: Callable[[Run], Any]) -> list:
         """What ``of`` makes of every run, made once for arms of one seed and n_train."""
-        made = {key: of(run) for key, run in self._arms.items()}
-        return [made[run.row.seed, run.row.n_train] for run in self.runs]
+        made = {key: of(run) for key, run in self._first.items()}
+        return [made[run.drawn_as] for run in self.runs]
 
     def next_draws(self) -> list[Draws]:
         """The next ``PREPARED`` batches of every run."""
@@ -292,8 +287,8 @@ class Program:
 
     def prepare(self, drawn: Sequence[Draws]) -> None:
         """Takes in the batches of the next ``PREPARED`` steps."""
-        self.inputs = self.stack("inputs", Run.inputs, drawn).unbind()
-        self.targets = self.stack("targets", lambda _, draws: [draws.target], drawn).unbind()
+        self.inputs = self.stack(Run.inputs, drawn).unbind()
+        self.targets = self.stack(lambda _, draws: [draws.target], drawn).unbind()
 
     def step(self, number: int) -> Tensor:
         """Fills ``gradient`` on batch ``number`` of those prepared; the v-loss ``(runs,)``."""
