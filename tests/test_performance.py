@@ -24,7 +24,7 @@ from gmmdiff.performance import (
     race,
     ratios,
 )
-from gmmdiff.training import Program, Recipe, Run, run_table, train
+from gmmdiff.training import Program, Recipe, Run, block_rows, run_table, train
 from tests.test_joint import table as joint_table
 from tests.test_training import SMALL, plain
 
@@ -141,6 +141,7 @@ def test_workloads_are_the_programs_with_enough_rows():
         first = workload.first(20)
         assert len(first.table) == 20 and first.table["seed"].is_monotonic_increasing and first.table["seed"].iloc[0] == 3
         assert sum(map(len, first.blocks("cpu"))) == 20 and len(first.blocks("cuda")) == 1
+        assert max(map(len, first.blocks("cpu"))) <= block_rows(workload.recipe)
 
 
 def test_speedups_and_shares_are_the_engine_over_the_rival():
