@@ -296,17 +296,17 @@ def _install(staged: Path, stage: str, reports: Path) -> None:
 
 
 def environment() -> dict[str, Any]:
-    """Host, device and versions: what byte-identity must not depend on."""
+    """Host, device and versions: what byte-identity must not depend on.  Of torch also the build, which its metadata may not name."""
     import torch
 
-    packages = ("torch", "numpy", "scipy", "pandas", "matplotlib", "POT", "papermill", "dvc")
+    packages = ("numpy", "scipy", "pandas", "matplotlib", "POT", "papermill", "dvc")
     return {
         "host": platform.node(),
         "platform": platform.platform(),
         "processors": os.cpu_count(),
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
         "python": platform.python_version(),
-        "packages": {name: importlib.metadata.version(name) for name in packages},
+        "packages": {"torch": torch.__version__, **{name: importlib.metadata.version(name) for name in packages}},
     }
 
 
