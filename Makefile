@@ -18,23 +18,24 @@ setup: .venv/ready  ## the environment, made anew only when the lock changed
 	@touch $@
 
 reproduce: setup  ## every stage, then this machine's verdicts beside the published ones
-	python -m gmmdiff.parameters
-	python -m gmmdiff.repro
-	python -m gmmdiff.publishing compare
+	python -m gmmdiff.pipeline.check_parameters
+	python -m gmmdiff.pipeline.resume
+	python -m gmmdiff.pipeline.publishing compare
 
 test: setup  ## formulas, bad input, the published snapshot, notebooks at quick-look size
 	ruff check gmmdiff tests
+	ruff format --check gmmdiff tests
 	OMP_NUM_THREADS=1 python -m pytest -n auto --dist worksteal
 
 soak: setup  ## cut the pipeline's power at 20 random moments; the table goes to reports/published
-	python tests/soak.py
+	python -m tests.pipeline.soak
 	cp reports/soak.csv reports/published/soak.csv
 
 lab: setup  ## the notebooks in JupyterLab
 	jupyter lab --notebook-dir=notebooks
 
 publish: setup  ## copy what dvc repro made to reports/published and the README
-	python -m gmmdiff.publishing publish
+	python -m gmmdiff.pipeline.publishing publish
 
 clean:  ## results and the environment; reports/published stays
 	rm -rf .venv reports/.staging reports/quick_look reports/tables reports/figures reports/notebooks reports/environment reports/*.json reports/*.html reports/soak.csv reports/parameters.*

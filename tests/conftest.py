@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from gmmdiff.mixtures import GaussianMixture
-from gmmdiff.streams import stream
+from gmmdiff.core.mixtures import GaussianMixture
+from gmmdiff.core.streams import stream
 
 
 @pytest.fixture

@@ -1,0 +1,1 @@
+"""The mathematics: mixtures, NGMG, costs, conditioning, diffusion, distances."""

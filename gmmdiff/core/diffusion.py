@@ -1,0 +1,243 @@
+"""Variance-preserving diffusion: schedules, forward process, loss and samplers.
+
+x_t = alpha_t x_0 + sigma_t eps with alpha^2 + sigma^2 = 1 and time t in [0, 1], 0 being data.
+A denoiser is any callable ``denoiser(x_t, t) -> prediction`` of x_t's shape, t a scalar tensor in the
+samplers; its prediction is ``"epsilon"`` or the velocity ``"v"`` = alpha eps - sigma x_0
+(Salimans & Ho 2022, arXiv 2202.00512).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Literal, Protocol
+
+import torch
+from torch import Tensor
+
+from gmmdiff.core.checks import refuse, require
+
+Denoiser = Callable[[Tensor, Tensor], Tensor]
+Prediction = Literal["epsilon", "v"]
+
+
+class Schedule(Protocol):
+    """The signal rate alpha(t) and noise rate sigma(t), both in [0, 1]."""
+
+    def alpha(self, t: Tensor) -> Tensor: ...
+
+    def sigma(self, t: Tensor) -> Tensor: ...
+
+
+class CosineSchedule:
+    """alpha_t = cos(pi t / 2) (Nichol & Dhariwal 2021, arXiv 2102.09672, without the offset)."""
+
+    def alpha(self, t: Tensor) -> Tensor:
+        """cos(pi t / 2), exactly 0 at t = 1 whatever the precision."""
+        return torch.cos(0.5 * math.pi * t).clamp_min(0).where(t < 1, torch.zeros_like(t))
+
+    def sigma(self, t: Tensor) -> Tensor:
+        """sin(pi t / 2)."""
+        return torch.sin(0.5 * math.pi * t)
+
+    def even_times(self, steps: int, start: float = 0.999, end: float = 0.005) -> Tensor:
+        """``(steps + 1,)`` falling times from start to end, evenly spaced in the log signal-to-noise ratio.
+
+        Raises:
+            ValueError: unless steps >= 1 and 1 > start > end > 0.
+        """
+        good = isinstance(steps, int) and steps >= 1 and 1 > start > end > 0
+        require(
+            good,
+            "CosineSchedule.even_times",
+            "steps, start, end",
+            "steps >= 1 and 1 > start > end > 0",
+            (steps, start, end),
+        )
+        ends = torch.tensor([start, end], dtype=torch.float64)
+        half_log_snr = (self.alpha(ends) / self.sigma(ends)).log()
+        grid = torch.linspace(*half_log_snr.tolist(), steps + 1, dtype=torch.float64)
+        return torch.atan(torch.exp(-grid)) * (2 / math.pi)
+
+
+class LinearBetaSchedule:
+    """DDPM's schedule (Ho et al. 2020, arXiv 2006.11239): beta_1..beta_T evenly spaced.
+
+    Step k of T lies at t = k / T, where alpha^2 = prod_{i <= k} (1 - beta_i); between steps log alpha is
+    interpolated linearly.
+
+    Raises:
+        ValueError: unless steps >= 1 and 0 < beta_start <= beta_end < 1.
+    """
+
+    def __init__(self, steps: int = 1000, beta_start: float = 1e-4, beta_end: float = 2e-2) -> None:
+        require(steps >= 1, "LinearBetaSchedule", "steps", ">= 1", steps)
+        require(
+            0 < beta_start <= beta_end < 1,
+            "LinearBetaSchedule",
+            "beta_start, beta_end",
+            "0 < beta_start <= beta_end < 1",
+            (beta_start, beta_end),
+        )
+        beta = torch.linspace(beta_start, beta_end, steps, dtype=torch.float64)
+        self.steps = steps
+        self._log_alpha = torch.cat(
+            [torch.zeros(1, dtype=torch.float64), 0.5 * torch.log1p(-beta).cumsum(0)]
+        )
+
+    def _log_alpha_at(self, t: Tensor) -> Tensor:
+        position = t.double() * self.steps
+        low = position.floor().long().clamp(0, self.steps - 1)
+        table = self._log_alpha.to(t.device)
+        return torch.lerp(table[low], table[low + 1], position - low)
+
+    def alpha(self, t: Tensor) -> Tensor:
+        """sqrt(prod (1 - beta_i)) up to step t T."""
+        return self._log_alpha_at(t).exp().to(t.dtype)
+
+    def sigma(self, t: Tensor) -> Tensor:
+        """sqrt(1 - alpha^2)."""
+        return (-torch.expm1(2 * self._log_alpha_at(t))).sqrt().to(t.dtype)
+
+
+def diffuse(x_0: Tensor, noise: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
+    """The forward process: x_t = alpha x_0 + sigma eps."""
+    return alpha * x_0 + sigma * noise
+
+
+def velocity(x_0: Tensor, noise: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
+    """The v-prediction target: v = alpha eps - sigma x_0."""
+    return alpha * noise - sigma * x_0
+
+
+def split_prediction(
+    prediction: Tensor, x_t: Tensor, alpha: Tensor, sigma: Tensor, kind: Prediction
+) -> tuple[Tensor, Tensor]:
+    """(x_0, eps) that a prediction stands for: the inverse of ``diffuse`` and ``velocity``.
+
+    Raises:
+        ValueError: on an unknown kind, another shape than x_t's, or ``"epsilon"`` where alpha = 0 (x_t then says
+            nothing of x_0).
+    """
+    same = prediction.shape == x_t.shape
+    require(
+        same,
+        "sampler",
+        "the denoiser's prediction",
+        f"{tuple(x_t.shape)} as x_t",
+        tuple(prediction.shape),
+    )
+    if kind == "v":
+        return alpha * x_t - sigma * prediction, sigma * x_t + alpha * prediction
+    if kind == "epsilon":
+        require(
+            bool((alpha > 0).all()), "epsilon prediction", "alpha", "> 0 (start below t = 1)", 0.0
+        )
+        return (x_t - sigma * prediction) / alpha, prediction
+    refuse("sampler", "prediction", 'one of "epsilon", "v"', repr(kind))
+
+
+def _prepare(
+    denoiser: Denoiser, x: Tensor, times: Tensor, schedule: Schedule, prediction: Prediction
+) -> tuple[Callable[[Tensor, int], tuple[Tensor, Tensor]], Tensor, Tensor]:
+    """What every sampler shares: the network's view (x_0, eps) at step i, and a checked grid's rates."""
+    falls = times.ndim == 1 and len(times) >= 2 and bool((times.diff() < 0).all())
+    within = falls and float(times[0]) <= 1 and float(times[-1]) >= 0
+    require(
+        within, "sampler", "times", "at least 2 times in [0, 1], strictly falling", times.tolist()
+    )
+    times = times.to(x)
+    alpha, sigma = schedule.alpha(times), schedule.sigma(times)
+
+    def look(x_t: Tensor, i: int) -> tuple[Tensor, Tensor]:
+        return split_prediction(denoiser(x_t, times[i]), x_t, alpha[i], sigma[i], prediction)
+
+    return look, alpha, sigma
+
+
+@torch.no_grad()
+def ancestral(
+    denoiser: Denoiser,
+    x: Tensor,
+    times: Tensor,
+    schedule: Schedule,
+    prediction: Prediction = "v",
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """DDPM's stochastic sampler (Ho et al. 2020, arXiv 2006.11239, algorithm 2, posterior variance).
+
+    Args:
+        x: noise at times[0], any shape. times: ``(S + 1,)``, falling, in [0, 1]; S network evaluations.
+        generator: source of the noise between steps; the last step to t = 0 draws none.
+
+    Returns:
+        samples at times[-1], of x's shape.
+
+    Raises:
+        ValueError: on a bad time grid or prediction type, or no generator.
+    """
+    require(generator is not None, "ancestral", "generator", "a torch.Generator", generator)
+    look, alpha, sigma = _prepare(denoiser, x, times, schedule, prediction)
+    for i in range(len(times) - 1):
+        x_0, _ = look(x, i)
+        a, s, a_next, s_next = alpha[i], sigma[i], alpha[i + 1], sigma[i + 1]
+        kept = a / a_next  # signal rate of x_t given x_s
+        lost = s**2 - (kept * s_next) ** 2  # noise variance of x_t given x_s
+        x = (kept * s_next**2 * x + a_next * lost * x_0) / s**2
+        if s_next > 0:
+            x = x + s_next / s * lost.sqrt() * torch.randn(
+                x.shape, generator=generator, dtype=x.dtype, device=x.device
+            )
+    return x
+
+
+@torch.no_grad()
+def ddim(
+    denoiser: Denoiser,
+    x: Tensor,
+    times: Tensor,
+    schedule: Schedule,
+    prediction: Prediction = "v",
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """DDIM with eta = 0 (Song et al. 2021, arXiv 2010.02502): first order on the probability-flow ODE.
+
+    Arguments, result and errors as ``ancestral``; deterministic, so the generator is not used.
+    """
+    look, alpha, sigma = _prepare(denoiser, x, times, schedule, prediction)
+    for i in range(len(times) - 1):
+        x_0, eps = look(x, i)
+        x = alpha[i + 1] * x_0 + sigma[i + 1] * eps
+    return x
+
+
+@torch.no_grad()
+def dpmpp_2m(
+    denoiser: Denoiser,
+    x: Tensor,
+    times: Tensor,
+    schedule: Schedule,
+    prediction: Prediction = "v",
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """DPM-Solver++(2M) (Lu et al. 2022, arXiv 2211.01095, algorithm 2): second order, one evaluation a step.
+
+    Arguments, result and errors as ``ancestral``; deterministic, so the generator is not used.  A step to
+    t = 0, where the log signal-to-noise ratio is infinite, is of first order.
+    """
+    look, alpha, sigma = _prepare(denoiser, x, times, schedule, prediction)
+    half_log_snr = alpha.log() - sigma.log()
+    previous = None
+    for i in range(len(times) - 1):
+        x_0, _ = look(x, i)
+        target = x_0
+        if previous is not None and sigma[i + 1] > 0:
+            h, h_before = (
+                half_log_snr[i + 1] - half_log_snr[i],
+                half_log_snr[i] - half_log_snr[i - 1],
+            )
+            target = x_0 + h / (2 * h_before) * (x_0 - previous)
+        decay = sigma[i + 1] / sigma[i]
+        x = decay * x + (alpha[i + 1] - decay * alpha[i]) * target
+        previous = x_0
+    return x

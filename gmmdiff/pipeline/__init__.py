@@ -1,0 +1,1 @@
+"""How the study runs, publishes, verifies and resumes."""

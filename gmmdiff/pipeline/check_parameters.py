@@ -1,0 +1,210 @@
+"""The whole of params.yaml, checked: types, ranges, and combinations that an experiment would refuse once it ran.
+
+    python -m gmmdiff.pipeline.check_parameters
+
+is the pipeline's first stage: it refuses a bad file before anything runs, and lists what every parameter means.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+from collections.abc import Callable, Mapping
+from dataclasses import fields
+from inspect import signature
+from pathlib import Path
+from typing import Any
+
+from gmmdiff.core.checks import require
+from gmmdiff.pipeline.execution.errors import BadInput, exit_code
+from gmmdiff.pipeline.execution.parameters import (
+    NOTEBOOKS,
+    PARAMS,
+    REPORTS,
+    SECTIONS,
+    SHARED,
+    cluster_setting,
+    declared_parameters,
+    read_params,
+    stage_parameters,
+)
+
+
+def check_file(params: Path, notebooks: Path = NOTEBOOKS) -> dict[str, dict[str, Any]]:
+    """Checks a whole params.yaml, also for combinations that an experiment would refuse only once it ran.
+
+    Returns:
+        every section's values, with the notebook's defaults for what the file leaves out.
+
+    Raises:
+        BadInput: one line that names the file, the section and parameter, and what is allowed.
+    """
+    content, found = read_params(params), {}
+    for name in content:
+        if name not in (allowed := (*SHARED, "cluster", *SECTIONS)):
+            raise BadInput(f"{params}: unknown key {name}; allowed: {', '.join(allowed)}")
+    cluster_setting(params)
+    for section, book in SECTIONS.items():
+        notebook = notebooks / book
+        values = stage_parameters(params, section, notebook)
+        defaults = {
+            name: ast.literal_eval(entry["default"])
+            for name, entry in declared_parameters(notebook).items()
+        }
+        found[section] = defaults | values
+        try:
+            COMBINATIONS.get(section, lambda values: None)(found[section])
+        except ValueError as error:
+            raise BadInput(f"{params}, section {section}: {error}") from None
+    return found
+
+
+def _taken(values: Mapping[str, Any], function: Callable) -> dict[str, Any]:
+    return {name: values[name] for name in signature(function).parameters if name in values}
+
+
+def _check_theory(values: Mapping[str, Any]) -> None:
+    from gmmdiff.core.ngmg import NGMG
+
+    owner, lower = "theory_checks", values["affine_lower"]
+    NGMG.scale_mixture(values["s_min"], values["s_max"], values["n_scales"])
+    require(
+        0 in values["diffusion_times"],
+        owner,
+        "diffusion_times",
+        "0, where T2 is judged, and others",
+        values["diffusion_times"],
+    )
+    require(0 in values["line_widths"], owner, "line_widths", "0 and others", values["line_widths"])
+    judged = {1, values["n_scales"]}
+    require(
+        judged <= set(values["affine_scales"]),
+        owner,
+        "affine_scales",
+        f"1, n_scales = {values['n_scales']} and others",
+        values["affine_scales"],
+    )
+    require(
+        max(lower) < values["affine_upper"],
+        owner,
+        "affine_lower",
+        f"below affine_upper = {values['affine_upper']}",
+        lower,
+    )
+    starts = values["helix_starts"]
+    require(
+        all(len(start) == 3 and start[2] > 0 for start in starts),
+        owner,
+        "helix_starts",
+        "triples of translation, turn and scale > 0",
+        starts,
+    )
+    for name, least in (("sampler_steps", 3), ("line_thetas", 2), ("complexity_sizes", 2)):
+        require(
+            len(set(values[name])) >= least,
+            owner,
+            name,
+            f"at least {least} distinct numbers",
+            values[name],
+        )
+
+
+def _check_runs(parts: Callable, program: type, values: Mapping[str, Any]) -> None:
+    from gmmdiff.study.engine.runs import Recipe
+
+    recipe = Recipe(
+        **{field.name: values[field.name] for field in fields(Recipe) if field.name in values}
+    )
+    for rows in parts(**_taken(values, parts), first_seed=values["seed"]).values():
+        program.check(rows, recipe)
+
+
+def _check_feature(values: Mapping[str, Any]) -> None:
+    from gmmdiff.study.engine.training import Ensemble
+    from gmmdiff.study.feature_vs_class.runs import parts
+
+    _check_runs(parts, Ensemble, values)
+
+
+def _check_stability(values: Mapping[str, Any]) -> None:
+    from gmmdiff.study.engine.classifiers import JointEnsemble
+    from gmmdiff.study.ngmg_stability.runs import parts
+
+    _check_runs(parts, JointEnsemble, values)
+
+
+def _check_performance(values: Mapping[str, Any]) -> None:
+    from gmmdiff.study.speed.sampling import MOMENTS
+
+    counts = values["evaluations"]
+    require(
+        all(MOMENTS % count == 0 for count in counts),
+        "performance",
+        "evaluations",
+        f"divisors of {MOMENTS}",
+        counts,
+    )
+    for name in ("rows", "cuda_rows", "evaluations", "samples"):
+        require(
+            len(set(values[name])) == len(values[name]),
+            "performance",
+            name,
+            "distinct numbers",
+            values[name],
+        )
+
+
+COMBINATIONS = {
+    "theory_checks": _check_theory,
+    "feature_vs_class": _check_feature,
+    "ngmg_stability": _check_stability,
+    "performance": _check_performance,
+}
+
+
+def reference(found: Mapping[str, Mapping[str, Any]], notebooks: Path = NOTEBOOKS) -> str:
+    """Every parameter as a Markdown table: section, name, type, range, meaning, value, and the notebook's default."""
+    lines = [
+        "| Section | Parameter | Type | Allowed | Meaning | Value | Quick look |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for section, values in found.items():
+        for name, entry in declared_parameters(notebooks / SECTIONS[section]).items():
+            meaning, _, allowed = entry["help"].partition("; ")
+            cells = (
+                section,
+                f"`{name}`",
+                entry["inferred_type_name"],
+                allowed,
+                meaning,
+                f"`{values[name]}`",
+                f"`{entry['default']}`",
+            )
+            lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line; returns the exit code (see ``checks.exit_code``)."""
+    parser = argparse.ArgumentParser(
+        prog="gmmdiff.pipeline.check_parameters",
+        description="Check params.yaml and list its parameters.",
+    )
+    parser.add_argument("--params", type=Path, default=PARAMS)
+    parser.add_argument("--reports", type=Path, default=REPORTS)
+    options = parser.parse_args(arguments)
+
+    def command() -> None:
+        found = check_file(options.params)
+        options.reports.mkdir(exist_ok=True)
+        (options.reports / "parameters.md").write_text(f"# Parameters\n\n{reference(found)}")
+        # Every other stage depends on this file, whose bytes never change: so it comes first and makes none stale.
+        (options.reports / "parameters.ok").write_text(
+            "Every value of params.yaml has its type and lies in its range.\n"
+        )
+
+    return exit_code(command)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,1 @@
+"""One notebook as one stage: parameters in, results out."""

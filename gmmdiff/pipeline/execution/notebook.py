@@ -1,0 +1,131 @@
+"""What a notebook uses: where its results go, progress bars, the parallel map, tables of other stages, verdicts."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+from tqdm import tqdm
+
+if (
+    TYPE_CHECKING
+):  # and imported where they are used: a kernel, which needs neither, starts seconds sooner
+    from matplotlib.figure import Figure
+
+    from gmmdiff.study.claims import Claim
+    from gmmdiff.study.engine.parallel.threads import Workers
+from gmmdiff.pipeline.execution.errors import BadInput
+
+PROGRESS, RESULTS, CLUSTER = "GMMDIFF_PROGRESS", "GMMDIFF_RESULTS", "GMMDIFF_CLUSTER"
+SPENT = "spent.txt"  # beside the staged results until the runner takes it: a line a bar
+
+
+class _Told(tqdm):
+    """A bar that tells the runner, as it closes, what it was for and how many seconds it ran."""
+
+    def close(self) -> None:
+        if not self.disable:  # as it is once closed
+            with open(Path(os.environ[RESULTS]) / SPENT, "a") as file:
+                file.write(f"{(self.desc or 'other').split()[0]} {self.format_dict['elapsed']}\n")
+        super().close()
+
+
+def progress(iterable: Any = None, **options: Any) -> tqdm:
+    """A tqdm bar on the runner's terminal, or in place when the notebook runs in JupyterLab."""
+    path = os.environ.get(PROGRESS)
+    if path:
+        options |= {"file": open(path, "a"), "ncols": 100, "position": 1}  # noqa: SIM115 - tqdm keeps it
+    return (_Told if path else tqdm)(iterable, leave=False, **options)
+
+
+@cache
+def workers() -> Workers:
+    """The parallel map over the runner's ``cluster``; over threads where there is none, and in JupyterLab."""
+    if address := os.environ.get(CLUSTER):
+        from gmmdiff.study.engine.parallel.cluster import Cluster
+
+        return Cluster(address)
+    from gmmdiff.study.engine.parallel.threads import side_by_side
+
+    return side_by_side
+
+
+class Results:
+    """Where a notebook leaves its tables and figures.
+
+    The runner says where; in JupyterLab it is reports/quick_look/NAME.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.folder = Path(os.environ.get(RESULTS) or Path("../reports/quick_look") / name)
+
+    def _path(self, kind: str, name: str) -> Path:
+        path = self.folder / kind / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def table(self, name: str, table: pd.DataFrame) -> pd.DataFrame:
+        """Writes tables/NAME.csv (10 significant digits) and gives the table back."""
+        table.to_csv(
+            self._path("tables", f"{name}.csv"),
+            index=False,
+            float_format="%.10g",
+            lineterminator="\n",
+        )
+        return table
+
+    def figure(self, name: str, figure: Figure, description: str) -> None:
+        """Writes figures/NAME.png and .svg; the description travels inside both as their alternative text."""
+        import matplotlib as mpl
+
+        path = self._path("figures", name)
+        figure.savefig(f"{path}.png", metadata={"Description": description, "Software": None})
+        with mpl.rc_context({"svg.hashsalt": "gmmdiff"}):
+            figure.savefig(
+                f"{path}.svg",
+                metadata={"Description": description, "Date": None, "Creator": "gmmdiff"},
+            )
+
+    def json(self, name: str, content: Any) -> None:
+        """Writes NAME.json beside the folders."""
+        text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
+        self._path(".", f"{name}.json").write_text(text + "\n")
+
+
+def read_tables(folder: Path | str) -> dict[str, pd.DataFrame]:
+    """All tables of one stage by name, from FOLDER/*.csv.
+
+    Raises:
+        BadInput: when there is none.
+    """
+    paths = sorted(Path(folder).glob("*.csv"))
+    if not paths:
+        raise BadInput(f"{folder}: no tables here; run `dvc repro` first")
+    return {path.stem: pd.read_csv(path) for path in paths}
+
+
+def run_records(folder: Path | str) -> dict[str, dict[str, Any]]:
+    """Every stage's record of its run by the stage's name, from an environment folder; none where there is no such folder."""
+    paths = sorted(Path(folder).rglob("*.json"))
+    return {
+        path.relative_to(folder).with_suffix("").as_posix(): json.loads(path.read_text())
+        for path in paths
+    }
+
+
+def show_verdicts(claims: Iterable[Claim], tables: Mapping[str, pd.DataFrame], *ids: str) -> None:
+    """Displays what the tables so far say of the claims with these ids."""
+    from IPython.display import Markdown, display
+
+    for claim in (claim for claim in claims if claim.id in ids):
+        found = claim.judge(tables)
+        display(
+            Markdown(
+                f"**{claim.id}. {claim.statement}** *{found.verdict}* ({claim.criterion}). {found.details}"
+            )
+        )

@@ -1,0 +1,250 @@
+"""The report as a web page, and the Markdown of which its notebook is made.
+
+The executed notebook reports/notebooks/report.ipynb becomes reports/index.html: one file, without scripts, that asks for
+nothing from outside.  What may differ between two runs of the same numbers, run times and machines, is read from
+reports/environment and stands in the page alone.  Words, templates and stylesheet are those of
+notebooks/report_template.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import posixpath
+import re
+from collections.abc import Iterator, Mapping
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # and imported where they are used: the notebook needs none of them
+    import mistune
+    import nbformat
+from gmmdiff.pipeline.execution.errors import BadInput
+from gmmdiff.pipeline.execution.notebook import run_records
+from gmmdiff.pipeline.verification import ABSOLUTE, RELATIVE
+
+TEMPLATE = Path(__file__).parents[1] / "notebooks" / "report_template"
+FIGURES = "<!-- figures -->"
+
+
+def _render(template: str, **values: Any) -> str:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    templates = Environment(
+        loader=FileSystemLoader(TEMPLATE),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        autoescape=lambda name: name.endswith(".html.j2"),
+    )
+    templates.filters |= {"itemised": itemised, "duration": duration}
+    return templates.get_template(template).render(values)
+
+
+# ---- Markdown, for the notebook -----------------------------------------------------------------------------
+
+
+def itemised(details: str) -> str:
+    """What was measured as a list: an item a sentence; three or more parts after a colon are items of their own."""
+    lines = []
+    details = re.sub(
+        r"\[(\S+), (\S+)\]", "[\\1,\u00a0\\2]", details
+    )  # an interval stays on its line
+    for sentence in re.split(r"(?<=\.) (?=[A-Z])", details):
+        lead, _, rest = sentence.partition(": ")
+        parts = rest.removesuffix(".").split("; ")
+        lines += (
+            [f"- {lead}:", *(f"  - {part}" for part in parts)]
+            if len(parts) > 2
+            else [f"- {sentence}"]
+        )
+    return "\n".join(lines)
+
+
+def verdicts(found: list[dict[str, Any]]) -> str:
+    """The claims of claims.json at a glance: how many of each verdict, and a table whose rows lead to the claims."""
+    return _render("verdicts.md.j2", found=found)
+
+
+def section(
+    claim: dict[str, Any], words: Mapping[str, Any], parameters: Mapping[str, Any]
+) -> tuple[str, str]:
+    """One claim of claims.json: what stands before its figures, and what behind.
+
+    Args:
+        words: the content of claims.yaml.
+        parameters: as ``execution.used_parameters`` of the claim's stage.
+    """
+    prose, definitions = words["claims"][claim["id"]], words["definitions"]
+    text = _render(
+        "claim.md.j2", claim=claim, prose=prose, definitions=definitions, parameters=parameters
+    )
+    before, after = text.split(FIGURES)
+    return before, after
+
+
+# ---- HTML ---------------------------------------------------------------------------------------------------
+
+
+def formulas_to_mathml(markdown: str) -> str:
+    """Replaces $...$ by MathML, which browsers show without any script."""
+    from latex2mathml.converter import convert
+
+    return re.sub(r"\$([^$\n]+)\$", lambda found: convert(found.group(1)), markdown)
+
+
+@cache
+def _converter() -> mistune.Markdown:
+    import mistune
+
+    class Renderer(mistune.HTMLRenderer):
+        def heading(self, text: str, level: int, **_: Any) -> str:
+            name = re.sub(r"[^a-z0-9]+", "-", re.sub(r"<[^>]*>", "", text).lower()).strip("-")
+            return f'<h{level} id="{name}">{text}</h{level}>\n'
+
+        def link(self, text: str, url: str, title: str | None = None) -> str:
+            outside = "://" in url or url.startswith(
+                "#"
+            )  # others start at reports/notebooks, and the page's at reports
+            return super().link(
+                text, url if outside else posixpath.normpath(f"notebooks/{url}"), title
+            )
+
+    return mistune.create_markdown(renderer=Renderer(escape=False), plugins=["table"])
+
+
+def to_html(markdown: str) -> str:
+    """HTML of a notebook's Markdown: formulas as MathML, a name on every heading, links that start at the page."""
+    return _converter()(formulas_to_mathml(markdown))
+
+
+def _figure(data: str, alt: str, caption: str) -> str:
+    """An image in the page, without loss but smaller than its PNG."""
+    from PIL import Image
+
+    image, smaller = Image.open(io.BytesIO(base64.b64decode(data))).convert("RGB"), io.BytesIO()
+    image.save(smaller, "WEBP", lossless=True)
+    source = base64.b64encode(smaller.getvalue()).decode()
+    return (
+        f'<figure>\n<div class="wide"><img src="data:image/webp;base64,{source}" alt="{html.escape(alt)}" width="{image.width}" '
+        f'height="{image.height}"></div>\n<figcaption>{to_html(caption)}</figcaption>\n</figure>\n'
+    )
+
+
+def _sections(body: str, level: int = 2) -> str:
+    """Headings of levels 2 and 3, each in a section with what follows it."""
+    head, *rest = re.split(rf"(?=<h{level}[ >])", body)
+    return head + "".join(
+        f"<section>\n{part if level == 3 else _sections(part, 3)}</section>\n" for part in rest
+    )
+
+
+def _shown(notebook: nbformat.NotebookNode) -> Iterator[dict[str, str]]:
+    """What a notebook shows without its code, in order: each piece by its kinds, an image with its alternative text."""
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            yield {"text/markdown": cell.source}
+        for output in cell.get("outputs", []):
+            yield output.get("data", {}) | {
+                "alt": output.get("metadata", {}).get("image/png", {}).get("alt", "")
+            }
+
+
+def body(notebook: nbformat.NotebookNode) -> str:
+    """An executed notebook without its code.  The Markdown that follows an image is its caption."""
+    parts, pieces = [], _shown(notebook)
+    for piece in pieces:
+        if "image/png" in piece:
+            parts.append(_figure(piece["image/png"], piece["alt"], next(pieces)["text/markdown"]))
+        else:
+            parts.append(piece.get("text/html") or to_html(piece.get("text/markdown", "")))
+    return _sections("".join(parts))
+
+
+def page(title: str, body: str) -> str:
+    """A whole page around its body, in the one look of all pages.
+
+    Headings of level 2 with a name are its contents, and those of level 3 with a verdict.
+    """
+    contents = [
+        {
+            "level": int(level),
+            "id": name,
+            "verdict": verdict,
+            "text": html.unescape(re.sub(r"<[^>]*>", "", text)),
+        }
+        for level, name, verdict, text in re.findall(
+            r'<h([23]) id="([^"]+)"(?: data-verdict="([^"]+)")?>(.*?)</h\1>', body
+        )
+        if level == "2" or verdict
+    ]
+    style = (TEMPLATE / "style.css").read_text()
+    return _render("page.html.j2", title=title, body=body, contents=contents, style=style)
+
+
+# ---- what the pages add -------------------------------------------------------------------------------------
+
+
+def duration(seconds: float) -> str:
+    """63.4 -> "1 min 3 s"."""
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes else f"{seconds:.1f} s"
+
+
+def machine(record: dict[str, Any]) -> str:
+    """What a stage's record says of its machine, without the machine's name."""
+    versions = ", ".join(f"{name} {version}" for name, version in record["packages"].items())
+    return f"{record['device']}, {record['processors']} processors, Python {record['python']}; {versions}"
+
+
+def _run_time(stage: str, found: Mapping[str, dict[str, Any]]) -> str:
+    """How long a stage and its parts, which are called STAGE_runs/PART, took together."""
+    mine = [
+        record["seconds"]
+        for name, record in found.items()
+        if name == stage or name.startswith(f"{stage}_runs/")
+    ]
+    return (
+        f"run time {duration(sum(mine))}{f' in {len(mine)} runs' if len(mine) > 1 else ''}"
+        if mine
+        else "run time not recorded"
+    )
+
+
+def report_page(reports: Path) -> str:
+    """The executed report with its run times and machines.
+
+    Raises:
+        BadInput: when there is none.
+    """
+    import nbformat
+
+    executed = reports / "notebooks" / "report.ipynb"
+    if not executed.is_file():
+        raise BadInput(f"{executed}: no such file; run `dvc repro` first")
+    found = run_records(reports / "environment")
+    listed = [
+        {"stage": stage, "machine": machine(record), "seconds": record["seconds"]}
+        for stage, record in found.items()
+    ]
+    told = body(nbformat.read(executed, 4))
+    told = re.sub(
+        r'(?<=<time data-stage=")(\w+)">[^<]*',
+        lambda place: f'{place.group(1)}">{_run_time(place.group(1), found)}',
+        told,
+    )
+    told = told.replace(
+        '<div id="environment">',
+        '<div id="environment">' + to_html(_render("environment.md.j2", records=listed)),
+    )
+    return page("Does the paper hold?", told)
+
+
+def verification_page(found: Mapping[str, Any]) -> str:
+    """This machine's results beside the published ones, from the content of reports/verification.json."""
+    tolerance = {"relative": RELATIVE, "absolute": ABSOLUTE}
+    return page(
+        "Verification", to_html(_render("verification.md.j2", found=found, tolerance=tolerance))
+    )

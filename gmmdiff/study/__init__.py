@@ -1,0 +1,1 @@
+"""What is asked, how it is computed, and how it is judged."""

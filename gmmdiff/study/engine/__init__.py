@@ -1,0 +1,1 @@
+"""Run table -> trained runs -> tidy results."""

@@ -1,0 +1,165 @@
+"""Classifiers trained with any cost, alone or with the denoiser: programs for the engine of ``gmmdiff.study.engine.training``.
+
+A run's cost, its factor lambda, whether its signal is matched, and the noise of its labels stand in its row;
+rows with different costs train in one batched program.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from gmmdiff.core.checks import require
+from gmmdiff.core.streams import stream
+from gmmdiff.study.engine.costs import Costs, matched
+from gmmdiff.study.engine.networks import classifier_sizes, gather_rows
+from gmmdiff.study.engine.runs import COLUMNS, PREPARED, Batches, Recipe, Run
+from gmmdiff.study.engine.training import Ensemble
+
+FACTORS = ("cost", "signal", "lam", "label_noise")
+SIGNALS = ("raw", "matched")
+
+
+def attributes(run: Run, draws: Batches) -> Tensor:
+    """The true labels of drawn points: ``(batches, batch, m)`` in {0, 1}."""
+    return run.world.manifold.combinations[draws.combination].float()
+
+
+def noisy_labels(run: Run) -> Tensor:
+    """The labels ``(n_train, m)`` of a run's training points, each flipped once and for all with its probability."""
+    labels = run.world.manifold.combinations[run.data[1]]
+    flip = (
+        torch.rand(labels.shape, generator=stream(run.row.seed, "label noise"))
+        < run.row.label_noise
+    )
+    return (labels ^ flip).float()
+
+
+def matching_draws(run: Run) -> Batches:
+    """The batches on which a run's signal is measured where it is matched."""
+    streams = (stream(run.row.seed, name) for name in ("matching", "matching condition"))
+    return run.draw(*run.data[:2], (PREPARED, run.recipe.batch), *streams)
+
+
+class ClassifierEnsemble(Ensemble):
+    """Experiment A: classifiers of noisy points x_t, trained on cost(classifier(x_t, t), labels) alone."""
+
+    columns = (*COLUMNS, *FACTORS)
+
+    def __init__(self, runs: Sequence[Run], device: str) -> None:
+        super().__init__(runs, device)
+        self._noisy = {run: noisy_labels(run) for run in runs}
+
+    @classmethod
+    def check(cls, table: pd.DataFrame, recipe: Recipe) -> None:
+        """As ``Ensemble.check``; also refuses an unknown cost or signal, lam < 0, and label noise outside [0, 0.5]."""
+        super().check(table, recipe)
+        owner, noise = "run table", table["label_noise"]
+        Costs(list(table["cost"].unique()))
+        for signal in table["signal"].unique():
+            require(
+                signal in SIGNALS, owner, "signal", f"one of {', '.join(SIGNALS)}", repr(signal)
+            )
+        require(bool((table["lam"] >= 0).all()), owner, "lam", ">= 0", table["lam"].min())
+        require(
+            bool(noise.between(0, 0.5).all()),
+            owner,
+            "label_noise",
+            "in [0, 0.5]",
+            noise.unique().tolist(),
+        )
+
+    @staticmethod
+    def shapes(run: Run) -> dict[str, Sequence[int]]:
+        m = run.world.manifold.combinations.shape[1]
+        return {
+            "classifier weights": classifier_sizes(
+                run.recipe.dimension, m, run.recipe.width, run.recipe.hidden
+            )
+        }
+
+    @cached_property
+    def costs(self) -> Costs:
+        """The rows' costs times lambda, matched where the row says so, at the starting weights on batches of their own."""
+        names, start = [run.row.cost for run in self.runs], type(self)(self.runs, self.device)
+        start.prepare(self.shared(matching_draws))
+        logits = torch.cat([start.logits(number).clone() for number in range(PREPARED)], 1).cpu()
+        factors = matched(names, logits, torch.cat(start.labels, 1).cpu()).factors
+        raw = torch.tensor([run.row.signal == "raw" for run in self.runs])
+        lam = torch.tensor([float(run.row.lam) for run in self.runs])
+        return Costs(names, lam * factors.float().masked_fill(raw, 1))
+
+    def take(self, drawn: Sequence[Batches]) -> None:
+        """Takes in the inputs of batches, of whatever points."""
+        self.seen = self.stack(lambda _, draws: [draws.seen], drawn).unbind()
+
+    def prepare(self, drawn: Sequence[Batches]) -> None:
+        self.take(drawn)
+        self.labels = self.stack(
+            lambda run, draws: [gather_rows(self._noisy[run], draws.index)], drawn
+        ).unbind()
+
+    def logits(self, number: int) -> Tensor:
+        """What the classifiers say of batch ``number``: ``(runs, batch, m)``, valid until the next call."""
+        return self.networks[0].forward(self.seen[number])
+
+    def step(self, number: int) -> Tensor:
+        """Fills ``gradient`` on batch ``number``; the cost, lambda and matching included: ``(runs,)``."""
+        logits, labels = self.logits(number).mT, self.labels[number].mT  # as they lie in memory
+        loss = self.costs.value(logits, labels, trusted=True).mean((1, 2))
+        self.networks[0].backward(
+            self.costs.gradient(logits, labels, trusted=True).mT / logits[0].numel()
+        )
+        return loss
+
+
+class JointEnsemble(ClassifierEnsemble):
+    """Experiment B: v-loss + lambda * cost(classifier(x_0, t), labels), x_0 being the denoiser's prediction.
+
+    The classifier learns from the cost, the denoiser from both: the cost's signal flows through the classifier
+    and the predicted x_0 into it.  The gradient watched and the loss told are the denoiser's.
+    """
+
+    @staticmethod
+    def shapes(run: Run) -> dict[str, Sequence[int]]:
+        return Ensemble.shapes(run) | ClassifierEnsemble.shapes(run)
+
+    def take(self, drawn: Sequence[Batches]) -> None:
+        Ensemble.prepare(self, drawn)
+        super().take(drawn)
+        dimension = self.targets[0].shape[-1]
+        self.kept = self.stack(
+            lambda _, draws: [draws.alpha * draws.seen[..., :dimension]], drawn
+        ).unbind()
+        self.sigma = self.stack(lambda _, draws: [draws.sigma], drawn).unbind()
+        self.x_0 = [
+            seen[..., :dimension] for seen in self.seen
+        ]  # where x_t stands until it is predicted
+
+    def logits(self, number: int) -> Tensor:
+        denoiser, classifier = self.networks
+        self.predicted = denoiser.forward(self.inputs[number])
+        torch.addcmul(
+            self.kept[number], self.sigma[number], self.predicted, value=-1, out=self.x_0[number]
+        )
+        return classifier.forward(self.seen[number])
+
+    def step(self, number: int) -> Tensor:
+        """Fills ``gradient`` on batch ``number``; the v-loss ``(runs,)``."""
+        denoiser, classifier = self.networks
+        logits, labels = self.logits(number).mT, self.labels[number].mT
+        difference = self.predicted - self.targets[number]
+        gradient = self.costs.gradient(logits, labels, trusted=True)
+        to_x_0 = classifier.backward(gradient.mT / logits[0].numel(), to_input=True)[
+            ..., : difference.shape[-1]
+        ]
+        denoiser.backward(
+            torch.addcmul(
+                difference * (2 / difference[0].numel()), self.sigma[number], to_x_0, value=-1
+            )
+        )
+        return difference.square().mean((1, 2))

@@ -1,0 +1,1 @@
+"""Independent jobs side by side: on threads, or on many machines."""

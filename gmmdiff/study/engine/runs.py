@@ -1,0 +1,247 @@
+"""Run tables, and what a run is made of: its data, its conditioning and its streams."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+import pandas as pd
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from gmmdiff.core.checks import require
+from gmmdiff.core.conditioning import Conditioning
+from gmmdiff.core.diffusion import CosineSchedule, diffuse, dpmpp_2m, velocity
+from gmmdiff.core.distances import energy_distance
+from gmmdiff.core.streams import stream
+from gmmdiff.study.engine.networks import (
+    StackedMLP,
+    denoiser_sizes,
+    features_first,
+    gather_rows,
+    with_time_features,
+)
+from gmmdiff.worlds.arcs import Arcs
+from gmmdiff.worlds.defects import find_defects
+
+COLUMNS = ("granularity", "s_c", "n_train", "learning_rate", "steps", "seed")
+PREPARED = 50  # steps whose batches are drawn at once
+SIZE = 2.0  # root mean square of the points the network sees: the larger, the later noise hides what is fine
+LAST = (
+    0.12  # the sampler's last time before 0: one prediction of x_0 takes the rest of the noise away
+)
+FAR = 1e6  # a coordinate that no arc comes near
+Progress = Callable[..., tqdm]
+SCHEDULE = CosineSchedule()
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What all runs of a table share."""
+
+    dimension: int = 8  # D of the manifold
+    held_out: int = 2  # combinations left out of training
+    rare: int = 4  # how many of the least frequent seen combinations count as rare
+    width: int = 128  # of the hidden layers
+    hidden: int = 3  # hidden layers
+    batch: int = 128
+    ema: float = 0.999  # decay of the weights' moving average, a step
+    evaluations: int = 20  # of the network, for one sample
+    n_eval: int = 128  # samples of each combination
+
+
+def run_table(
+    granularity: Sequence[str],
+    s_c: Sequence[float],
+    n_train: Sequence[int],
+    learning_rate: Sequence[float],
+    steps: Sequence[int],
+    seeds: int,
+    first_seed: int = 0,
+) -> pd.DataFrame:
+    """Every combination of the factors, with each of ``seeds`` seeds.
+
+    Raises:
+        ValueError: on an empty factor or fewer than one seed.
+    """
+    require(seeds >= 1, "run_table", "seeds", ">= 1", seeds)
+    factors = (
+        granularity,
+        s_c,
+        n_train,
+        learning_rate,
+        steps,
+        range(first_seed, first_seed + seeds),
+    )
+    for name, levels in zip(COLUMNS, factors, strict=True):
+        require(len(levels) > 0, "run_table", name, "at least one level", "none")
+    return pd.DataFrame(list(itertools.product(*factors)), columns=list(COLUMNS))
+
+
+def choose(parts: dict[str, pd.DataFrame], part: str) -> pd.DataFrame:
+    """The run table called ``part``, of those of an experiment.
+
+    Raises:
+        ValueError: when there is none.
+    """
+    require(part in parts, "run tables", "part", f"one of {', '.join(parts)}", repr(part))
+    return parts[part]
+
+
+class World:
+    """What every arm of one seed shares: the manifold, and which combinations are held out or rare."""
+
+    def __init__(self, seed: int, recipe: Recipe) -> None:
+        self.seed, self.recipe = seed, recipe
+        self.manifold = Arcs(recipe.dimension, stream(seed, "manifold"))
+        shuffled = torch.randperm(16, generator=stream(seed, "held out"))
+        self.held_out, seen = shuffled[: recipe.held_out], shuffled[recipe.held_out :]
+        self.seen = seen[
+            self.manifold.frequencies[seen].argsort(descending=True)
+        ]  # most frequent first
+        self.rare = self.seen[-recipe.rare :]
+
+    def points(self, n: int, name: str) -> tuple[Tensor, Tensor]:
+        """n points ``(n, D)`` of the seen combinations by frequency, and their combinations ``(n,)``: one draw a name."""
+        generator = stream(self.seed, name)
+        combination = self.manifold.sample_combinations(n, generator, self.seen)
+        return self.manifold.sample(combination, generator), combination
+
+    def evaluate(self, z: Tensor, combination: Tensor, admitted: Tensor) -> pd.DataFrame:
+        """Metrics of samples z ``(n, D)`` drawn for combinations ``(n,)``: one row a combination and metric.
+
+        Columns: place (1 = the most frequent combination seen; held-out ones follow), group, metric, value.
+        Shares of defects, and the energy distance to as many fresh points of the same combination.
+        """
+        z = z.double()
+        flags = find_defects(
+            self.manifold.distances(z), combination, admitted, self.manifold.tolerance()
+        )
+        real = self.manifold.sample(combination, stream(self.seed, "reference"))
+        rows = []
+        for place, c in enumerate(torch.cat([self.seen, self.held_out]).tolist(), 1):
+            mine = combination == c
+            group = (
+                "held out" if place > len(self.seen) else "rare" if c in self.rare else "frequent"
+            )
+            values = {
+                name: float(flag[mine].double().mean()) for name, flag in flags._asdict().items()
+            }
+            values["energy_distance"] = energy_distance(z[mine], real[mine])
+            rows += [
+                {"place": place, "group": group, "metric": name, "value": value}
+                for name, value in values.items()
+            ]
+        return pd.DataFrame(rows)
+
+
+class Batches(NamedTuple):
+    """Batches of noisy points, ``PREPARED`` of them in training, alike for all arms; in memory features first."""
+
+    index: Tensor  # (batches, batch), which points of the data
+    t: Tensor  # (batches, batch)
+    alpha: Tensor  # (batches, batch, 1), of the schedule at t, as sigma
+    sigma: Tensor
+    seen: Tensor  # (batches, batch, D + TIMES), noisy points and features of their times
+    target: Tensor  # (batches, batch, D), v
+    combination: Tensor  # (batches, batch)
+    blur: Tensor  # (batches, batch, C), standard normal noise of the conditions
+
+
+class Run:
+    """One row of the table: its data, its conditioning and its streams."""
+
+    def __init__(self, row: tuple, recipe: Recipe) -> None:
+        self.row, self.recipe, self.drawn_as = row, recipe, (row.seed, row.n_train)
+        self.world = World(row.seed, recipe)
+        self.conditioning = Conditioning(
+            row.granularity,
+            row.s_c,
+            self.world.manifold.combinations,
+            stream(row.seed, "condition means"),
+        )
+        self.means = self.conditioning.means.float()
+        self.sizes = denoiser_sizes(
+            recipe.dimension, self.conditioning.dim, recipe.width, recipe.hidden
+        )
+
+    @cached_property
+    def data(self) -> tuple[Tensor, Tensor, float]:
+        """Training points of root mean square ``SIZE``, ``(n, D)`` float32; combinations ``(n,)``; the scale taken out."""
+        points, combination = self.world.points(self.row.n_train, f"data {self.row.n_train}")
+        scale = float(points.square().mean().sqrt()) / SIZE
+        return (points / scale).float(), combination, scale
+
+    def draw(
+        self,
+        points: Tensor,
+        combinations: Tensor,
+        shape: tuple[int, int],
+        generator: torch.Generator,
+        blurred: torch.Generator,
+    ) -> Batches:
+        """Batches of points ``(n, D)`` with combinations ``(n,)``, drawn with replacement.
+
+        Times lie where the samplers ask, in [LAST, 1], stratified over the batch (Kingma et al. 2021, arXiv
+        2107.00630, appendix I.1) and cubed, so that little noise, where precision is won, comes more often.
+        """
+        index = torch.randint(len(points), shape, generator=generator)
+        even = (torch.arange(shape[1]) + torch.rand(shape, generator=generator)) / shape[1]
+        t = LAST + (1 - LAST) * even**3
+        noise = features_first(torch.randn(*shape, self.recipe.dimension, generator=generator))
+        blur = features_first(torch.randn(*shape, self.conditioning.dim, generator=blurred))
+        x_0, alpha, sigma = (
+            gather_rows(points, index),
+            SCHEDULE.alpha(t).unsqueeze(-1),
+            SCHEDULE.sigma(t).unsqueeze(-1),
+        )
+        seen, target = (
+            with_time_features(diffuse(x_0, noise, alpha, sigma), t),
+            velocity(x_0, noise, alpha, sigma),
+        )
+        return Batches(index, t, alpha, sigma, seen, target, combinations[index], blur)
+
+    def draws(self) -> Iterator[Batches]:
+        """For ever, ``PREPARED`` steps at a time: what all arms of one seed and n_train are trained on."""
+        shape, (points, combinations, _) = (PREPARED, self.recipe.batch), self.data
+        generator, blurred = stream(self.row.seed, "batches"), stream(self.row.seed, "condition")
+        while True:
+            yield self.draw(points, combinations, shape, generator, blurred)
+
+    def inputs(self, draws: Batches) -> tuple[Tensor, Tensor]:
+        """What the denoiser sees of these draws, side by side: noisy points with their times, this arm's conditions."""
+        condition = gather_rows(self.means, draws.combination)
+        if self.conditioning.scale > 0:
+            condition.add_(draws.blur, alpha=self.conditioning.scale)
+        return draws.seen, condition
+
+    def predict(self, parameters: Tensor, condition: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
+        """The denoiser with these weights ``(parameters,)`` and conditions ``(n, C)``, as the samplers want it."""
+        network = StackedMLP(self.sizes, parameters.unsqueeze(0))
+
+        def denoise(x_t: Tensor, t: Tensor) -> Tensor:
+            seen = with_time_features(x_t, t.expand(len(x_t)))
+            return network.forward(torch.cat([seen, condition], -1).unsqueeze(0)).squeeze(0).clone()
+
+        return denoise
+
+    def generate(
+        self, parameters: Tensor, combination: Tensor, steps: int, sampler: Callable = dpmpp_2m
+    ) -> Tensor:
+        """One sample for each combination ``(n,)``, in ``steps`` >= 2 network evaluations: ``(n, D)``.
+
+        What is not finite, from a run that diverged, comes out at +-``FAR``.
+        """
+        draws = stream(self.row.seed, "generation")
+        condition = self.conditioning.sample(
+            combination, stream(self.row.seed, "generation condition")
+        ).float()
+        start = torch.randn(len(combination), self.recipe.dimension, generator=draws)
+        denoise = self.predict(parameters, condition)
+        times = torch.cat([SCHEDULE.even_times(steps - 1, end=LAST).float(), torch.zeros(1)])
+        z = self.data[2] * sampler(denoise, start, times, SCHEDULE, "v", draws)
+        return z.nan_to_num(FAR, FAR, -FAR).clamp(-FAR, FAR)

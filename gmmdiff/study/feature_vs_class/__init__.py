@@ -1,0 +1,1 @@
+"""Feature against class conditioning: claims F1 to F4."""

@@ -1,0 +1,328 @@
+"""Figures of the feature-versus-class experiment."""
+
+from __future__ import annotations
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from gmmdiff.study.style import PALETTE, iqm_lines
+from gmmdiff.worlds.arcs import Arcs
+
+ARM_COLOURS = {"none": "0.45", "coarse": PALETTE[4], "class": PALETTE[1], "feature": PALETTE[0]}
+ARM_MARKERS = {"none": "X", "coarse": "^", "class": "s", "feature": "o"}
+GROUPS = ("seen", "rare", "held out")
+
+
+def _floor_and_ceiling(axis: Axes, runs: pd.DataFrame, group: str, metric: str) -> None:
+    """What real samples reach, and the unconditional model's misses: its defects are judged too mildly to compare."""
+    part = runs[(runs["group"] == group) & (runs["s_c"] == 0)].set_index(["granularity", "metric"])[
+        "value"
+    ]
+    axis.axhline(
+        part["real", metric].mean(), color="0.5", ls=":", lw=1.2, label="floor: real samples"
+    )
+    ceiling = "miss" if metric == "defect" else metric
+    axis.axhline(
+        part["none", ceiling].mean(),
+        color="0.5",
+        ls="-.",
+        lw=1.2,
+        label="ceiling: unconditional (misses)",
+    )
+
+
+def _share_axis(axis: Axes) -> None:
+    """Shares from 0 to 100 %, logarithmic above 0.1 %: from the floor to the ceiling there are three decades."""
+    axis.set_yscale("symlog", linthresh=1e-3, linscale=0.4)
+    axis.set_ylim(-1e-4, 1.4)
+    axis.set_yticks([0, 1e-3, 1e-2, 1e-1, 1], ["0", "0.1 %", "1 %", "10 %", "100 %"])
+
+
+def _arm_title(granularity: str, s_c: float) -> str:
+    return (
+        granularity
+        if granularity == "none"
+        else f"{granularity}, {'mixture' if s_c else 'point'} ($s_c$ = {s_c:g})"
+    )
+
+
+def arm_pictures(pictures: pd.DataFrame, manifold: Arcs) -> Figure:
+    """Samples of every arm over the true arcs: seen combinations above, held-out ones below; defects red."""
+    mixture = pictures["s_c"].max()
+    arms = [arm for arm in ARM_COLOURS if arm in set(pictures["granularity"])]
+    figure, axes = plt.subplots(
+        2, len(arms), figsize=(3.4 * len(arms), 7.2), sharex=True, sharey=True, squeeze=False
+    )
+    u = torch.linspace(0, 1, 200, dtype=torch.float64)
+    for column, arm in zip(axes.T, arms, strict=True):
+        mine = pictures[(pictures["granularity"] == arm) & (pictures["s_c"] == mixture)]
+        for axis, (held_out, table) in zip(column, mine.groupby("held_out"), strict=True):
+            wanted = set(table["combination"])
+            for c in range(16):
+                flat = manifold.points(torch.full((200,), c), u) @ manifold.frame[:, :2]
+                axis.plot(flat[:, 0], flat[:, 1], color="0.35" if c in wanted else "0.85", lw=1)
+            for defect, colour, marker in ((False, ARM_COLOURS[arm], "."), (True, "red", "x")):
+                dots = table[table["defect"] == defect]
+                axis.plot(dots["x"], dots["y"], marker, color=colour, markersize=4, alpha=0.7, lw=0)
+            share = table["defect"].mean()
+            which = "held-out" if held_out else "seen"
+            axis.set(
+                aspect="equal", xticks=[], yticks=[], title=f"{arm}, {which}: {share:.0%} defects"
+            )
+            axis.grid(False)
+    return figure
+
+
+def reverse_strip(strip: pd.DataFrame, manifold: Arcs) -> Figure:
+    """From noise to data: x_t along the sampler, coloured by the half that was asked for."""
+    times = sorted(strip["t"].unique(), reverse=True)
+    figure, axes = plt.subplots(
+        1, len(times), figsize=(2.5 * len(times), 2.9), sharex=True, sharey=True
+    )
+    colours = np.array([PALETTE[0], PALETTE[1]])
+    for axis, t in zip(axes, times, strict=True):
+        now = strip[strip["t"] == t]
+        half = manifold.combinations[torch.tensor(now["combination"].to_numpy()), 1].numpy()
+        axis.scatter(now["x"], now["y"], c=colours[half], s=2)
+        axis.set(title=f"t = {t:.3g}", aspect="equal", xticks=[], yticks=[])
+        axis.grid(False)
+    axes[0].set_xlabel("blue: upper half asked for, orange: lower", loc="left", fontsize="small")
+    return figure
+
+
+def defects_by_size(runs: pd.DataFrame) -> Figure:
+    """Defects, misses and energy distances against n_train for every arm; floor and ceiling in grey."""
+    measures = {
+        "defect": "share of defects",
+        "miss": "share of misses of the arc asked for",
+        "energy_distance": "energy distance to its law",
+    }
+    figure, axes = plt.subplots(
+        len(measures), len(GROUPS), figsize=(14, 11), sharex=True, sharey="row"
+    )
+    for line, (metric, name) in zip(axes, measures.items(), strict=True):
+        for axis, group in zip(line, GROUPS, strict=True):
+            part = runs[(runs["group"] == group) & (runs["metric"] == metric)]
+            for (arm, s_c), table in part[part["granularity"] != "real"].groupby(
+                ["granularity", "s_c"], sort=False
+            ):
+                if arm == "none" and s_c:
+                    continue  # noise instead of a constant: nothing is said by either
+                iqm_lines(
+                    axis,
+                    table,
+                    "n_train",
+                    color=ARM_COLOURS[arm],
+                    marker=ARM_MARKERS[arm],
+                    ls="-" if s_c else "--",
+                    markerfacecolor=None if s_c else "white",
+                    label=_arm_title(arm, s_c),
+                )
+            _floor_and_ceiling(axis, runs, group, metric)
+            axis.set(xscale="log")
+            if metric == "energy_distance":
+                axis.set_yscale("log")
+            else:
+                _share_axis(axis)
+            axis.set_xticks(
+                sorted(part["n_train"].unique()),
+                [f"{n:g}" for n in sorted(part["n_train"].unique())],
+            )
+            axis.minorticks_off()
+        line[0].set_ylabel(name)
+    for axis, group in zip(axes[0], GROUPS, strict=True):
+        axis.set_title(f"{group} combinations")
+    for axis in axes[-1]:
+        axis.set_xlabel("n_train")
+    figure.legend(
+        *axes[1, 0].get_legend_handles_labels(),
+        loc="outside lower center",
+        ncols=5,
+        fontsize="small",
+    )
+    return figure
+
+
+def defect_map(places: pd.DataFrame) -> Figure:
+    """Mean share of defects by arm and combination, at the largest n_train."""
+    largest = places[places["n_train"] == places["n_train"].max()]
+    seen = int(largest.loc[largest["group"] != "held out", "place"].max())
+    rare = sorted(largest.loc[largest["group"] == "rare", "place"].unique())
+    arm = largest["granularity"] + np.where(
+        largest["granularity"] == "none", "", largest["s_c"].map(", $s_c$ = {:g}".format)
+    )
+    once = (largest["granularity"] != "none") | (largest["s_c"] == 0)
+    grid = (
+        largest.assign(arm=arm)[once].pivot_table(
+            index="arm", columns="place", values="value", sort=False
+        )
+        * 100
+    )
+    figure, axis = plt.subplots(figsize=(13, 0.55 * len(grid) + 2))
+    sns.heatmap(
+        grid,
+        annot=True,
+        fmt=".0f",
+        cmap="cividis_r",
+        vmin=0,
+        vmax=100,
+        linewidths=1,
+        ax=axis,
+        cbar_kws={"label": "defects, %"},
+    )
+    labels = [
+        f"{p}" + (" rare" if p in rare else "") if p <= seen else "held out" for p in grid.columns
+    ]
+    axis.set_xticklabels(labels, rotation=45, ha="right")
+    axis.set(
+        xlabel="combination, from the most frequent in training",
+        ylabel="",
+        title=f"Where the defects are, n_train = {largest['n_train'].max()}",
+    )
+    return figure
+
+
+def forest(contrasts: pd.DataFrame, title: str) -> Figure:
+    """Paired contrasts with their intervals, one panel a claim; filled markers decide, open ones are controls."""
+    claims = list(contrasts["claim"].unique())
+    tallest = contrasts.groupby("claim").size().max()
+    figure, axes = plt.subplots(
+        2, -(-len(claims) // 2), figsize=(14, 2 * (0.24 * tallest + 1)), squeeze=False
+    )
+    for axis, claim in zip(axes.flat, claims, strict=True):
+        table = contrasts[contrasts["claim"] == claim].iloc[::-1]
+        for place, row in enumerate(table.itertuples()):
+            colour = (
+                "0.55"
+                if not row.judged
+                else PALETTE[2]
+                if row.high < 0
+                else PALETTE[3]
+                if row.low > 0
+                else PALETTE[0]
+            )
+            axis.plot([row.low, row.high], [place, place], color=colour, lw=2)
+            axis.plot(
+                row.estimate,
+                place,
+                "o",
+                color=colour,
+                markerfacecolor=colour if row.judged else "white",
+                markersize=6,
+            )
+        names = [
+            f"{r.arm}, n = {r.n_train}"
+            + (
+                ""
+                if r.judged
+                else ", point"
+                if r.s_c == 0
+                else f", {r.metric.replace('_', ' ')} only"
+            )
+            for r in table.itertuples()
+        ]
+        axis.set_yticks(range(len(table)), names, fontsize="small")
+        axis.axvline(0, color="black", lw=1)
+        axis.set(title=claim, xlabel="difference")
+        axis.grid(axis="y", visible=False)
+    figure.suptitle(title, fontsize="medium")
+    return figure
+
+
+def training_checks(
+    losses: pd.DataFrame, lengths: pd.DataFrame, samplers: pd.DataFrame, runs: pd.DataFrame
+) -> Figure:
+    """Training curves, defects against training length, and defects against the sampler's evaluations."""
+    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(14, 4.4))
+    largest = losses[losses["n_train"] == losses["n_train"].max()]
+    mixture = largest[largest["s_c"] == largest["s_c"].max()]
+    for arm, table in mixture.groupby("granularity", sort=False):
+        curve = table.groupby("step")["loss"].median()
+        left.plot(curve.index, curve, color=ARM_COLOURS[arm], label=arm)
+    left.set(
+        yscale="log",
+        xlabel="step",
+        ylabel="v-loss, median of seeds",
+        title=f"Training curves, n_train = {largest['n_train'].max()}",
+    )
+    seen = lengths[
+        (lengths["metric"] == "defect")
+        & (lengths["group"] == "seen")
+        & (lengths["granularity"] != "real")
+    ]
+    for (arm, s_c), table in seen.groupby(["granularity", "s_c"], sort=False):
+        iqm_lines(
+            middle,
+            table,
+            "steps",
+            color=ARM_COLOURS[arm],
+            marker=ARM_MARKERS[arm],
+            ls="-" if s_c else "--",
+            markerfacecolor=None if s_c else "white",
+            label=_arm_title(arm, s_c),
+        )
+    steps = sorted(lengths["steps"].unique())
+    middle.set(
+        xscale="log",
+        xlabel="training steps",
+        ylabel="share of defects, seen",
+        title="Is the training long enough?",
+    )
+    middle.set_xticks(steps, steps)
+    few = samplers[samplers["sampler"] != "ancestral"]
+    iqm_lines(
+        right,
+        few,
+        "evaluations",
+        color=ARM_COLOURS["feature"],
+        marker="o",
+        label="DPM-Solver++(2M)",
+    )
+    iqm_lines(
+        right,
+        samplers[samplers["sampler"] == "ancestral"],
+        "evaluations",
+        color="black",
+        marker="s",
+        ls="",
+        label="ancestral",
+    )
+    counts = sorted(samplers["evaluations"].unique())
+    right.set(
+        xscale="log",
+        xlabel="network evaluations",
+        ylabel="share of defects, seen",
+        title="Is the sampler good enough?",
+    )
+    right.set_xticks(counts, counts, rotation=45)
+    for axis in (middle, right):
+        axis.minorticks_off()
+        _share_axis(axis)
+        _floor_and_ceiling(axis, runs[runs["n_train"] == runs["n_train"].max()], "seen", "defect")
+    left.legend(fontsize="small")
+    for axis, down in ((middle, -0.18), (right, -0.26)):
+        axis.legend(fontsize="x-small", loc="upper center", bbox_to_anchor=(0.5, down), ncols=2)
+    return figure
+
+
+def scale_sweep(sweep: pd.DataFrame, runs: pd.DataFrame) -> Figure:
+    """Defects against the scale s_c of the components, one panel a group of combinations."""
+    figure, axes = plt.subplots(1, len(GROUPS), figsize=(14, 4.2), sharey=True)
+    part = sweep[(sweep["metric"] == "defect") & (sweep["granularity"] != "real")]
+    alike = runs[runs["n_train"] == sweep["n_train"].iloc[0]]
+    for axis, group in zip(axes, GROUPS, strict=True):
+        for arm, table in part[part["group"] == group].groupby("granularity", sort=False):
+            iqm_lines(
+                axis, table, "s_c", color=ARM_COLOURS[arm], marker=ARM_MARKERS[arm], label=arm
+            )
+        _floor_and_ceiling(axis, alike, group, "defect")
+        axis.set(xlabel="scale of the components $s_c$", title=f"{group} combinations")
+        _share_axis(axis)
+    axes[0].set_ylabel("share of defects")
+    axes[-1].legend(fontsize="small", loc="center")
+    return figure

@@ -1,0 +1,303 @@
+"""The NGMG stability experiments, declared: run tables, what is measured of them, and tidy tables.
+
+A trains a classifier of noisy points alone, B the denoiser with it (see ``gmmdiff.study.engine.classifiers``).  Both stand raw and
+with every cost's signal matched to BCE's at the start; matched to itself, BCE stands once.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from functools import partial
+
+import pandas as pd
+import torch
+from scipy.spatial.distance import cdist, pdist
+from sklearn.metrics.pairwise import rbf_kernel
+from torch import Tensor
+
+from gmmdiff.core.checks import require
+from gmmdiff.core.costs import COSTS
+from gmmdiff.core.ngmg import NGMG
+from gmmdiff.core.streams import stream
+from gmmdiff.study.engine.classifiers import ClassifierEnsemble, JointEnsemble, attributes
+from gmmdiff.study.engine.costs import Costs
+from gmmdiff.study.engine.evaluation import by_group, evaluate, run_by_run
+from gmmdiff.study.engine.parallel.threads import Tick, Workers, side_by_side
+from gmmdiff.study.engine.runs import PREPARED, Progress, Recipe, Run
+from gmmdiff.study.engine.training import Trained, train
+
+JOINT_COSTS = ("BCE", "Brier", "NGMG s=1", "NGMG scale mixture", "NGMG with entropy")
+GRANULARITY = "feature"  # of the denoiser's condition in B
+
+
+def _table(
+    costs: Sequence[str],
+    lam: float,
+    label_noise: float,
+    granularity: str,
+    s_c: float,
+    n_train: int,
+    learning_rate: Sequence[float],
+    steps: int,
+    seeds: int,
+    first_seed: int,
+) -> pd.DataFrame:
+    """Every cost, raw and but for BCE matched, with every learning rate and seed."""
+    require(seeds >= 1, "ngmg_stability", "seeds", ">= 1", seeds)
+    kinds = [
+        (cost, signal)
+        for signal in ("raw", "matched")
+        for cost in costs
+        if (cost, signal) != ("BCE", "matched")
+    ]
+    rows = [
+        (granularity, s_c, n_train, rate, steps, seed, cost, signal, lam, label_noise)
+        for rate, (cost, signal), seed in itertools.product(
+            learning_rate, kinds, range(first_seed, first_seed + seeds)
+        )
+    ]
+    return pd.DataFrame(rows, columns=list(JointEnsemble.columns))
+
+
+def parts(
+    label_noise: Sequence[float],
+    learning_rate: Sequence[float],
+    classifier_steps: int,
+    lam: Sequence[float],
+    joint_learning_rate: Sequence[float],
+    steps: int,
+    n_train: int,
+    s_c: float,
+    seeds: int,
+    first_seed: int,
+) -> dict[str, pd.DataFrame]:
+    """Run tables by name, each trained and kept by itself.
+
+    ``label_noise_X``: experiment A at that noise.  ``lam_X``: experiment B at that lambda; 0, which has to be among
+    them, is the reference without a cost, also trained twice as long.
+    """
+    owner = "ngmg_stability"
+    for name, levels in (
+        ("label_noise", label_noise),
+        ("learning_rate", learning_rate),
+        ("lam", lam),
+        ("joint_learning_rate", joint_learning_rate),
+    ):
+        require(len(set(levels)) == len(levels) > 0, owner, name, "distinct levels", levels)
+    require(
+        min(lam) == 0 < max(lam), owner, "lam", "0 (the reference) and at least one larger", lam
+    )
+    shared = {"n_train": n_train, "seeds": seeds, "first_seed": first_seed}
+    found = {
+        f"label_noise_{noise}": _table(
+            list(COSTS),
+            1.0,
+            noise,
+            "none",
+            0.0,
+            learning_rate=learning_rate,
+            steps=classifier_steps,
+            **shared,
+        )
+        for noise in label_noise
+    }
+    for level in lam:
+        costs = JOINT_COSTS if level else ("BCE",)
+        lengths = (steps,) if level else (steps, 2 * steps)
+        found[f"lam_{level}"] = pd.concat(
+            [
+                _table(
+                    costs,
+                    level,
+                    0.0,
+                    GRANULARITY,
+                    s_c,
+                    learning_rate=joint_learning_rate,
+                    steps=n,
+                    **shared,
+                )
+                for n in lengths
+            ],
+            ignore_index=True,
+        )
+    return found
+
+
+def accuracies(
+    run: Run, program: type[ClassifierEnsemble], parameters: Tensor, n: int
+) -> dict[str, float]:
+    """Share of true attributes that a trained classifier finds in n draws from n fresh points, for each of two uses.
+
+    *validation_accuracy* chooses a learning rate, *accuracy* is told.
+    """
+    trained, found = program([run], "cpu"), {}
+    trained.parameters[:, : trained.count] = parameters
+    for name in ("validation_accuracy", "accuracy"):
+        points, combinations = run.world.points(n, name)
+        draws = run.draw(
+            (points / run.data[2]).float(),
+            combinations,
+            (1, n),
+            stream(run.row.seed, f"{name} batch"),
+            stream(run.row.seed, f"{name} condition"),
+        )
+        trained.take([draws])
+        found[name] = float(
+            ((trained.logits(0) > 0) == (attributes(run, draws) > 0)).double().mean()
+        )
+    return found
+
+
+def _classify(
+    job: tuple[pd.DataFrame, Tensor],
+    tick: Tick,
+    recipe: Recipe,
+    program: type[ClassifierEnsemble],
+    n: int,
+) -> dict[str, float]:
+    rows, parameters = job
+    (row,) = rows.itertuples(index=False)
+    found = accuracies(Run(row, recipe), program, parameters, n)
+    tick(1)
+    return found
+
+
+def run_part(
+    rows: pd.DataFrame,
+    recipe: Recipe,
+    n_test: int,
+    device: str,
+    progress: Progress,
+    workers: Workers = side_by_side,
+) -> dict[str, pd.DataFrame]:
+    """Trains one part and measures it: tables by name.
+
+    ``runs``: one row a run and metric.  ``traces``: for B, loss and largest gradient norm of every few steps.
+
+    *diverged*: a weight is not finite, or the loss ends above where it began.  *final_loss*: of the last steps;
+    of the denoiser in B, the row's own cost in A.
+    """
+    rows = rows.reset_index(drop=True)
+    joint = rows["granularity"].iloc[0] == GRANULARITY
+    program = JointEnsemble if joint else ClassifierEnsemble
+    trained = train(rows, recipe, device, progress, program, workers)
+    ends = torch.tensor((rows["steps"].to_numpy() - 1) // PREPARED)
+    first, last = trained.losses[:, 0], trained.losses.gather(1, ends.unsqueeze(1)).squeeze(1)
+    measured = {
+        "spike_rate": trained.spike_rate,
+        "variation": trained.variation,
+        "final_loss": last,
+        "diverged": (trained.diverged | ~(last <= first)).double(),
+    }
+    wide = rows.assign(**{name: value.double().numpy() for name, value in measured.items()})
+    function = partial(_classify, recipe=recipe, program=program, n=n_test)
+    with progress(total=len(rows), desc="classifying", unit="runs") as bar:
+        wide = wide.join(pd.DataFrame(workers(function, run_by_run(rows, trained), bar.update)))
+    runs = wide.melt(list(rows), var_name="metric")
+    if not joint:
+        return {"runs": runs}
+    count = (
+        program([Run(next(rows.itertuples(index=False)), recipe)], "cpu")
+        .networks[0]
+        .parameters.shape[1]
+    )
+    drawn = by_group(
+        evaluate(
+            rows,
+            trained._replace(parameters=trained.parameters[:, :count]),
+            recipe,
+            progress,
+            workers=workers,
+        )
+    )
+    drawn = drawn[
+        (drawn["group"] == "seen") & drawn["metric"].isin(["defect", "energy_distance"])
+    ].drop(columns="group")
+    return {"runs": pd.concat([runs, drawn], ignore_index=True), "traces": traces(rows, trained)}
+
+
+def traces(rows: pd.DataFrame, trained: Trained) -> pd.DataFrame:
+    """Mean loss and largest gradient norm of every ``PREPARED`` steps: one row a run and step."""
+    index = pd.MultiIndex.from_frame(rows)
+    both = {
+        name: pd.DataFrame(values.numpy(), index=index).rename_axis(columns="step").stack()
+        for name, values in (("loss", trained.losses), ("norm", trained.norms))
+    }
+    found = pd.DataFrame(both).dropna().reset_index()
+    return found.assign(step=((found["step"] + 1) * PREPARED).clip(upper=found["steps"]))
+
+
+def backward_signals(points: int = 201) -> pd.DataFrame:
+    """What every cost sends back to a probability p and to its logit, against the discrepancy e = p - 1 of a true label."""
+    p = torch.linspace(0.001, 0.999, points, dtype=torch.float64).view(1, -1, 1)
+    labels = torch.ones_like(p)
+    tables = []
+    for name in COSTS:
+        costs = Costs([name])
+        to_p, to_logit = (
+            costs.gradient(p, labels, "probabilities"),
+            costs.gradient(p.logit(), labels),
+        )
+        tables.append(
+            pd.DataFrame(
+                {
+                    "cost": name,
+                    "e": (p - 1).flatten(),
+                    "probability": to_p.flatten(),
+                    "logit": to_logit.flatten(),
+                }
+            )
+        )
+    return pd.concat(tables, ignore_index=True)
+
+
+def known_terms(seed: int) -> pd.DataFrame:
+    """NGMG in known terms, each with its check: one row a statement, what was measured, and what it should be."""
+    generator = stream(seed, "known terms")
+    e = torch.linspace(-4, 4, 8001, dtype=torch.float64).unsqueeze(-1)
+    x, y = (
+        torch.randn(400, 3, generator=generator, dtype=torch.float64) + shift
+        for shift in (0.0, 1.0)
+    )
+    pull = NGMG([1.0]).gradient(e).abs().squeeze(-1)
+    wide = 2 * 100.0**2 * NGMG([100.0]).gradient(e[1:]) / (2 * e[1:])
+    kernel = (rbf_kernel(a, b, gamma=0.5) for a, b in ((x, x), (y, y), (x, y)))
+    within_x, within_y, across = (
+        (k.sum() - len(x) * same) / (k.size - len(x) * same)
+        for k, same in zip(kernel, (1, 1, 0), strict=True)
+    )
+    energy = 2 * cdist(x, y).mean() - pdist(x).mean() - pdist(y).mean()
+    fine = NGMG.scale_mixture(1e-3, 1e3, 200)
+    return pd.DataFrame(
+        [
+            (
+                "bounded influence: the largest pull of one component, at e = s",
+                float(pull.max()),
+                math.exp(-0.5),
+            ),
+            ("where that pull is largest, in units of s", float(e[pull.argmax()].abs()), 1.0),
+            (
+                "redescending: the pull at e = 4 s, of the largest",
+                float(pull[-1] / pull.max()),
+                4 * math.exp(-8) / math.exp(-0.5),
+            ),
+            (
+                "Brier score: 2 s^2 NGMG / 2 e for s = 100, smallest on |e| <= 4",
+                float(wide.nan_to_num(1.0).min()),
+                1.0,
+            ),
+            (
+                "half a squared MMD: NGMG's cost over that of scikit-learn's kernel",
+                float(NGMG([1.0]).cost(x, y)) / (0.5 * (within_x + within_y) - across),
+                1.0,
+            ),
+            (
+                "energy distance: twice the cost of a fine scale mixture over it, unbiased",
+                2 * float(fine.cost(x, y)) / energy,
+                1.0,
+            ),
+        ],
+        columns=["statement", "measured", "expected"],
+    )

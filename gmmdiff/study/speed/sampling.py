@@ -1,0 +1,265 @@
+"""What a sample costs and is worth: our samplers beside those of diffusers."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from functools import cache
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from gmmdiff.core.checks import require
+from gmmdiff.core.diffusion import ancestral, ddim, dpmpp_2m
+from gmmdiff.core.distances import energy_distance
+from gmmdiff.core.streams import numpy_stream, stream
+from gmmdiff.study.engine.runs import LAST, SCHEDULE, Progress, Recipe, Run
+from gmmdiff.study.engine.training import Trained, side_by_side
+from gmmdiff.study.feature_vs_class.runs import ANCESTRAL_STEPS
+from gmmdiff.study.speed.race import TARGETS, Contestant, _against, beside, race
+from gmmdiff.study.statistics import paired
+
+MOMENTS = 1000  # steps of the discrete schedule that both sides share
+SAMPLERS = {"ancestral": ancestral, "DDIM": ddim, "DPM-Solver++(2M)": dpmpp_2m}
+THEIRS = {  # scheduler and options that make it the same method
+    "ancestral": ("DDPMScheduler", {"clip_sample": False, "variance_type": "fixed_small"}),
+    "DDIM": ("DDIMScheduler", {"clip_sample": False, "set_alpha_to_one": True}),
+    "DPM-Solver++(2M)": (
+        "DPMSolverMultistepScheduler",
+        {
+            "algorithm_type": "dpmsolver++",
+            "solver_order": 2,
+            "lower_order_final": False,
+            "final_sigmas_type": "zero",
+        },
+    ),
+}
+
+
+def moments() -> Tensor:
+    """Times of the discrete schedule's steps, ``(MOMENTS,)`` rising: evenly from ``LAST``, below which no network was trained."""
+    return torch.linspace(LAST, 0.999, MOMENTS, dtype=torch.float64)
+
+
+def betas() -> Tensor:
+    """The same schedule as ``diffusers`` takes it: 1 - alpha_k^2 / alpha_{k-1}^2, clipped at 0.999 as it clips."""
+    kept = torch.cat([torch.ones(1, dtype=torch.float64), SCHEDULE.alpha(moments()) ** 2])
+    return (1 - kept[1:] / kept[:-1]).clamp_max(0.999)
+
+
+def _grid(count: int) -> Tensor:
+    """The falling times that a scheduler with "trailing" spacing visits in ``count`` evaluations, then 0."""
+    require(
+        count >= 1 and MOMENTS % count == 0,
+        "sampling",
+        "evaluations",
+        f"divisors of {MOMENTS}",
+        count,
+    )
+    return torch.cat(
+        [moments().flip(0)[:: MOMENTS // count], torch.zeros(1, dtype=torch.float64)]
+    ).float()
+
+
+def ours(name: str, count: int) -> Callable:
+    """Our sampler on the times of the discrete schedule, with a sampler's arguments (its ``times`` are not used)."""
+    sampler, times = SAMPLERS[name], _grid(count)
+    return lambda denoiser, x, _, *rest: sampler(denoiser, x, times, *rest)
+
+
+@cache
+def schedulers() -> dict[str, type]:
+    """The schedulers of ``diffusers`` by our samplers' names; none where it is not installed.
+
+    Its modules load as they are asked for, which two threads must not do at once: ``sides`` asks first.
+    """
+    if not find_spec("diffusers"):
+        return {}
+    with warnings.catch_warnings():  # it wants widgets for progress bars that nobody asks of it
+        warnings.simplefilter("ignore")
+        import diffusers
+
+        return {name: getattr(diffusers, kind) for name, (kind, _) in THEIRS.items()}
+
+
+def theirs(name: str, count: int) -> Callable:
+    """The scheduler of ``diffusers`` with a sampler's arguments; it asks the denoiser at the same times.
+
+    Raises:
+        KeyError: where ``diffusers`` is not installed.
+    """
+    options = THEIRS[name][1] | {"prediction_type": "v_prediction", "timestep_spacing": "trailing"}
+    scheduler, times = schedulers()[name](trained_betas=betas().numpy(), **options), _grid(count)
+
+    @torch.no_grad()
+    def sampler(
+        denoiser: Callable,
+        x: Tensor,
+        _times: Any,
+        _schedule: Any,
+        _prediction: str,
+        generator: torch.Generator,
+    ) -> Tensor:
+        scheduler.set_timesteps(count)
+        for number, t in zip(scheduler.timesteps, times, strict=False):
+            x = scheduler.step(denoiser(x, t), number, x, generator=generator).prev_sample
+        return x
+
+    return sampler
+
+
+def sides() -> dict[str, Callable]:
+    """Who samples on the discrete schedule: we, and ``diffusers`` where it is installed."""
+    return {"ours": ours} | ({"diffusers": theirs} if schedulers() else {})
+
+
+def law_error(run: Run, z: Tensor, combination: Tensor) -> float:
+    """Energy distance of samples ``(n, D)`` to as many true points of the same combination, mean over combinations."""
+    real = run.world.manifold.sample(combination, stream(run.row.seed, "reference"))
+    return float(
+        np.mean(
+            [
+                energy_distance(z[combination == c].double(), real[combination == c])
+                for c in combination.unique()
+            ]
+        )
+    )
+
+
+def sampling_errors(
+    table: pd.DataFrame,
+    trained: Trained,
+    recipe: Recipe,
+    evaluations: Sequence[int],
+    progress: Progress,
+) -> pd.DataFrame:
+    """Error and seconds of every sampler, side and number of evaluations: one row a run.
+
+    The side "ours, own times" is what the experiments use: times even in the log signal-to-noise ratio.  "real"
+    are true points, the floor.  Ancestral sampling also takes ``ANCESTRAL_STEPS`` evaluations.
+    """
+    combination = torch.arange(16).repeat_interleave(recipe.n_eval)
+    settings = [(name, count) for count in evaluations for name in SAMPLERS] + [
+        ("ancestral", ANCESTRAL_STEPS)
+    ]
+    makers = {**sides(), "ours, own times": lambda name, count: SAMPLERS[name]}
+
+    def one(job: tuple) -> list[tuple]:
+        row, parameters = job
+        run = Run(row, recipe)
+        real = run.world.manifold.sample(combination, stream(row.seed, "floor"))
+        rows = [("real", "", 0, row.seed, law_error(run, real, combination), math.nan)]
+        for (name, count), (side, make) in itertools.product(settings, makers.items()):
+            sampler, start = make(name, count), time.perf_counter()
+            z = run.generate(parameters, combination, count, sampler)
+            seconds = time.perf_counter() - start
+            rows.append((name, side, count, row.seed, law_error(run, z, combination), seconds))
+            bar.update()
+        return rows
+
+    with progress(
+        total=len(table) * len(settings) * len(makers), desc="sampling", unit="samplings"
+    ) as bar:
+        found = side_by_side(
+            one, zip(table.itertuples(index=False), trained.parameters, strict=True)
+        )
+    columns = ["sampler", "side", "evaluations", "seed", "error", "seconds"]
+    return pd.DataFrame(itertools.chain.from_iterable(found), columns=columns).assign(device="cpu")
+
+
+def evaluation_turns(
+    row: tuple, parameters: Tensor, recipe: Recipe, count: int, samples: int, turns: int
+) -> pd.DataFrame:
+    """Every sampler of either side takes turns on one network: ``race``'s table, rates in evaluations a second, on one thread."""
+    run = Run(row, recipe)
+    combination = torch.arange(samples) % 16
+    denoiser = run.predict(
+        parameters, run.conditioning.sample(combination, stream(row.seed, "condition")).float()
+    )
+    noise = torch.randn(samples, recipe.dimension, generator=stream(row.seed, "start"))
+
+    def contestant(sampler: Callable) -> Contestant:
+        return beside(
+            [lambda _: sampler(denoiser, noise, None, SCHEDULE, "v", stream(row.seed, "noise"))]
+        )
+
+    entrants = {
+        f"{name}|{side}": (contestant(make(name, count)), count, count)
+        for name in SAMPLERS
+        for side, make in sides().items()
+    }
+    found = race(entrants, turns)
+    found[["sampler", "side"]] = found["contestant"].str.split("|", expand=True).to_numpy()
+    return found.drop(columns="contestant").assign(samples=samples, device="cpu")
+
+
+def evaluation_ratios(turns: pd.DataFrame) -> pd.DataFrame:
+    """Our seconds an evaluation over those of ``diffusers``, turn by turn: one row a sampler and number of samples, none without it."""
+    rows = []
+    for (sampler, samples), table in turns.groupby(["sampler", "samples"], sort=False):
+        wide = table.pivot(index="turn", columns="side", values="seconds")
+        if "diffusers" in wide:
+            median, low, high = (wide["ours"] / wide["diffusers"]).quantile([0.5, 0.25, 0.75])
+            rows.append(
+                {
+                    "sampler": sampler,
+                    "samples": samples,
+                    "device": "cpu",
+                    "median": median,
+                    "low": low,
+                    "high": high,
+                }
+            )
+    return pd.DataFrame(rows, columns=["sampler", "samples", "device", "median", "low", "high"])
+
+
+def sampling_sentence(errors: pd.DataFrame) -> str:
+    """Whether few evaluations of DPM-Solver++(2M) are as good as ancestral sampling with ``ANCESTRAL_STEPS``, paired by seed."""
+    most = TARGETS["evaluations"]
+    mine = (
+        errors[errors["side"] == "ours, own times"]
+        .set_index(["sampler", "evaluations", "seed"])["error"]
+        .sort_index()
+    )
+    full = mine["ancestral", ANCESTRAL_STEPS]
+    counts = sorted({n for name, n, _ in mine.index if name == "DPM-Solver++(2M)" and n <= most})
+    if not counts:
+        return f"DPM-Solver++(2M) with at most {most} evaluations: not measured."
+    few = mine["DPM-Solver++(2M)", counts[-1]].loc[full.index]
+    found = paired(few.to_numpy(), full.to_numpy(), numpy_stream(0, "performance"))
+    verdict = (
+        "as good, within the interval"
+        if found.low <= 0 <= found.high
+        else "better"
+        if found.high < 0
+        else "worse"
+    )
+    real = errors[errors["sampler"] == "real"]["error"].mean()
+    return (
+        f"DPM-Solver++(2M) with {counts[-1]} evaluations minus ancestral sampling with {ANCESTRAL_STEPS}, on the times of the experiments: "
+        f"energy distance {found.estimate:+.5f} [{found.low:+.5f}, {found.high:+.5f}] (IQM over {len(full)} seeds, 95 % interval, paired; "
+        f"ancestral {full.mean():.5f}, real points {real:.5f}): {verdict}. Energy distance is not the only judge: the share of defects, "
+        "which sees what it hardly weighs, is compared in notebook 02."
+    )
+
+
+def evaluation_sentence(ratio: pd.DataFrame) -> str:
+    """Whether our samplers take longer an evaluation than those of diffusers."""
+    if ratio.empty:
+        return "`diffusers` is not installed here: its time an evaluation was not measured."
+    told = [
+        f"{r.sampler}, {r.samples} samples {r.median:.2f} [{r.low:.2f}, {r.high:.2f}]"
+        for r in ratio.itertuples()
+    ]
+    no_longer = int((ratio["median"] <= 1).sum())
+    return (
+        f"Our seconds an evaluation over those of `diffusers` (median of the turns and quartiles): {'; '.join(told)}. "
+        f"Target, no longer than theirs: {_against(no_longer, len(ratio))} ({no_longer} of {len(ratio)})."
+    )

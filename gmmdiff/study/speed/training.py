@@ -1,0 +1,391 @@
+"""How near the engine and the samplers come to what the machine and others can do, measured beside them.
+
+All that train do the same work, the matrix products of a number of run-steps; a run-step is one optimiser step
+of one run.  Speeds of a shared machine drift, so contestants take turns in short slices, and ratios are taken
+turn by turn.
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import math
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from gmmdiff.core.checks import require
+from gmmdiff.core.conditioning import GRANULARITIES
+from gmmdiff.study.engine.classifiers import ClassifierEnsemble, JointEnsemble
+from gmmdiff.study.engine.networks import StackedMLP
+from gmmdiff.study.engine.runs import PREPARED, Progress, Recipe, Run, run_table
+from gmmdiff.study.engine.training import ADAM, Ensemble, block_rows, blocks_of, train_block
+from gmmdiff.study.ngmg_stability.runs import parts as stability_parts
+from gmmdiff.study.speed.race import (
+    JUDGED_ROWS,
+    TARGETS,
+    Contestant,
+    _against,
+    beside,
+    device_name,
+    race,
+    ratios,
+)
+
+# ---- who trains ---------------------------------------------------------------------------------------------
+
+
+def operations(sizes: Sequence[int], batch: int, to_input: bool = False) -> int:
+    """Floating-point operations of one run-step's matrix products, a multiplication and an addition counting two.
+
+    Each layer has three products: forward, for its weights, and for its input, which the first layer needs only
+    where the signal goes on (``to_input``).
+
+    Args:
+        sizes: widths of input, hidden layers and output.
+    """
+    layers = [inner * outer for inner, outer in pairwise(sizes)]
+    return 2 * batch * (3 * sum(layers) - (0 if to_input else layers[0]))
+
+
+def program_operations(program: Ensemble) -> int:
+    """``operations`` of one run-step of a program: of its networks all but the first send their signal on."""
+    batch = program.runs[0].recipe.batch
+    return sum(
+        operations(network.sizes, batch, number > 0)
+        for number, network in enumerate(program.networks)
+    )
+
+
+def products(program: Ensemble) -> Contestant:
+    """The batched matrix products of a program's steps alone, on operands of their own: the machine's rate.
+
+    As many rows in one product as the program has runs.
+    """
+    rows, batch, work = len(program.runs), program.runs[0].recipe.batch, []
+    for number, network in enumerate(program.networks):
+        values, signals = (
+            [torch.randn(rows, size, batch, device=program.device) for size in network.sizes]
+            for _ in range(2)
+        )
+        layers = StackedMLP.split(network.sizes, torch.randn_like(network.parameters))
+        for place, (weight, bias) in enumerate(layers):
+            work.append(
+                (torch.baddbmm, (bias, weight, values[place]), torch.empty_like(values[place + 1]))
+            )
+        for place, (weight, _) in reversed(list(enumerate(layers))):
+            work.append(
+                (torch.bmm, (signals[place + 1], values[place].mT), weight.new_empty(weight.shape))
+            )
+            if place or number:
+                work.append(
+                    (torch.bmm, (weight.mT, signals[place + 1]), torch.empty_like(signals[place]))
+                )
+
+    @torch.inference_mode()
+    def go(steps: int) -> None:
+        for _ in range(steps):
+            for product, operands, room in work:
+                product(*operands, out=room)
+
+    return go
+
+
+def engine(program: Callable[[], Ensemble]) -> Contestant:
+    """The engine on a fresh program each time; making it, its costs and its batches are part of the time."""
+
+    def go(steps: int) -> None:
+        made = program()
+        for run in made.runs:
+            require(
+                run.row.steps == steps,
+                "engine",
+                "steps of the run table",
+                f"{steps} as asked for",
+                run.row.steps,
+            )
+        train_block(made)
+
+    return go
+
+
+def _plain(run: Run) -> torch.nn.Sequential:
+    """The run's denoiser as ``torch.nn`` has it."""
+    layers = [
+        part for pair in pairwise(run.sizes) for part in (torch.nn.Linear(*pair), torch.nn.SiLU())
+    ]
+    return torch.nn.Sequential(*layers[:-1])
+
+
+def _adam(
+    weights: Iterator[Tensor], run: Run, steps: int, **options: bool
+) -> tuple[torch.optim.Adam, Any]:
+    """The engine's Adam and its cosine decay, as ``torch.optim`` has them."""
+    optimiser = torch.optim.Adam(
+        weights, lr=run.row.learning_rate, betas=(ADAM["beta1"], ADAM["beta2"]), **options
+    )
+    return optimiser, torch.optim.lr_scheduler.LambdaLR(
+        optimiser, lambda step: (1 + math.cos(math.pi * step / steps)) / 2
+    )
+
+
+def plain_loop(runs: Sequence[Run], fused: bool = False, device: str = "cpu") -> Contestant:
+    """What one would write without an engine: one run after another, ``torch.nn`` and ``torch.optim.Adam``.
+
+    On the engine's batches, with its cosine decay, but without moving average and gradient norms: less work.
+
+    Args:
+        fused: Adam as one operation, which torch does not choose by itself on the CPU.
+    """
+
+    def go(steps: int) -> None:
+        for run in runs:
+            model = _plain(run).to(device)
+            optimiser, decay = _adam(model.parameters(), run, steps, fused=fused)
+            source = run.draws()
+            for step in range(steps):
+                if step % PREPARED == 0:
+                    draws = next(source)
+                    inputs, targets = (
+                        torch.cat(run.inputs(draws), -1).to(device),
+                        draws.target.to(device),
+                    )
+                loss = torch.nn.functional.mse_loss(
+                    model(inputs[step % PREPARED]), targets[step % PREPARED]
+                )
+                optimiser.zero_grad()
+                loss.backward()
+                optimiser.step()
+                decay.step()
+
+    return go
+
+
+def ensemble(runs: Sequence[Run], device: str = "cpu") -> Contestant:
+    """Many runs as ``torch.func`` trains an ensemble: modules stacked, one of them under ``vmap``, Adam (fused) on the stack.
+
+    As ``plain_loop`` in all else; batches are drawn as the engine draws them, once for arms that share them.
+
+    Raises:
+        ValueError: on runs of different learning rates, for which one Adam has no room.
+    """
+    rates = {run.row.learning_rate for run in runs}
+    require(len(rates) == 1, "ensemble", "learning rates", "one for all runs", sorted(rates))
+
+    def go(steps: int) -> None:
+        models = [_plain(run).to(device) for run in runs]
+        weights, _ = torch.func.stack_module_state(models)
+        skeleton = copy.deepcopy(models[0]).to("meta")
+
+        def loss_of_one(own: dict[str, Tensor], inputs: Tensor, target: Tensor) -> Tensor:
+            return torch.nn.functional.mse_loss(
+                torch.func.functional_call(skeleton, own, (inputs,)), target
+            )
+
+        losses = torch.vmap(loss_of_one)
+        optimiser, decay = _adam(weights.values(), runs[0], steps, fused=True)
+        source = Ensemble(runs, device)
+        for step in range(steps):
+            if step % PREPARED == 0:
+                source.prepare(source.next_draws())
+            loss = losses(
+                weights, source.inputs[step % PREPARED], source.targets[step % PREPARED]
+            ).sum()
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            decay.step()
+
+    return go
+
+
+# ---- training -----------------------------------------------------------------------------------------------
+
+
+class Workload(NamedTuple):
+    """A run table and how its rows train."""
+
+    program: type[Ensemble]
+    table: pd.DataFrame
+    recipe: Recipe
+
+    def first(self, rows: int) -> Workload:
+        """Its first rows by seed, so that arms which share their draws come together, as in the experiments."""
+        return self._replace(table=self.table.sort_values("seed", kind="stable").head(rows))
+
+    def blocks(self, device: str) -> list[list[Run]]:
+        """Its runs in the blocks in which ``train`` trains them."""
+        rows = list(self.table.itertuples(index=False))
+        return [
+            [Run(rows[i], self.recipe) for i in block]
+            for block in blocks_of(self.table, self.recipe, device)
+        ]
+
+
+def workloads(
+    feature: Recipe,
+    stability: Recipe,
+    n_train: int,
+    s_c: float,
+    learning_rate: float,
+    steps: int,
+    rows: int,
+    seed: int,
+) -> dict[str, Workload]:
+    """The three programs of the experiments, each with at least ``rows`` rows: every arm, or every cost, and enough seeds."""
+    seeds, rates = -(-rows // len(GRANULARITIES)), [learning_rate]
+    arms = run_table(GRANULARITIES, [0.0, s_c], [n_train], rates, [steps], seeds, seed)
+    costs = stability_parts(
+        [0.0], rates, steps, [0.0, 1.0], rates, steps, n_train, s_c, seeds, seed
+    )
+    return {
+        "feature versus class": Workload(Ensemble, arms, feature),
+        "denoiser with classifier": Workload(JointEnsemble, costs["lam_1.0"], stability),
+        "classifier": Workload(ClassifierEnsemble, costs["label_noise_0.0"], stability),
+    }
+
+
+def training_turns(
+    workload: Workload, rows: int, steps: int, turns: int, device: str
+) -> pd.DataFrame:
+    """Engine and products take turns, blocks side by side: ``race``'s table, rates in operations a second."""
+    require(
+        len(workload.table) >= rows,
+        "training_turns",
+        "rows",
+        f"at most {len(workload.table)}, the table's",
+        rows,
+    )
+    blocks = workload.first(rows).blocks(device)
+    programs = [workload.program(runs, device) for runs in blocks]
+    work = steps * sum(len(made.runs) * program_operations(made) for made in programs)
+    contestants = {
+        "products": (beside([products(made) for made in programs]), steps, work),
+        "engine": (
+            beside([engine(partial(workload.program, runs, device)) for runs in blocks]),
+            steps,
+            work,
+        ),
+    }
+    return race(contestants, turns).assign(device=device_name(device), rows=rows)
+
+
+def shares(turns: pd.DataFrame) -> pd.DataFrame:
+    """The engine's rate over that of the products, turn by turn: one row a device and shape."""
+    tables = []
+    for (device, shape, rows), table in turns.groupby(["device", "shape", "rows"], sort=False):
+        tables.append(
+            {
+                "device": device,
+                "shape": shape,
+                "rows": rows,
+                **ratios(table, "products").loc["engine"],
+            }
+        )
+    return pd.DataFrame(tables)
+
+
+def full_rows(recipe: Recipe) -> int:
+    """Rows of which every thread trains a block of full size."""
+    return torch.get_num_threads() * block_rows(recipe)
+
+
+LOOPED = 4  # runs in one turn of the loops, whose time a run cannot depend on how many follow
+
+
+def growth_turns(
+    workload: Workload, rows: int, steps: int, turns: int, device: str, stacked: bool = True
+) -> pd.DataFrame:
+    """Engine, ``torch.func`` (if ``stacked``) and both loops take turns: ``race``'s table, rates in run-steps a second.
+
+    The tuned loop has a fused Adam and one thread: so small products lose more by sharing them out than they gain.
+    """
+    workload = workload.first(rows)
+    blocks = workload.blocks(device)
+    runs = [run for block in blocks for run in block]
+    few = runs[:LOOPED]
+    contestants = {
+        "engine": (
+            beside([engine(partial(workload.program, block, device)) for block in blocks]),
+            steps,
+            steps * rows,
+        ),
+        "loop": (plain_loop(few, device=device), steps, steps * len(few)),
+        "loop, tuned": (beside([plain_loop(few, True, device)]), steps, steps * len(few)),
+    }
+    if stacked:
+        contestants["torch.func"] = (ensemble(runs, device), steps, steps * rows)
+    return race(contestants, turns).assign(device=device_name(device), rows=rows)
+
+
+def growth(
+    shapes: dict[str, Workload],
+    rows: Sequence[int],
+    steps: int,
+    turns: int,
+    device: str,
+    progress: Progress,
+    stacked: int,
+) -> pd.DataFrame:
+    """``growth_turns`` of every shape and number of rows; ``torch.func`` takes part up to ``stacked`` rows."""
+    found = []
+    with progress(total=len(shapes) * len(rows), desc="racing", unit="races") as bar:
+        for (shape, workload), count in itertools.product(shapes.items(), rows):
+            found.append(
+                growth_turns(workload, count, steps, turns, device, count <= stacked).assign(
+                    shape=shape
+                )
+            )
+            bar.update()
+    return pd.concat(found, ignore_index=True)
+
+
+def speedups(turns: pd.DataFrame) -> pd.DataFrame:
+    """How many times as fast as each rival the engine is, turn by turn: one row a device, shape, number of rows and rival."""
+    tables = []
+    for (device, shape, rows), table in turns.groupby(["device", "shape", "rows"], sort=False):
+        for rival in table["contestant"].unique():
+            found = ratios(table, rival).loc["engine"]
+            tables.append({"device": device, "shape": shape, "rows": rows, "rival": rival, **found})
+    return pd.DataFrame(tables)
+
+
+def training_sentence(ratio: pd.DataFrame) -> str:
+    """What the engine's share of the products' rate says."""
+    told = [
+        f"{r.shape} on {r.device} {r.median:.0%} [{r.low:.0%}, {r.high:.0%}]"
+        for r in ratio.itertuples()
+    ]
+    cpu, target = ratio[ratio["device"] == "cpu"]["median"], TARGETS["training"]
+    return (
+        f"Of the rate of its own matrix products the engine reaches (median of the turns and quartiles): {'; '.join(told)}. "
+        f"Target on the CPU, {target:.0%} at every shape: {_against(cpu.min(), target)} ({(cpu >= target).sum()} of {len(cpu)} shapes)."
+    )
+
+
+def growth_sentence(ratio: pd.DataFrame, target: str) -> str:
+    """What the engine's speed against the loops and torch.func says; ``target``, "loop" or "cuda", is for the small shape."""
+    told = []
+    for (shape, rival), table in ratio[ratio["rival"] != "engine"].groupby(
+        ["shape", "rival"], sort=False
+    ):
+        slower = table[table["median"] < 1]["rows"].tolist()
+        most = table.loc[table["median"].idxmax()]
+        never = "never slower" if not slower else f"slower with {', '.join(map(str, slower))} rows"
+        told.append(
+            f"{shape} shape, against {rival}: {never}, at most {most['median']:.1f} times as fast (with {most['rows']} rows)"
+        )
+    rows = JUDGED_ROWS[target]
+    judged = ratio[
+        (ratio["shape"] == "small") & (ratio["rival"] == "loop") & (ratio["rows"] == rows)
+    ]
+    found = "not measured"
+    if len(judged):
+        row = judged.iloc[0]
+        found = f"{row['median']:.1f} [{row['low']:.1f}, {row['high']:.1f}], {_against(row['median'], TARGETS[target])}"
+    return f"{'. '.join(told)}. Target, {TARGETS[target]} times the loop's speed at the small shape with {rows} rows: {found}."

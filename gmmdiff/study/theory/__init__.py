@@ -1,0 +1,1 @@
+"""The theory checks: claims T1 to T6."""

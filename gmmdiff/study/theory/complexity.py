@@ -1,0 +1,106 @@
+"""Check 6: the error of estimated costs against sample size and dimension."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from gmmdiff.core.checks import require
+from gmmdiff.core.distances import wasserstein1
+from gmmdiff.core.ngmg import NGMG
+from gmmdiff.core.streams import numpy_stream
+from gmmdiff.study.claims import Tables
+from gmmdiff.study.engine.parallel.threads import side_by_side
+from gmmdiff.study.statistics import bootstrap
+from gmmdiff.study.theory.costs import Progress
+
+
+def sample_complexity(
+    dimensions: Sequence[int],
+    sizes: Sequence[int],
+    repeats: int,
+    mixtures: dict[str, NGMG],
+    generator: torch.Generator,
+    progress: Progress = iter,
+) -> pd.DataFrame:
+    """Error of the estimated cost between N(0, I / D) and N(mu, I / D), |mu| = 1, one row a repeat.
+
+    The laws have the same size at every D.  Truth: W1 = 1 (a translation); NGMG by the Gaussian integral
+    E exp(-|X - Y|^2 / 2 s^2) = (s^2 / v)^(D/2) exp(-|mu|^2 / 2 v), v = s^2 + 2 / D.
+    """
+    require(
+        len(sizes) > 0 and min(sizes) >= 2,
+        "sample_complexity",
+        "sizes",
+        "one or more numbers >= 2",
+        list(sizes),
+    )
+    rows = []
+    for dim, n in progress([(dim, n) for dim in dimensions for n in sizes]):
+        mean = torch.zeros(dim, dtype=torch.float64)
+        mean[0] = 1.0
+        truth = {"W1": 1.0}
+        for name, ngmg in mixtures.items():
+            spread = ngmg.scales**2 + 2 / dim
+            overlap = (ngmg.scales**2 / spread) ** (dim / 2)
+            truth[name] = float(-(ngmg.weights * overlap * torch.expm1(-0.5 / spread)).sum())
+
+        def estimate(drawn: Sequence[Tensor], mean: Tensor = mean) -> dict[str, float]:
+            x, y = drawn[0] + mean, drawn[1]
+            return {"W1": wasserstein1(x, y)} | {
+                name: float(ngmg.cost(x, y)) for name, ngmg in mixtures.items()
+            }
+
+        scale = 1 / math.sqrt(dim)
+        draws = [
+            [
+                scale * torch.randn(n, dim, generator=generator, dtype=torch.float64)
+                for _ in range(2)
+            ]
+            for _ in range(repeats)
+        ]
+        rows += [
+            {
+                "cost": cost,
+                "dimension": dim,
+                "n": n,
+                "repeat": repeat,
+                "error": (value - truth[cost]) / truth[cost],
+            }
+            for repeat, found in enumerate(side_by_side(estimate, draws))
+            for cost, value in found.items()
+        ]
+    return pd.DataFrame(rows)
+
+
+def complexity_slopes(tables: Tables) -> pd.DataFrame:
+    """Slope of log root-mean-square error against log n for each cost and D, with its bootstrap interval; NaN for one n."""
+    rows = []
+    rng = numpy_stream(0, "complexity slopes")
+    for (cost, dim), group in tables["sample_complexity"].groupby(
+        ["cost", "dimension"], sort=False
+    ):
+        by_size = {n: g["error"].to_numpy() for n, g in group.groupby("n")}
+        apart = np.log(list(by_size)) - np.log(list(by_size)).mean()
+        lever = apart / (np.square(apart).sum() if len(by_size) > 1 else np.nan)
+
+        def slope(strata: list[np.ndarray], lever: np.ndarray = lever) -> np.ndarray:
+            return sum(
+                c * 0.5 * np.log(np.square(e).mean(-1)) for c, e in zip(lever, strata, strict=True)
+            )
+
+        interval = bootstrap(list(by_size.values()), rng, slope)
+        rows.append(
+            {
+                "cost": cost,
+                "dimension": dim,
+                **interval._asdict(),
+                "repeats": min(map(len, by_size.values())),
+            }
+        )
+    return pd.DataFrame(rows)

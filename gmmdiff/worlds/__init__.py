@@ -1,0 +1,1 @@
+"""Data whose every law and distance is known, with what makes a generated sample a defect."""

@@ -1,0 +1,149 @@
+"""Low-dimensional manifolds whose every law and distance is known: lines, a curve, sixteen arcs."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+import torch
+from scipy.stats import chi2
+from torch import Tensor
+
+from gmmdiff.core.checks import require, require_points
+from gmmdiff.core.frames import orthonormal_frame
+from gmmdiff.core.mixtures import GaussianMixture
+
+ATTRIBUTES = ("radius", "half", "side", "wave")
+VALUES = (("inner", "outer"), ("upper", "lower"), ("right", "left"), ("plain", "rippled"))
+
+
+class Arcs:
+    """2^4 arcs in the plane, one for each combination of four binary attributes, lifted to R^D.
+
+    radius (inner / outer) and wave (plain / rippled) choose one of four concentric circles, half and side
+    the quadrant.  One orthonormal frame carries the plane and three smooth curvature coordinates into R^D;
+    isotropic Gaussian noise is added there.
+
+    Args:
+        dim: D >= 5.
+        generator: orients the frame.
+        noise: standard deviation of the noise, >= 0.
+        exponent: of Zipf's law of the combinations' frequencies, >= 0 (0: all alike).
+
+    Attributes:
+        combinations: ``(16, 4)`` in {0, 1}; row c owns arc c.
+        frequencies: ``(16,)``, summing to 1.
+    """
+
+    def __init__(
+        self, dim: int, generator: torch.Generator, noise: float = 0.01, exponent: float = 1.0
+    ) -> None:
+        require(dim >= 5, "Arcs", "dim", ">= 5", dim)
+        require(noise >= 0, "Arcs", "noise", ">= 0", noise)
+        require(exponent >= 0, "Arcs", "exponent", ">= 0", exponent)
+        self.dim, self.noise = dim, noise
+        self.combinations = torch.tensor(list(itertools.product((0, 1), repeat=4)))
+        rank = torch.randperm(16, generator=generator).double() + 1
+        self.frequencies = rank**-exponent / (rank**-exponent).sum()
+        self.frame = orthonormal_frame(dim, 5, generator)
+
+    def points(self, combination: Tensor, u: Tensor) -> Tensor:
+        """Points of the arcs, without noise: combination ``(n,)`` in 0..15, u ``(n,)`` in [0, 1] -> ``(n, D)``."""
+        outer, lower, left, rippled = self.combinations[combination].double().unbind(-1)
+        start, sweep = 0.2, math.pi / 2 - 0.4  # of each quadrant, in radians; the rest is gap
+        angle = (2 * lower + (left + lower) % 2) * (math.pi / 2) + start + sweep * u
+        radius = 0.6 + 0.3 * (2 * outer + rippled) + 0.03 * rippled * torch.sin(4 * math.pi * u)
+        x, y = radius * torch.cos(angle), radius * torch.sin(angle)
+        curvature = [0.3 * torch.sin(2 * x), 0.3 * torch.sin(2 * y), 0.3 * x * y]
+        return torch.stack([x, y, *curvature], -1) @ self.frame.T
+
+    def sample(self, combination: Tensor, generator: torch.Generator) -> Tensor:
+        """One noisy point for each combination index: ``(n,)`` in 0..15 -> ``(n, D)``, float64."""
+        n = len(combination)
+        u = torch.rand(n, generator=generator, dtype=torch.float64)
+        noise = torch.randn(n, self.dim, generator=generator, dtype=torch.float64)
+        return self.points(combination, u) + self.noise * noise
+
+    def sample_combinations(
+        self, n: int, generator: torch.Generator, allowed: Tensor | None = None
+    ) -> Tensor:
+        """``(n,)`` combination indices by frequency, restricted to the ``allowed`` indices if given.
+
+        Raises:
+            ValueError: when ``allowed`` is empty.
+        """
+        weights = self.frequencies
+        if allowed is not None:
+            require(
+                len(allowed) > 0, "Arcs", "allowed combinations", "at least one of 0..15", "none"
+            )
+            weights = torch.zeros_like(weights).index_put((allowed,), weights[allowed])
+        return torch.multinomial(weights, n, replacement=True, generator=generator)
+
+    def with_attribute(self, attribute: int, value: int) -> Tensor:
+        """Indices of the 8 combinations whose attribute (0..3) has the value (0 or 1)."""
+        return (self.combinations[:, attribute] == value).nonzero().squeeze(1)
+
+    def density(self, combinations: Tensor, nodes: int = 256) -> GaussianMixture:
+        """The law of z_0 on these combinations, each arc a mixture of ``nodes`` midpoints of equal weight.
+
+        Weighted by frequency; exact up to the midpoint rule, whose error falls faster than any power of
+        1 / nodes once the nodes lie closer than the noise (or the diffusion's sigma_t).
+        """
+        require(self.noise > 0, "Arcs.density", "noise", "> 0", self.noise)
+        u = (torch.arange(nodes, dtype=torch.float64) + 0.5) / nodes
+        means = self.points(combinations.repeat_interleave(nodes), u.repeat(len(combinations)))
+        weights = self.frequencies[combinations].repeat_interleave(nodes)
+        return GaussianMixture(weights / weights.sum(), means, torch.full_like(means, self.noise))
+
+    def distances(self, z: Tensor, nodes: int = 256) -> Tensor:
+        """Distance of z ``(n, D)`` to every arc: ``(n, 16)``.
+
+        To a polyline through ``nodes`` points of each arc: nearest vertex, then its two segments
+        (chord error below 1e-4 at 256 nodes).  What lies outside the frame's five directions is
+        orthogonal to every arc.
+        """
+        require_points("Arcs.distances", "z", z, self.dim)
+        frame = self.frame.to(z)
+        within = z @ frame
+        outside = (z - within @ frame.T).square().sum(1)
+        u = torch.linspace(0, 1, nodes, dtype=torch.float64)
+        found = []
+        for combination in range(16):
+            vertices = self.points(torch.full((nodes,), combination), u).to(z) @ frame
+            # Single precision may move the pick among close vertices by one, where both segments are near.
+            picture = vertices.float()
+            nearest = torch.addmm(
+                picture.square().sum(1), within.float(), picture.T, alpha=-2
+            ).argmin(1)
+            both = [
+                _to_segment(within, vertices[i], vertices[i + 1])
+                for i in _neighbours(nearest, nodes)
+            ]
+            found.append((torch.minimum(*both) + outside).sqrt())
+        return torch.stack(found, 1)
+
+    def tolerance(self, floor: float = 5e-4) -> float:
+        """tau: the distance to the arc that a share ``floor`` of real samples exceeds.
+
+        Noise has D - 1 directions across an arc, so the squared distance is noise^2 chi^2_{D-1}.
+        """
+        return self.noise * math.sqrt(float(chi2.ppf(1 - floor, self.dim - 1)))
+
+
+def _neighbours(vertex: Tensor, nodes: int) -> tuple[Tensor, Tensor]:
+    """First vertices of the segments on either side of a vertex."""
+    return (vertex - 1).clamp(0, nodes - 2), vertex.clamp(0, nodes - 2)
+
+
+def _to_segment(z: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    """Squared distance of each z to the segment from a to b, all ``(n, D)``: ``(n,)``."""
+    along = b - a
+    share = (((z - a) * along).sum(1) / along.square().sum(1)).clamp(0, 1)
+    return (z - a - share.unsqueeze(1) * along).square().sum(1)
+
+
+def describe(combination: Tensor) -> str:
+    """Words for one row of ``combinations``: 'inner upper right plain'."""
+    return " ".join(VALUES[j][int(a)] for j, a in enumerate(np.asarray(combination)))

@@ -1,0 +1,121 @@
+"""Conditions and defects against their definitions."""
+
+import itertools
+
+import pytest
+import torch
+
+from gmmdiff.core.conditioning import GRANULARITIES, Conditioning
+from gmmdiff.core.streams import stream
+from gmmdiff.worlds.defects import find_defects
+
+SIXTEEN = torch.tensor(list(itertools.product((0, 1), repeat=4)))
+
+
+def conditioning(granularity, s_c=0.1, combinations=SIXTEEN):
+    return Conditioning(granularity, s_c, combinations, stream(0, "conditioning"))
+
+
+@pytest.mark.parametrize("granularity", GRANULARITIES)
+def test_all_arms_have_conditions_of_one_dimension_and_size(granularity):
+    arm = conditioning(granularity)
+    assert arm.means.shape == (16, 16)
+    torch.testing.assert_close(arm.means.norm(dim=1), torch.full((16,), 4.0, dtype=torch.float64))
+
+
+@pytest.mark.parametrize(
+    ("granularity", "conditions"), [("none", 1), ("coarse", 4), ("class", 16), ("feature", 16)]
+)
+def test_an_arm_tells_apart_what_it_knows(granularity, conditions):
+    arm = conditioning(granularity)
+    assert len(arm.means.round(decimals=9).unique(dim=0)) == conditions
+    assert (arm.admitted.sum(1) == 16 // conditions).all()
+
+
+def test_a_feature_moves_only_its_own_part():
+    means = conditioning("feature").means.unflatten(1, (4, 4))
+    for i, j in itertools.combinations(range(16), 2):
+        same = (means[i] - means[j]).norm(dim=1) < 1e-12
+        assert (same == (SIXTEEN[i] == SIXTEEN[j])).all()
+
+
+@pytest.mark.parametrize("granularity", ["coarse", "class", "feature"])
+def test_s_c_is_counted_in_smallest_distances(granularity):
+    arm = conditioning(granularity, 0.25)
+    gaps = [float((a - b).norm()) for a, b in itertools.combinations(arm.means, 2)]
+    assert arm.scale == pytest.approx(0.25 * min(gap for gap in gaps if gap > 1e-9))
+    drawn = arm.sample(torch.full((20_000,), 5), stream(0, "draws"))
+    torch.testing.assert_close(
+        drawn.std(0), torch.full((16,), arm.scale, dtype=torch.float64), rtol=0.03, atol=0
+    )
+    torch.testing.assert_close(drawn.mean(0), arm.means[5], rtol=0, atol=0.05)
+    point = conditioning(granularity, 0.0)
+    assert torch.equal(point.sample(torch.arange(16), stream(0, "draws")), point.means)
+
+
+def test_any_table_of_attributes():
+    three = torch.tensor(list(itertools.product((0, 1, 2), (0, 1), (0, 1))))
+    arms = [conditioning(granularity, 0.1, three) for granularity in GRANULARITIES]
+    assert {arm.dim for arm in arms} == {12}
+    assert [int(arm.admitted.sum(1).max()) for arm in arms] == [12, 2, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ("fine", 0.1, SIXTEEN),
+            "granularity must be one of none, coarse, class, feature, got 'fine'",
+        ),
+        (("class", -0.1, SIXTEEN), "s_c must be >= 0, got -0.1"),
+        (
+            ("class", 0.1, SIXTEEN[[0, 0]]),
+            r"combinations must be \(C, m\) distinct rows of integers >= 0, m >= 2",
+        ),
+        (("class", 0.1, SIXTEEN[:, :1]), "distinct rows"),
+    ],
+)
+def test_bad_input_is_named(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        Conditioning(*arguments, stream(0, "bad"))
+
+
+def test_a_combination_that_is_not_there_is_named():
+    conditioning = Conditioning("class", 0.1, torch.tensor([[0, 0], [0, 1]]), stream(0, "means"))
+    with pytest.raises(ValueError, match=r"combination must be \(n,\) in 0 .. 1, got \[0, -1\]"):
+        conditioning.sample(torch.tensor([0, -1]), stream(0, "draw"))
+
+
+def test_defects_are_those_of_the_definition():
+    distances = torch.tensor([[0.01, 0.9], [0.9, 0.01], [0.3, 0.4], [0.03, 0.02]])
+    admitted = torch.eye(2, dtype=torch.bool)
+    found = find_defects(distances, torch.zeros(4, dtype=torch.long), admitted, 0.05)
+    assert found.off_manifold.tolist() == [False, False, True, False]
+    assert found.wrong_attributes.tolist() == [False, True, False, True]
+    assert found.defect.tolist() == [False, True, True, True]
+    assert found.miss.tolist() == [False, True, True, False]
+    free = find_defects(
+        distances, torch.zeros(4, dtype=torch.long), torch.ones(2, 2, dtype=torch.bool), 0.05
+    )
+    assert (
+        free.defect.tolist() == [False, False, True, False]
+        and free.miss.tolist() == found.miss.tolist()
+    )
+
+
+def test_a_distance_that_is_no_number_is_a_defect():
+    found = find_defects(
+        torch.full((1, 2), torch.nan),
+        torch.zeros(1, dtype=torch.long),
+        torch.eye(2, dtype=torch.bool),
+        0.05,
+    )
+    assert found.defect.all() and found.miss.all()
+
+
+def test_bad_input_of_defects_is_named():
+    distances, admitted = torch.zeros(3, 2), torch.eye(2, dtype=torch.bool)
+    with pytest.raises(ValueError, match="tau must be > 0, got 0"):
+        find_defects(distances, torch.zeros(3, dtype=torch.long), admitted, 0)
+    with pytest.raises(ValueError, match=r"combination must be \(3,\) as distances, got \(2,\)"):
+        find_defects(distances, torch.zeros(2, dtype=torch.long), admitted, 0.05)

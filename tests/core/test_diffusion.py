@@ -1,0 +1,156 @@
+"""Schedules and samplers against diffusers, and the samplers' orders on an exact ODE."""
+
+import numpy as np
+import pytest
+import torch
+from diffusers import DDIMScheduler, DDPMScheduler
+
+from gmmdiff.core.diffusion import (
+    CosineSchedule,
+    LinearBetaSchedule,
+    ancestral,
+    ddim,
+    diffuse,
+    dpmpp_2m,
+    velocity,
+)
+from gmmdiff.core.mixtures import GaussianMixture
+from gmmdiff.core.streams import stream
+from gmmdiff.study.theory.diffusion import sampler_orders
+
+SCHEDULE = LinearBetaSchedule()
+MIXTURE = GaussianMixture(
+    torch.tensor([0.3, 0.7]).double(),
+    torch.tensor([[1.0, -1.0], [-0.5, 0.4]]).double(),
+    torch.full((2, 2), 0.3).double(),
+)
+
+
+def oracle(x, t, kind):
+    """The exact epsilon or v of a mixture."""
+    alpha, sigma = SCHEDULE.alpha(t), SCHEDULE.sigma(t)
+    x_0 = MIXTURE.posterior_mean(x, alpha, sigma)
+    epsilon = (x - alpha * x_0) / sigma
+    return epsilon if kind == "epsilon" else velocity(x_0, epsilon, alpha, sigma)
+
+
+def by_diffusers(scheduler, x, steps, kind, generator):
+    scheduler.set_timesteps(steps)
+    for t in scheduler.timesteps:
+        extra = {"generator": generator} if isinstance(scheduler, DDPMScheduler) else {}
+        prediction = oracle(x, (t + 1).double() / 1000, kind)
+        x = scheduler.step(prediction, t, x, **extra).prev_sample
+    return x
+
+
+@pytest.mark.parametrize("kind", ["epsilon", "v"])
+@pytest.mark.parametrize("steps", [50, 1000])
+@pytest.mark.parametrize(("ours", "theirs"), [(ancestral, DDPMScheduler), (ddim, DDIMScheduler)])
+def test_samplers_are_those_of_diffusers(ours, theirs, steps, kind):
+    x = torch.randn(16, 2, generator=stream(0, "start"), dtype=torch.float64)
+    prediction = {"epsilon": "epsilon", "v": "v_prediction"}[kind]
+    scheduler = theirs(prediction_type=prediction, clip_sample=False, timestep_spacing="leading")
+    expected = by_diffusers(scheduler, x, steps, kind, stream(0, "noise"))
+    stride = 1000 // steps
+    times = torch.cat([(torch.arange(steps).flip(0) * stride + 1) / 1000, torch.zeros(1)]).double()
+    found = ours(lambda x, t: oracle(x, t, kind), x, times, SCHEDULE, kind, stream(0, "noise"))
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_ddim_is_of_first_and_dpmpp_of_second_order():
+    table = sampler_orders([40, 80, 160])
+    for name, order in (("DDIM", 1), ("DPM-Solver++(2M)", 2)):
+        errors = table[table["sampler"] == name]
+        slope = np.polyfit(np.log(errors["steps"]), np.log(errors["error"]), 1)[0]
+        assert abs(-slope - order) < 0.15, (name, slope)
+
+
+@pytest.mark.parametrize("schedule", [CosineSchedule(), LinearBetaSchedule()])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_schedules_preserve_variance_and_start_at_data(schedule, dtype):
+    t = torch.linspace(0, 1, 1001, dtype=dtype)
+    alpha, sigma = schedule.alpha(t), schedule.sigma(t)
+    torch.testing.assert_close(alpha**2 + sigma**2, torch.ones_like(t), rtol=0, atol=1e-6)
+    assert alpha[0] == 1 and sigma[0] == 0 and (alpha >= 0).all()
+
+
+@pytest.mark.parametrize("sampler", [ancestral, ddim, dpmpp_2m])
+def test_a_perfect_denoiser_of_one_point_gives_that_point(sampler, generator):
+    """With x_0 known, every sampler must end there, from t = 1 to t = 0."""
+    point, schedule = torch.tensor([0.3, -0.7], dtype=torch.float64), CosineSchedule()
+
+    def denoiser(x, t):
+        alpha, sigma = schedule.alpha(t), schedule.sigma(t)
+        return velocity(point, (x - alpha * point) / sigma, alpha, sigma)
+
+    start = torch.randn(8, 2, generator=generator, dtype=torch.float64)
+    times = torch.linspace(1, 0, 11, dtype=torch.float64)
+    found = sampler(denoiser, start, times, schedule, "v", generator)
+    torch.testing.assert_close(found, point.expand(8, 2), rtol=0, atol=1e-10)
+
+
+def test_even_times_are_even_in_the_log_signal_to_noise_ratio():
+    schedule = CosineSchedule()
+    times = schedule.even_times(7, 0.98, 0.02)
+    half_log_snr = (schedule.alpha(times) / schedule.sigma(times)).log()
+    torch.testing.assert_close(half_log_snr.diff(), half_log_snr.diff()[:1].expand(7))
+    torch.testing.assert_close(times[[0, -1]], torch.tensor([0.98, 0.02], dtype=torch.float64))
+
+
+def test_diffuse_and_velocity_invert():
+    x_0, noise = torch.tensor([2.0]), torch.tensor([-1.0])
+    alpha, sigma = torch.tensor(0.6), torch.tensor(0.8)
+    x_t, v = diffuse(x_0, noise, alpha, sigma), velocity(x_0, noise, alpha, sigma)
+    torch.testing.assert_close(alpha * x_t - sigma * v, x_0)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"times": torch.tensor([0.0, 1.0])},
+            "times must be at least 2 times in .0, 1., strictly falling",
+        ),
+        ({"times": torch.tensor([1.0])}, "times must be at least 2 times"),
+        ({"prediction": "x"}, 'prediction must be one of "epsilon", "v", got \'x\''),
+        ({"prediction": "epsilon"}, "epsilon prediction: alpha must be > 0"),
+        ({"generator": None}, "generator must be a torch.Generator, got None"),
+    ],
+)
+def test_bad_input_is_named(change, message):
+    arguments = {
+        "times": torch.tensor([1.0, 0.5, 0.0]),
+        "prediction": "v",
+        "generator": stream(0, "bad"),
+    } | change
+    with pytest.raises(ValueError, match=message):
+        ancestral(lambda x, t: x, torch.zeros(2, 2), schedule=CosineSchedule(), **arguments)
+
+
+def test_a_prediction_of_another_shape_is_named():
+    with pytest.raises(
+        ValueError, match=r"the denoiser's prediction must be \(2, 2\) as x_t, got \(2, 1\)"
+    ):
+        ancestral(
+            lambda x, t: x[:, :1],
+            torch.zeros(2, 2),
+            torch.tensor([0.5, 0.0]),
+            CosineSchedule(),
+            "v",
+            stream(0, "bad"),
+        )
+
+
+@pytest.mark.parametrize("bad", [{"steps": 0}, {"steps": 5.0}, {"start": 1.0}, {"end": 0.0}])
+def test_times_without_end_are_refused(bad):
+    with pytest.raises(
+        ValueError, match="steps, start, end must be steps >= 1 and 1 > start > end > 0"
+    ):
+        CosineSchedule().even_times(**({"steps": 5} | bad))
+
+
+def test_a_bad_schedule_is_named():
+    with pytest.raises(
+        ValueError, match="beta_start, beta_end must be 0 < beta_start <= beta_end < 1"
+    ):
+        LinearBetaSchedule(beta_start=0.5, beta_end=0.1)

@@ -1,0 +1,154 @@
+"""Distances against POT, SciPy, quadrature and each other."""
+
+import math
+
+import numpy as np
+import ot
+import pytest
+import scipy.stats
+import torch
+
+from gmmdiff.core import distances
+from gmmdiff.core.mixtures import GaussianMixture
+from gmmdiff.core.ngmg import NGMG
+from gmmdiff.core.streams import stream
+from gmmdiff.study.theory import sets
+from gmmdiff.worlds.lines import LineCosts, ParallelLine
+
+
+def test_w1_on_the_line_is_the_sorted_one_of_pot_and_scipy(generator):
+    x, y = (
+        torch.randn(60, 1, generator=generator).double(),
+        2 * torch.rand(40, 1, generator=generator).double(),
+    )
+    found = distances.wasserstein1(x, y)
+    assert found == pytest.approx(
+        float(ot.wasserstein_1d(x[:, 0].numpy(), y[:, 0].numpy(), p=1)), rel=1e-9
+    )
+    assert found == pytest.approx(scipy.stats.wasserstein_distance(x[:, 0], y[:, 0]), rel=1e-9)
+
+
+def test_w1_in_the_plane_is_pots_sinkhorn_limit(generator):
+    x, y = (torch.rand(20, 2, generator=generator, dtype=torch.float64) for _ in range(2))
+    regularised = ot.sinkhorn2([], [], torch.cdist(x, y).numpy(), reg=2e-3, numItermax=100_000)
+    assert distances.wasserstein1(x, y) == pytest.approx(float(regularised), rel=0.02)
+    plan = distances.transport_plan(x, y)
+    assert float((plan * torch.cdist(x, y)).sum()) == pytest.approx(distances.wasserstein1(x, y))
+
+
+def test_energy_distance_on_the_line_is_scipys(generator):
+    x, y = (
+        torch.randn(60, 1, generator=generator).double(),
+        2 * torch.rand(40, 1, generator=generator).double(),
+    )
+    expected = scipy.stats.energy_distance(x[:, 0], y[:, 0]) ** 2
+    assert distances.energy_distance(x, y) == pytest.approx(expected, rel=1e-9)
+
+
+def test_energy_tests_hold_their_level_and_see_a_difference(generator):
+    x, y = (torch.randn(200, 20, 2, generator=generator, dtype=torch.float64) for _ in range(2))
+    energy, p = sets.energy_tests(x, y, 199, generator)
+    assert 0.01 < float((p <= 0.05).double().mean()) < 0.10  # 200 tests of a true null
+    expected = [distances.energy_distance(a, b) for a, b in zip(x, y, strict=True)]
+    np.testing.assert_allclose(energy.numpy(), expected, rtol=1e-4, atol=1e-6)
+    assert float(sets.energy_tests(x, y + 2, 199, generator)[1].max()) == pytest.approx(1 / 200)
+
+
+def test_js_of_disjoint_lines_is_log_2(generator):
+    x, y = (ParallelLine(theta).sample(500, generator)[:, 0].numpy() for theta in (0.0, 0.3))
+    found = distances.divergences_from_histograms(x, y, np.array([-0.15, 0.15, 0.45]))
+    assert found["JS"] == pytest.approx(math.log(2), rel=1e-12)
+    assert found["TV"] == 1 and found["KL"] == math.inf
+    theta = np.array([0.0, 0.3])
+    np.testing.assert_allclose(LineCosts().js(theta)[0], [0, math.log(2)])
+    np.testing.assert_allclose(LineCosts().tv(theta)[0], [0, 1])
+    np.testing.assert_allclose(LineCosts().kl(theta)[0], [0, np.inf])
+
+
+@pytest.mark.parametrize("theta", [0.05, 0.3, 1.5])
+def test_thick_lines_against_quadrature(theta):
+    """KL, JS, TV by brute-force integration of the two normal densities."""
+    width = 0.2
+    x = np.linspace(-3, 5, 400_001)
+    p, q = scipy.stats.norm.pdf(x, theta, width), scipy.stats.norm.pdf(x, 0, width)
+    middle = (p + q) / 2
+    with np.errstate(divide="ignore", invalid="ignore"):
+        js = np.nan_to_num(p * np.log(p / middle)) / 2 + np.nan_to_num(q * np.log(q / middle)) / 2
+    costs, at = LineCosts(width), np.array([theta])
+    assert costs.tv(at)[0][0] == pytest.approx(np.trapezoid(np.abs(p - q), x) / 2, rel=1e-6)
+    assert costs.js(at)[0][0] == pytest.approx(np.trapezoid(js, x), rel=1e-6)
+    assert costs.kl(at)[0][0] == pytest.approx(
+        scipy.stats.entropy(p + 1e-300, q + 1e-300), rel=1e-3
+    )
+    assert costs.w1(at)[0][0] == pytest.approx(
+        scipy.stats.wasserstein_distance(x, x, p, q), rel=1e-6
+    )
+
+
+@pytest.mark.parametrize("cost", ["w1", "kl", "tv", "js", "ngmg"])
+def test_slopes_are_those_of_the_values(cost):
+    theta, h = np.array([0.07, 0.4, 1.2]), 1e-6
+    extra = (NGMG([0.1, 1.0]),) if cost == "ngmg" else ()
+    function = getattr(LineCosts(0.3), cost)
+    numeric = (function(theta + h, *extra)[0] - function(theta - h, *extra)[0]) / (2 * h)
+    np.testing.assert_allclose(function(theta, *extra)[1], numeric, rtol=1e-5, atol=1e-9)
+
+
+def test_energy_tests_are_those_of_relabelled_samples(generator):
+    """Every permutation by hand; more points than one strip holds, the two samples of different size."""
+    x, y = (torch.randn(2, n, 3, generator=generator, dtype=torch.float64) for n in (40, 50))
+    energy, p = sets.energy_tests(x, y, 60, stream(1, "order"))
+    orders = torch.rand(60, 90, generator=stream(1, "order")).argsort(1)
+    for pair, (one, other) in enumerate(zip(x, y, strict=True)):
+        joint, found = torch.cat([one, other]), distances.energy_distance(one, other)
+        relabelled = [
+            distances.energy_distance(joint[order < 40], joint[order >= 40]) for order in orders
+        ]
+        assert float(energy[pair]) == pytest.approx(found, rel=1e-4)
+        assert float(p[pair]) == pytest.approx((1 + sum(e >= found for e in relabelled)) / 61)
+
+
+def test_divergences_from_samples_are_unbiased(generator):
+    n, width, theta = 100_000, 0.2, 0.25
+    p, q = (torch.tensor([[m]], dtype=torch.float64) for m in (theta, 0.0))
+    x, y = (ParallelLine(m, width).sample(n, generator)[:, :1] for m in (theta, 0.0))
+    found = distances.divergences_from_samples(p, q, width, x, y)
+    lines, at = LineCosts(width), np.array([theta])
+    for name, exact in (("KL", lines.kl), ("JS", lines.js), ("TV", lines.tv)):
+        error = float(found[name].std()) / math.sqrt(n)
+        assert abs(float(found[name].mean()) - exact(at)[0][0]) < 4 * error
+
+
+def test_divergences_of_many_laws_are_those_of_each(generator):
+    """Against the mixtures' own log densities, whose normalisation must cancel."""
+    p, q, x, y = (
+        torch.randn(3, k, 2, generator=generator, dtype=torch.float64) for k in (4, 4, 6, 6)
+    )
+    found = distances.divergences_from_samples(p, q, 0.5, x, y)
+    for i in range(3):
+        one, other = (
+            GaussianMixture(torch.full((4,), 0.25).double(), m, torch.full_like(m, 0.5))
+            for m in (p[i], q[i])
+        )
+        ratios = [one.log_prob(z).exp() / other.log_prob(z).exp() for z in (x[i], y[i])]
+        torch.testing.assert_close(found["KL"][i], ratios[0].log(), rtol=1e-9, atol=1e-9)
+        js = 0.5 * (2 * ratios[0] / (1 + ratios[0])).log() + 0.5 * (2 / (1 + ratios[1])).log()
+        torch.testing.assert_close(found["JS"][i], js, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("function", [distances.wasserstein1, distances.energy_distance])
+def test_bad_input_is_named(function):
+    with pytest.raises(ValueError, match="x must be finite, got 2 NaN"):
+        function(torch.full((1, 2), math.nan), torch.zeros(1, 2))
+    with pytest.raises(
+        ValueError, match=r"y must be a floating tensor \(n, 2\) with n >= 1, got \(3, 1\)"
+    ):
+        function(torch.zeros(1, 2), torch.zeros(3, 1))
+
+
+def test_bad_input_of_the_energy_test_is_named(generator):
+    x = torch.zeros(2, 3, 1)
+    with pytest.raises(ValueError, match="permutations must be >= 1, got 0"):
+        sets.energy_tests(x, x, 0, generator)
+    with pytest.raises(ValueError, match=r"y must be a tensor \(2, m, D\) as x"):
+        sets.energy_tests(x, x[:1], 9, generator)

@@ -1,0 +1,108 @@
+"""The mixture against torch.distributions, autograd and its own samples."""
+
+import pytest
+import torch
+from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
+
+from gmmdiff.core.mixtures import GaussianMixture
+
+
+def reference(mixture):
+    return MixtureSameFamily(
+        Categorical(mixture.weights), Independent(Normal(mixture.means, mixture.scales), 1)
+    )
+
+
+def test_density_is_that_of_torch_distributions(mixture, generator):
+    x = 2 * torch.randn(50, 3, generator=generator, dtype=torch.float64)
+    torch.testing.assert_close(
+        mixture.log_prob(x), reference(mixture).log_prob(x), rtol=1e-12, atol=1e-12
+    )
+
+
+def test_score_is_the_gradient_of_the_log_density(mixture, generator):
+    x = (2 * torch.randn(50, 3, generator=generator, dtype=torch.float64)).requires_grad_()
+    (gradient,) = torch.autograd.grad(reference(mixture).log_prob(x).sum(), x)
+    torch.testing.assert_close(mixture.score(x.detach()), gradient, rtol=1e-10, atol=1e-10)
+
+
+def test_blocks_change_no_density(mixture, generator, monkeypatch):
+    x = torch.randn(2, 5, 3, generator=generator, dtype=torch.float64)
+    whole = mixture.log_prob(x)
+    monkeypatch.setattr("gmmdiff.core.mixtures.BLOCK", 13)
+    torch.testing.assert_close(mixture.log_prob(x), whole, rtol=0, atol=0)
+    torch.testing.assert_close(mixture.log_prob(x[1, 2]), whole[1, 2])
+
+
+@pytest.mark.parametrize(("alpha", "sigma"), [(1.0, 0.0), (0.6, 0.8), (0.1, 0.995)])
+def test_diffused_mixture_is_the_law_of_diffused_samples(mixture, generator, alpha, sigma):
+    n = 200_000
+    x = alpha * mixture.sample(n, generator) + sigma * torch.randn(
+        n, 3, generator=generator, dtype=torch.float64
+    )
+    y = (
+        reference(mixture.diffuse(alpha, sigma)).mean,
+        reference(mixture.diffuse(alpha, sigma)).variance,
+    )
+    error = x.std(0) / n**0.5
+    assert ((x.mean(0) - y[0]).abs() < 4 * error).all()
+    torch.testing.assert_close(x.var(0), y[1], rtol=0.02, atol=0)
+    # And the whole shape, along one direction: the mean of a bounded nonlinear function.
+    z = torch.cos(2 * x[:, 0])
+    law = mixture.diffuse(alpha, sigma)
+    exact = (
+        law.weights * torch.cos(2 * law.means[:, 0]) * torch.exp(-2 * law.scales[:, 0] ** 2)
+    ).sum()
+    assert abs(z.mean() - exact) < 4 * z.std() / n**0.5
+
+
+def test_posterior_mean_is_tweedies(mixture, generator):
+    """E[x_0 | x_t] = (x_t + sigma^2 score(x_t)) / alpha, with the score taken by autograd."""
+    alpha, sigma = 0.6, 0.8
+    x = torch.randn(50, 3, generator=generator, dtype=torch.float64).requires_grad_()
+    (score,) = torch.autograd.grad(reference(mixture.diffuse(alpha, sigma)).log_prob(x).sum(), x)
+    expected = (x.detach() + sigma**2 * score) / alpha
+    torch.testing.assert_close(
+        mixture.posterior_mean(x.detach(), alpha, sigma), expected, rtol=1e-9, atol=1e-9
+    )
+
+
+ONE = torch.ones(1)
+BAD = {
+    "negative scale": (
+        (ONE, torch.zeros(1, 2), -torch.ones(1, 2)),
+        "GaussianMixture: scales must be > 0, got -1.0",
+    ),
+    "zero scale": ((ONE, torch.zeros(1, 2), torch.zeros(1, 2)), "scales must be > 0, got 0.0"),
+    "sum of weights": (
+        (ONE / 2, torch.zeros(1, 2), torch.ones(1, 2)),
+        "the sum of weights must be 1, got 0.5",
+    ),
+    "negative weight": (
+        (torch.tensor([2.0, -1.0]), torch.zeros(2, 2), torch.ones(2, 2)),
+        "weights must be >= 0",
+    ),
+    "means": (
+        (ONE, torch.zeros(2, 2), torch.ones(2, 2)),
+        r"means must be \(K, D\) with K = 1 as weights, got \(2, 2\)",
+    ),
+    "scales": (
+        (ONE, torch.zeros(1, 2), torch.ones(1, 3)),
+        r"scales must be \(1, 2\) as means, got \(1, 3\)",
+    ),
+    "NaN": (
+        (ONE, torch.full((1, 2), torch.nan), torch.ones(1, 2)),
+        "means must be finite, got 2 NaN or infinite of 2",
+    ),
+}
+
+
+@pytest.mark.parametrize(("arguments", "message"), BAD.values(), ids=BAD)
+def test_bad_input_is_named(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        GaussianMixture(*arguments)
+
+
+def test_points_of_another_dimension_are_refused(mixture):
+    with pytest.raises(ValueError, match="the last dimension of x must be 3, got 2"):
+        mixture.log_prob(torch.zeros(5, 2, dtype=torch.float64))

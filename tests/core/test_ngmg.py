@@ -1,0 +1,183 @@
+"""NGMG against autograd, a double loop, closed forms and a memory bound."""
+
+import itertools
+import math
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from gmmdiff.core.distances import energy_distance
+from gmmdiff.core.ngmg import NGMG
+from gmmdiff.core.streams import stream
+from gmmdiff.worlds.lines import LineCosts, ParallelLine
+
+MIXTURES = {
+    "single": NGMG([0.7]),
+    "weights": NGMG([0.3, 1.0, 4.0], [0.5, 2.0, 0.1]),
+    "centres": NGMG(
+        [0.5, 1.5], centres=torch.tensor([[0.2, -0.4, 0.1], [-1.0, 0.0, 0.3]], dtype=torch.float64)
+    ),
+    "scale mixture": NGMG.scale_mixture(0.05, 5.0, 8),
+}
+
+
+@pytest.mark.parametrize("ngmg", MIXTURES.values(), ids=MIXTURES)
+def test_gradient_is_that_of_the_potential(ngmg, generator):
+    e = torch.randn(6, 3, generator=generator, dtype=torch.float64).requires_grad_()
+    assert torch.autograd.gradcheck(ngmg.potential, e)
+    (gradient,) = torch.autograd.grad(ngmg.potential(e).sum(), e)
+    torch.testing.assert_close(ngmg.gradient(e.detach()), gradient, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("ngmg", MIXTURES.values(), ids=MIXTURES)
+def test_cost_is_the_double_loop(ngmg, generator, monkeypatch):
+    monkeypatch.setattr("gmmdiff.core.ngmg.STRIP", 3)
+    x, y = (torch.randn(n, 3, generator=generator, dtype=torch.float64) for n in (7, 5))
+
+    def psi(a, b):
+        return sum(
+            float(w)
+            * (
+                1
+                - math.exp(
+                    -sum(float(a[d] - b[d] - m[d]) ** 2 for d in range(3)) / (2 * float(s) ** 2)
+                )
+            )
+            for w, s, m in zip(
+                ngmg.weights,
+                ngmg.scales,
+                torch.zeros(len(ngmg.scales), 3) if ngmg.centres is None else ngmg.centres,
+                strict=True,
+            )
+        )
+
+    cross = np.mean([psi(a, b) for a in x for b in y])
+    within = [np.mean([psi(a, b) for a, b in itertools.permutations(z, 2)]) for z in (x, y)]
+    assert float(ngmg.cost(x, y)) == pytest.approx(cross - within[0] / 2 - within[1] / 2, rel=1e-10)
+
+
+@pytest.mark.parametrize("width", [0.0, 0.2])
+@pytest.mark.parametrize("name", ["single", "scale mixture"])
+def test_cost_of_parallel_lines_is_the_closed_form(name, width):
+    ngmg, generator = MIXTURES[name], stream(1, f"lines {name} {width}")
+    values, slopes = [], []
+    for _ in range(60):
+        shift = torch.tensor([0.6, 0.0], dtype=torch.float64, requires_grad=True)
+        x, y = (ParallelLine(0.0, width).sample(128, generator) for _ in range(2))
+        cost = ngmg.cost(x + shift, y)
+        values.append(cost.item())
+        slopes.append(torch.autograd.grad(cost, shift)[0][0].item())
+    for sampled, exact in zip(
+        (values, slopes), LineCosts(width).ngmg(np.array([0.6]), ngmg), strict=True
+    ):
+        assert abs(np.mean(sampled) - exact[0]) < 4 * np.std(sampled) / math.sqrt(60)
+
+
+def test_blocks_do_not_change_the_cost_or_its_gradient(generator, monkeypatch):
+    x, y = (
+        torch.randn(n, 3, generator=generator, dtype=torch.float64).requires_grad_()
+        for n in (40, 30)
+    )
+    found = []
+    for block in (2**22, 64):
+        monkeypatch.setattr("gmmdiff.core.ngmg.BLOCK", block)
+        cost = MIXTURES["weights"].cost(x, y)
+        found.append((cost, *torch.autograd.grad(cost, (x, y))))
+    for whole, blocked in zip(*found, strict=True):
+        torch.testing.assert_close(whole, blocked, rtol=1e-11, atol=1e-13)
+
+
+@pytest.mark.parametrize("block", [2**22, 64])
+def test_a_batch_is_its_samples_one_by_one(block, generator, monkeypatch):
+    monkeypatch.setattr("gmmdiff.core.ngmg.BLOCK", block)
+    x, y = (
+        torch.randn(*shape, 3, generator=generator, dtype=torch.float64) for shape in ((4, 9), (7,))
+    )
+    ngmg = MIXTURES["weights"]
+    torch.testing.assert_close(
+        ngmg.mean_potential(x, y), torch.stack([ngmg.mean_potential(one, y) for one in x])
+    )
+    torch.testing.assert_close(
+        ngmg.mean_potential(x), torch.stack([ngmg.mean_potential(one) for one in x])
+    )
+    torch.testing.assert_close(
+        ngmg.mean_potential(x[0], y), ngmg.potential(x[0].unsqueeze(1) - y).mean()
+    )
+
+
+def test_scale_mixture_is_close_to_the_distance(generator):
+    """Slope 1 in |e| well inside the range of scales, and the energy distance between laws."""
+    ngmg = NGMG.scale_mixture(0.01, 300.0, 48)
+    e = torch.tensor([[0.5], [1.0], [2.0], [4.0]], dtype=torch.float64)
+    slopes = ngmg.potential(e).diff() / e.squeeze(1).diff()
+    torch.testing.assert_close(slopes, torch.ones(3, dtype=torch.float64), rtol=0.02, atol=0)
+    x = torch.randn(400, 3, generator=generator, dtype=torch.float64)
+    y = 1.5 * torch.randn(400, 3, generator=generator, dtype=torch.float64) + 1
+    n = 400
+    own = sum(float(torch.cdist(z, z).sum()) * (1 / (n * (n - 1)) - 1 / n**2) for z in (x, y))
+    assert float(ngmg.cost(x, y)) == pytest.approx((energy_distance(x, y) - own) / 2, rel=0.02)
+
+
+LARGE = """
+import resource, torch
+from gmmdiff.core.ngmg import NGMG
+g = torch.Generator().manual_seed(0)
+x, y = (torch.randn(20_000, 8, generator=g) for _ in range(2))
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+cost = NGMG([2.0]).cost(x, y + 1)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before, float(cost))
+"""
+
+
+def test_many_points_in_bounded_memory():
+    """20,000 x 20,000 pairs in R^8 (1.6 GB as one matrix) stay under 512 MiB beyond the start."""
+    out = subprocess.run(
+        [sys.executable, "-c", LARGE], capture_output=True, text=True, check=True
+    ).stdout.split()
+    kibibytes = int(out[0]) / (1024 if sys.platform == "darwin" else 1)
+    assert kibibytes < 512 * 1024
+    spread = 4 + 2
+    exact = (4 / spread) ** 4 * (1 - math.exp(-8 / (2 * spread)))
+    assert float(out[1]) == pytest.approx(exact, rel=0.05)
+
+
+BAD = {
+    "scale": (lambda: NGMG([0.0]), "NGMG: scales must be > 0 and finite, got"),
+    "negative scale": (lambda: NGMG([-1.0]), "NGMG: scales must be > 0 and finite, got"),
+    "no scales": (lambda: NGMG([]), "NGMG: scales must be at least one, got none"),
+    "weights": (
+        lambda: NGMG([1.0], [1.0, 2.0]),
+        "NGMG: weights must be 1 values, one a scale, got 2",
+    ),
+    "centres": (
+        lambda: NGMG([1.0], centres=torch.zeros(2, 3)),
+        r"NGMG: centres must be \(K, D\) with K = 1, got \(2, 3\)",
+    ),
+    "range": (lambda: NGMG.scale_mixture(1.0, 0.5, 4), "s_min, s_max must be 0 < s_min < s_max"),
+    "one scale": (lambda: NGMG.scale_mixture(0.1, 0.5, 1), "n_scales must be >= 2, got 1"),
+    "dimension": (
+        lambda: MIXTURES["centres"].potential(torch.zeros(2, 2)),
+        "the last dimension of e must be 3 as the centres",
+    ),
+    "shapes": (
+        lambda: NGMG([1.0]).cost(torch.zeros(3, 2), torch.zeros(3, 4)),
+        r"y must be a floating tensor \(n, 2\)",
+    ),
+    "one point": (
+        lambda: NGMG([1.0]).cost(torch.zeros(1, 2), torch.zeros(3, 2)),
+        "sample sizes must be >= 2",
+    ),
+    "NaN": (
+        lambda: NGMG([1.0]).cost(torch.full((3, 2), math.nan), torch.zeros(3, 2)),
+        "x must be finite, got 6 NaN",
+    ),
+}
+
+
+@pytest.mark.parametrize(("call", "message"), BAD.values(), ids=BAD)
+def test_bad_input_is_named(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()

@@ -1,0 +1,294 @@
+"""Cuts the pipeline's power at random moments and looks at what is left, as `make soak` does.
+
+    python tests/soak.py [rounds]
+
+The pipeline of dvc.yaml but for its measurements of speed, at the smallest size that passes, runs undisturbed twice; then every round starts it
+from a fresh clone, kills all of its processes at once at a random moment, and starts it again.  A round is good when
+the second start ends well, runs no stage again that was finished, ends in the bytes of the undisturbed run and in no
+file more.  Everything happens in a temporary folder; reports/soak.csv gets one row a round.  (Outside the tree, a
+killed kernel leaves the file by which Jupyter reached it among the system's temporary files.)
+"""
+
+from __future__ import annotations
+
+import json
+import operator
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import psutil
+import yaml
+from ruamel.yaml import YAML
+
+from gmmdiff.core.streams import numpy_stream
+from gmmdiff.pipeline.publishing import digest, of_the_machine
+from tests.paths import ROOT
+
+ROUNDS, SIDE_BY_SIDE, SEED = 20, 2, 5
+BAD = ("stages_lost", "leftovers", "files_differing", "exit_code")  # what has to be nothing
+LIMIT = 900  # seconds after which a run counts as stuck
+SMALL = {  # what has to differ from the notebooks' own defaults for a stage to take no longer than its imports
+    "theory_checks": {
+        "n_marginal": 100,
+        "sampler_steps": [5, 10, 20],
+        "dimensions": [5],
+        "diffusion_times": [0.0, 1.0],
+        "n_latent": 8,
+        "permutations": 99,
+        "line_widths": [0.0],
+        "n_line": 8,
+        "line_repeats": 2,
+        "affine_scales": [1, 16],
+        "descent_steps": 20,
+        "helix_points": 4,
+        "helix_steps": 5,
+        "complexity_dimensions": [2, 8],
+        "complexity_sizes": [8, 16],
+        "complexity_repeats": 2,
+    },
+    "feature_vs_class": {
+        "n_train": [20, 30],
+        "swept_steps": [100],
+        "width": 8,
+        "hidden": 1,
+        "batch": 8,
+        "steps": 50,
+        "evaluations": 8,
+        "n_eval": 2,
+    },
+    "ngmg_stability": {
+        "n_train": 20,
+        "label_noise": [0.0],
+        "learning_rate": [0.01, 0.1],
+        "classifier_steps": 150,
+        "lam": [0.0, 1.0],
+        "steps": 150,
+        "width": 8,
+        "hidden": 1,
+        "batch": 8,
+        "evaluations": 4,
+        "n_eval": 2,
+        "n_test": 20,
+    },
+}
+
+
+@dataclass
+class Run:
+    """One start of the pipeline, to its end or to the power cut."""
+
+    code: int
+    seconds: float
+    started: list[str]  # stages, in order
+    killed: int  # processes
+
+
+# ---- one start ----------------------------------------------------------------------------------------------
+
+
+def cut_power(pid: int) -> int:
+    """Kills a process and all that descend from it, in whatever session, none of them seeing another die; their number."""
+    frozen: list[psutil.Process] = []
+    top = psutil.Process(pid)
+    while new := [p for p in (top, *top.children(recursive=True)) if p not in frozen]:
+        for process in new:
+            with suppress(psutil.NoSuchProcess):
+                process.suspend()
+        frozen += new
+    for process in frozen:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+    return len(frozen)
+
+
+def start(tree: Path, cut: Callable[[float], bool] = lambda elapsed: elapsed > LIMIT) -> Run:
+    """Starts the pipeline in a tree and cuts its power once ``cut(seconds since the start)`` says so."""
+    beside = tree.parent / f"{tree.name}.beside"  # temporary files, DVC's hashes, the terminal
+    (beside / "tmp").mkdir(parents=True, exist_ok=True)
+    environment = os.environ | {
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONPATH": f"{tree}{os.pathsep}{ROOT}",
+        "TMPDIR": str(beside / "tmp"),
+        "DVC_SITE_CACHE_DIR": str(beside / "site"),
+        "DVC_NO_ANALYTICS": "1",
+        "OMP_NUM_THREADS": "1",
+    }
+    command = [sys.executable, "-m", "gmmdiff.pipeline.resume"]
+    killed, since = 0, time.monotonic()
+    with open(beside / "log", "w+") as log:
+        process = subprocess.Popen(
+            command, cwd=tree, env=environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL
+        )
+        while process.poll() is None:
+            if not killed and cut(time.monotonic() - since):
+                killed = cut_power(process.pid)
+            time.sleep(0.02)
+        log.seek(0)
+        stages = re.findall(r"^Running stage '(.+)':$", log.read(), re.M)
+    return Run(process.wait(), time.monotonic() - since, stages, killed)
+
+
+# ---- what is left -------------------------------------------------------------------------------------------
+
+
+def changing(tree: Path) -> list[str]:
+    """Stages that dvc.yaml says are always changed, for they tell of the machine."""
+    stages = yaml.safe_load((tree / "dvc.yaml").read_text())["stages"]
+    return [name for name, stage in stages.items() if stage.get("always_changed")]
+
+
+def results(tree: Path) -> dict[str, str]:
+    """SHA-256 of every result and every entry of dvc.lock, but for what tells of the machine."""
+    reports, entries = tree / "reports", YAML(typ="safe").load(tree / "dvc.lock")["stages"]
+    files = sorted(path.relative_to(reports) for path in reports.rglob("*") if path.is_file())
+    found = {str(path): digest(reports / path) for path in files if not of_the_machine(path)}
+    for name, entry in entries.items():
+        entry["outs"] = [
+            out
+            for out in entry.get("outs", [])
+            if not of_the_machine(Path(out["path"]).relative_to("reports"))
+        ]
+        if entry["outs"]:
+            found[f"dvc.lock: {name}"] = json.dumps(entry)
+    return found
+
+
+def everything(tree: Path) -> set[str]:
+    """Every file and folder in the tree, and what DVC takes processes at work to hold."""
+    cache = tree / ".dvc" / "cache"
+    paths = [
+        path
+        for path in tree.rglob("*")
+        if not path.is_relative_to(cache) and not {".git", "__pycache__"} & set(path.parts)
+    ]
+    found = {str(path.relative_to(tree)) for path in [*paths, *cache.rglob("*.tmp")]}
+    rwlock = tree / ".dvc" / "tmp" / "rwlock"
+    held = rwlock.read_text() if rwlock.exists() else "{}"
+    return found | ({f"rwlock: {held}"} - {"rwlock: {}"})
+
+
+# ---- rounds -------------------------------------------------------------------------------------------------
+
+
+def start_again(tree: Path, reference: Path, first: Run) -> dict[str, Any]:
+    """What comes of a second start after the first one, which was cut or not, beside a tree that ran undisturbed."""
+    finished = (
+        first.started[:-1] if first.killed else first.started
+    )  # a stage is in dvc.lock when the next one starts
+    second = start(tree)
+    found, expected = results(tree), results(reference)
+    return {
+        "seconds": round(first.seconds, 1),
+        "stage": ["before the first", *first.started][-1] if first.killed else "not killed",
+        "processes_killed": first.killed,
+        "stages_finished": len(finished),
+        "stages_lost": [
+            name
+            for name in finished
+            if name in second.started and name.split("@")[0] not in changing(tree)
+        ],
+        "leftovers": sorted(everything(tree) - everything(reference)),
+        "files_differing": [
+            path for path in sorted(found | expected) if found.get(path) != expected.get(path)
+        ],
+        "exit_code": second.code,
+        "seconds_to_finish": round(second.seconds, 1),
+    }
+
+
+def small_clone(tree: Path) -> None:
+    """A Git and DVC repository of its own: the working tree, changes and all, with parameters of the smallest size."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "-co", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    for name in filter(None, listed.stdout.split("\0")):
+        if (ROOT / name).is_file():
+            (tree / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, tree / name)
+    params, pipeline = (
+        yaml.safe_load((tree / name).read_text()) for name in ("params.yaml", "dvc.yaml")
+    )
+    del pipeline["stages"]["performance"]  # whose bytes are never the same
+    pipeline["stages"]["pages"]["deps"].remove("reports/notebooks/performance.ipynb")
+    for name, content in (("params.yaml", params | SMALL), ("dvc.yaml", pipeline)):
+        (tree / name).write_text(yaml.safe_dump(content, sort_keys=False))
+    for command in (["git", "init", "-q"], ["git", "add", "-A"]):
+        subprocess.run(command, cwd=tree, check=True)
+
+
+def soak(folder: Path, rounds: int) -> Iterator[dict[str, Any]]:
+    """One row a round: round 0 is not killed, the others are at a random share of the time the pipeline takes."""
+    pristine, reference, control = (folder / name for name in ("pristine", "reference", "0"))
+    small_clone(pristine)
+
+    def one(number: int, share: float) -> dict[str, Any]:
+        tree, first = folder / str(number), undisturbed
+        while (
+            not first.killed
+        ):  # anew where the run was faster than the last one and ended before its moment
+            shutil.rmtree(tree, ignore_errors=True)
+            first = start(
+                shutil.copytree(pristine, tree), partial(operator.lt, share * first.seconds)
+            )
+        row = start_again(tree, reference, first)
+        if good(row):
+            shutil.rmtree(tree)
+        return {"round": number} | row
+
+    with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
+        first, undisturbed = pool.map(
+            start, [shutil.copytree(pristine, tree) for tree in (reference, control)]
+        )
+        if first.code:
+            raise SystemExit(f"error: the undisturbed run failed; see {reference}.beside/log")
+        yield {"round": 0} | start_again(control, reference, undisturbed)
+        yield from pool.map(
+            one, range(1, rounds + 1), numpy_stream(SEED, "soak").uniform(size=rounds)
+        )
+
+
+def good(row: dict[str, Any]) -> bool:
+    """Whether a round ended well, lost nothing, left nothing and ended in the same bytes."""
+    return not any(row[name] for name in BAD)
+
+
+def main(rounds: int = ROUNDS) -> int:
+    """Prints every round and writes the table; returns 0 when every round was good."""
+    folder = Path(tempfile.mkdtemp(prefix="soak-"))
+    rows = []
+    for row in soak(folder, rounds):
+        print("  ".join(f"{name} {value}" for name, value in row.items()), flush=True)
+        rows.append(
+            {name: len(value) if isinstance(value, list) else value for name, value in row.items()}
+        )
+    (ROOT / "reports").mkdir(exist_ok=True)
+    pd.DataFrame(rows).to_csv(ROOT / "reports" / "soak.csv", index=False)
+    bad = [row["round"] for row in rows if not good(row)]
+    print(
+        f"{rounds} rounds; not good: {', '.join(map(str, bad)) or 'none'}"
+        + (f"; see {folder}" if bad else "")
+    )
+    if not bad:
+        shutil.rmtree(folder)
+    return len(bad) > 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(*map(int, sys.argv[1:])))

@@ -1,0 +1,363 @@
+"""The report's words fit the register, and its page works in a real browser, without asking for anything."""
+
+import ast
+import json
+import os
+import re
+import shutil
+
+import nbformat
+import pytest
+import yaml
+
+from gmmdiff.pipeline import pages, publishing
+from gmmdiff.pipeline.execution import notebook, runner
+from gmmdiff.pipeline.execution.errors import BadInput
+from gmmdiff.study import register
+from tests.paths import PUBLISHED, ROOT
+
+WORDS = yaml.safe_load((pages.TEMPLATE / "claims.yaml").read_text())
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+
+
+# ---- words ---------------------------------------------------------------------------------------------------
+
+
+def texts(value):
+    """All leaves of the words."""
+    if isinstance(value, dict | list):
+        return [
+            leaf
+            for part in (value.values() if isinstance(value, dict) else value)
+            for leaf in texts(part)
+        ]
+    return [value]
+
+
+def test_words_fit_the_register():
+    assert list(WORDS["claims"]) == [claim.id for claim in register.REGISTER]
+    assert list(WORDS["stages"]) == list(dict.fromkeys(claim.stage for claim in register.REGISTER))
+    parts = {"definition", "rests_on", "number", "figures", "controls", "caveats"}
+    assert all(
+        set(words) == parts and words["figures"] and words["caveats"]
+        for words in WORDS["claims"].values()
+    )
+    assert all(isinstance(text, str) and text.strip() for text in texts(WORDS))
+
+
+def test_every_figure_and_definition_named_exists_and_is_used():
+    shown = {name for words in WORDS["claims"].values() for name in words["figures"]} | set(
+        WORDS["ground"]
+    )
+    folders = [PUBLISHED / "figures" / stage for stage in WORDS["stages"]]
+    made = {
+        path.relative_to(PUBLISHED / "figures").with_suffix("").as_posix()
+        for folder in folders
+        for path in folder.glob("*.png")
+    }
+    assert shown == set(WORDS["figures"]) == made
+    assert {name for words in WORDS["claims"].values() for name in words["rests_on"]} == set(
+        WORDS["definitions"]
+    )
+
+
+def test_details_become_lists_where_they_list():
+    details = "Difference (IQM; 10 seeds): a, n 5: -0.1 [-0.2, +0.0]; b: 2; c: 3. Two: x; y. At 1.5 % it ends."
+    assert pages.itemised(details).splitlines() == [
+        "- Difference (IQM; 10 seeds):",
+        "  - a, n 5: -0.1 [-0.2,\u00a0+0.0]",
+        "  - b: 2",
+        "  - c: 3",
+        "- Two: x; y.",
+        "- At 1.5 % it ends.",
+    ]
+
+
+def test_markdown_becomes_html():
+    html = pages.to_html(
+        "## A *new* part\n\n$\\alpha_t$ [book](x.ipynb) [drawing](../figures/a.svg) [up](#T1) [out](https://a.b/c)\n"
+    )
+    assert (
+        '<h2 id="a-new-part">A <em>new</em> part</h2>' in html
+        and "<math" in html
+        and "$" not in html
+    )
+    assert re.findall(r'href="([^"]*)"', html) == [
+        "notebooks/x.ipynb",
+        "figures/a.svg",
+        "#T1",
+        "https://a.b/c",
+    ]
+
+
+def test_durations_and_missing_records(tmp_path):
+    assert [pages.duration(s) for s in (0.44, 59.9, 63.4, 3723)] == [
+        "0.4 s",
+        "1 min 0 s",
+        "1 min 3 s",
+        "62 min 3 s",
+    ]
+    with pytest.raises(BadInput, match=r"report.ipynb: no such file; run `dvc repro` first"):
+        pages.report_page(tmp_path)
+
+
+# ---- the page ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def reports(tmp_path_factory):
+    """The report as the pipeline makes it, from the published tables: executed in a real kernel, then rendered."""
+    folder = tmp_path_factory.mktemp("report")
+    for part in ("tables", "figures", "notebooks", "environment"):
+        shutil.copytree(PUBLISHED / part, folder / "reports" / part)
+    (folder / "params.yaml").write_text("report: {}")
+    command = [
+        str(ROOT / "notebooks" / "04_report.ipynb"),
+        "report",
+        "--params",
+        str(folder / "params.yaml"),
+    ]
+    assert runner.main([*command, "--reports", str(folder / "reports")]) == 0
+    record = folder / "reports" / "environment" / "theory_checks.json"
+    record.write_text(
+        json.dumps(
+            json.loads(record.read_text())
+            | {"device": "a GPU", "seconds": 3723, "host": "secret", "platform": "secret"}
+        )
+    )
+    publishing.write_pages(folder / "reports", PUBLISHED, ROOT / "params.yaml")
+    return folder / "reports"
+
+
+def test_the_report_judges_the_published_tables(reports):
+    found = json.loads((reports / "claims.json").read_text())
+    assert found == json.loads((PUBLISHED / "claims.json").read_text())
+    metrics = json.loads((reports / "metrics.json").read_text())
+    assert list(metrics) == [claim["id"] for claim in found]
+    for claim in found:
+        kept = {name: claim[name] for name in ("verdict", "estimate", "ci_low", "ci_high")}
+        assert metrics[claim["id"]] == {
+            name: value for name, value in kept.items() if value is not None
+        }
+
+
+def test_the_notebook_holds_neither_times_nor_machines(reports):
+    outputs = [
+        o
+        for cell in nbformat.read(reports / "notebooks" / "report.ipynb", 4).cells
+        for o in cell.get("outputs", [])
+    ]
+    assert not [o for o in outputs if o.get("name") == "stderr"], "a cell warns"
+    told = json.dumps([o.get("data", {}).get("text/markdown", "") for o in outputs])
+    assert (
+        told.count("<time") == len(register.REGISTER) == told.count(">run time: on the page</time>")
+    )
+    assert "processors" not in told
+
+
+def test_the_page_is_one_file_without_scripts(reports):
+    page = (reports / "index.html").read_text()
+    assert re.findall(r"<(script|iframe|object|embed)\b", page) == []
+    sources = re.findall(
+        r"""(?:src|srcset|poster|data)=["']([^"']{0,20})|<link[^>]*href="([^"]*)|url\(([^)]*)|@import(.*)""",
+        page,
+    )
+    assert [
+        found for groups in sources for found in groups if found and not found.startswith("data:")
+    ] == []
+    assert "$" not in re.sub(r"<[^>]*>", "", page) and "<math" in page
+    assert len(page) < 5e6
+
+
+def test_the_page_tells_times_machines_and_parameters(reports):
+    page = (reports / "index.html").read_text()
+    times = dict(re.findall(r'<time data-stage="(\w+)">([^<]*)</time>', page))
+    parts = [
+        json.loads(path.read_text())["seconds"]
+        for path in (reports / "environment").glob("feature_vs_class*/*.json")
+    ]
+    own = json.loads((reports / "environment" / "feature_vs_class.json").read_text())["seconds"]
+    assert times["theory_checks"] == "run time 62 min 3 s"
+    assert (
+        times["feature_vs_class"]
+        == f"run time {pages.duration(own + sum(parts))} in {len(parts) + 1} runs"
+    )
+    machines = {
+        pages.machine(record) for record in notebook.run_records(reports / "environment").values()
+    }
+    assert (
+        len(re.findall(r"On (?:cpu|a GPU|[^<]*), \d+ processors, Python", page))
+        == len(machines)
+        >= 2
+    )
+    assert "secret" not in page
+    for stage in WORDS["stages"]:
+        book = nbformat.read(reports / "notebooks" / f"{stage}.ipynb", 4)
+        injected = next(
+            cell.source
+            for cell in book.cells
+            if "injected-parameters" in cell.metadata.get("tags", [])
+        )
+        for line in ast.parse(injected).body:
+            row = f"<td><code>{line.targets[0].id}</code></td>\n  <td><code>{ast.unparse(line.value)}</code></td>"
+            assert page.count(row) >= sum(claim.stage == stage for claim in register.REGISTER), row
+
+
+# ---- in a browser --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def browser():
+    path = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if path is None:
+        reason = f"no browser: none of {', '.join(BROWSERS)} is installed; on Debian, `apt-get install chromium`"
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(reason)
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def visit(browser, reports):
+    """Opens a page, nothing else within reach; afterwards nothing may have been asked for, and nothing have gone wrong."""
+    asked, wrong, contexts = [], [], []
+
+    def visit(name="index.html", **options):
+        address = (reports / name).as_uri()
+        context = browser.new_context(offline=True, **options)
+        contexts.append(context)
+        tab = context.new_page()
+        context.route(
+            "**/*",
+            lambda route: route.continue_() if route.request.url == address else route.abort(),
+        )
+        tab.on(
+            "request",
+            lambda request: (
+                asked.append(request.url)
+                if request.url != address and not request.url.startswith("data:")
+                else None
+            ),
+        )
+        tab.on(
+            "console",
+            lambda message: (
+                wrong.append(message.text) if message.type in ("error", "warning") else None
+            ),
+        )
+        tab.on("pageerror", lambda error: wrong.append(str(error)))
+        tab.goto(address)
+        tab.evaluate("Promise.all([...document.images].map(image => image.decode()))")
+        return tab
+
+    yield visit
+    for context in contexts:
+        context.close()
+    assert (asked, wrong) == ([], [])
+
+
+def test_every_link_and_image_of_every_page_is_good(visit, reports):
+    for name in ("index.html", "verification.html"):
+        tab = visit(name)
+        links = tab.evaluate(
+            "[...document.querySelectorAll('a')].map(link => link.getAttribute('href'))"
+        )
+        names = tab.evaluate("[...document.querySelectorAll('[id]')].map(element => element.id)")
+        assert len(names) == len(set(names))
+        assert [link for link in links if link.startswith("#") and link[1:] not in names] == []
+        assert [
+            link
+            for link in links
+            if not re.match(r"#|https://arxiv\.org/abs/[\d.]+$", link)
+            and not (reports / link.partition("#")[0]).is_file()
+        ] == []
+        images = tab.evaluate("[...document.images].map(image => [image.alt, image.naturalWidth])")
+        assert all(alt and width > 0 for alt, width in images)
+        assert len(images) == (len(WORDS["figures"]) if name == "index.html" else 0)
+
+
+def test_the_verification_tells_what_differs(visit, reports):
+    tab, found = visit("verification.html"), json.loads((reports / "verification.json").read_text())
+    assert found["conclusion"] in tab.locator("main").text_content() and tab.locator(
+        "table"
+    ).first.locator("tbody tr").count() == len(register.REGISTER)
+    assert (
+        "device" in tab.locator("table").last.text_content()
+        and tab.evaluate("document.documentElement.scrollWidth") <= 1280
+    )
+
+
+def test_verdicts_come_first_and_every_claim_has_its_section(visit, reports):
+    tab, found = visit(), json.loads((reports / "claims.json").read_text())
+    assert tab.locator("main h2").first.text_content() == "Verdicts"
+    rows = tab.locator("table").first.locator("tbody tr")
+    table = [
+        (row.locator("a").first.get_attribute("href"), row.locator("td").last.text_content())
+        for row in rows.all()
+    ]
+    assert table == [(f"#{claim['id']}", claim["verdict"]) for claim in found]
+    for claim in found:
+        section = tab.locator(f"section:has(> #{claim['id']})").last
+        labels = section.locator("dt").all_text_contents()
+        assert labels == [
+            "Reproduced when",
+            "What was measured",
+            "Estimate",
+            "Controls",
+            "Definition (our reconstruction)",
+            "Caveats",
+            "Made by",
+        ]
+        text = section.text_content()
+        assert (
+            claim["statement"] in text
+            and claim["criterion"] in text
+            and f"dvc repro {claim['stage']}" in text
+        )
+        assert section.locator("img").count() + section.locator(
+            "a[href^='#figure-']"
+        ).count() == len(WORDS["claims"][claim["id"]]["figures"])
+        assert (
+            tab.locator(f"nav a[href='#{claim['id']}']").get_attribute("data-verdict")
+            == claim["verdict"]
+        )
+
+
+def contrasts(tab):
+    """Luminance contrast (WCAG 2) of every verdict, every link and the text, each on its ground."""
+    return tab.evaluate("""() => {
+        const rgb = colour => colour.match(/[\\d.]+/g).map(Number);
+        const light = colour => rgb(colour).slice(0, 3).map(v => v / 255)
+            .map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4).reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
+        const ground = e => rgb(getComputedStyle(e).backgroundColor)[3] === 0 ? ground(e.parentElement) : getComputedStyle(e).backgroundColor;
+        return [...document.querySelectorAll('p, dt, a, figcaption, span[data-verdict], nav a[data-verdict]')].map(e => {
+            const pair = [light(getComputedStyle(e).color), light(ground(e))];
+            return (Math.max(...pair) + 0.05) / (Math.min(...pair) + 0.05);
+        });
+    }""")
+
+
+def test_the_page_is_readable_on_a_phone_in_the_dark_and_on_paper(visit):
+    ground = "getComputedStyle(document.body).backgroundColor"
+    tabs = {
+        scheme: visit(viewport={"width": 390, "height": 844}, color_scheme=scheme)
+        for scheme in ("light", "dark")
+    }
+    for tab in tabs.values():
+        assert tab.evaluate("document.documentElement.scrollWidth") <= 390
+        assert min(contrasts(tab)) >= 4.5
+        assert (
+            tab.evaluate("getComputedStyle(document.querySelector('header')).position") == "sticky"
+        )
+    assert tabs["light"].evaluate(ground) != tabs["dark"].evaluate(ground)
+    paper = tabs["dark"]
+    paper.emulate_media(media="print", color_scheme="light")
+    assert paper.evaluate("getComputedStyle(document.querySelector('header')).display") == "none"
+    shown = paper.evaluate(
+        "[...document.querySelectorAll('details')].filter(e => getComputedStyle(e).display != 'none').length"
+    )
+    assert shown == len(WORDS["stages"])
+    assert len(re.findall(rb"/Type\s*/Page\b", paper.pdf(format="A4"))) > len(WORDS["stages"])

@@ -1,0 +1,277 @@
+"""params.yaml: every malformed file is refused with one clear line, before anything runs."""
+
+import copy
+import re
+
+import pytest
+import torch
+import yaml
+
+from gmmdiff.pipeline import check_parameters
+from gmmdiff.pipeline.execution import parameters
+from gmmdiff.pipeline.execution.errors import BadInput
+from tests.paths import ROOT
+
+GOOD = parameters.read_params(ROOT / "params.yaml")
+
+
+def put(path, value):
+    """The published parameters with one of them changed, as YAML; ``path`` reads section.name."""
+    content = copy.deepcopy(GOOD)
+    *sections, name = path.split(".")
+    (content[sections[0]] if sections else content)[name] = value
+    return yaml.safe_dump(content)
+
+
+def without(path):
+    content = copy.deepcopy(GOOD)
+    del content[path]
+    return yaml.safe_dump(content)
+
+
+TEXT = (ROOT / "params.yaml").read_text()
+BAD = {  # params.yaml -> what its one line has to say
+    "empty": (
+        "",
+        "must be a mapping with the sections theory_checks, feature_vs_class, ngmg_stability, report, performance, got None",
+    ),
+    "a list": ("- 1\n- 2\n", "must be a mapping with the sections theory_checks"),
+    "a text": ("hello", "must be a mapping with the sections theory_checks"),
+    "no YAML": ("seed: [1, 2", "not valid YAML: line 1: "),
+    "a tab": ("seed:\t1\n\tdevice: auto\n", "not valid YAML: line 1: found character"),
+    "a key twice": ("seed: 1\nseed: 2\n", 'not valid YAML: line 2: found duplicate key "seed"'),
+    "a misspelt key": (TEXT + "\nsead: 1\n", "unknown key sead; allowed: seed, device, "),
+    "a missing section": (
+        without("ngmg_stability"),
+        "section ngmg_stability must be a mapping of parameters, got None",
+    ),
+    "a section that is a number": (
+        put("theory_checks", 3),
+        "section theory_checks must be a mapping of parameters, got 3",
+    ),
+    "an unknown device": (put("device", "tpu"), "device must be one of auto, cpu, cuda, got 'tpu'"),
+    "a negative seed": (put("seed", -1), "parameter seed must be int in [0, inf), got -1"),
+    "a fractional seed": (put("seed", 1.5), "parameter seed must be int in [0, inf), got 1.5"),
+    "an unknown parameter": (
+        put("theory_checks.thetas", [1.0]),
+        "section theory_checks: unknown parameter thetas; allowed: affine_lower, ",
+    ),
+    "a text for a number": (
+        put("theory_checks.n_line", "many"),
+        "parameter n_line must be int in [2, 100000], got 'many'",
+    ),
+    "a fraction for a whole number": (
+        put("theory_checks.n_line", 2.5),
+        "parameter n_line must be int in [2, 100000], got 2.5",
+    ),
+    "a truth for a number": (
+        put("theory_checks.n_line", True),
+        "parameter n_line must be int in [2, 100000], got True",
+    ),
+    "nothing": (
+        put("theory_checks.n_line", None),
+        "parameter n_line must be int in [2, 100000], got None",
+    ),
+    "a negative scale": (
+        put("theory_checks.s_single", -1.0),
+        "parameter s_single must be float in (0, inf), got -1.0",
+    ),
+    "not a number": (
+        put("theory_checks.s_max", float("nan")),
+        "parameter s_max must be float in (0, inf), got nan",
+    ),
+    "an infinite scale": (
+        put("theory_checks.s_max", float("inf")),
+        "parameter s_max must be float in (0, inf), got inf",
+    ),
+    "an empty grid": (
+        put("theory_checks.line_thetas", []),
+        "parameter line_thetas must be a non-empty list[float] in (0, 20], got []",
+    ),
+    "one bad element": (
+        put("theory_checks.diffusion_times", [0.0, 1.5]),
+        "diffusion_times must be a non-empty list[float] in [0, 1]",
+    ),
+    "a number for a list": (
+        put("theory_checks.dimensions", 8),
+        "dimensions must be a non-empty list[int] in [5, 1024], got 8",
+    ),
+    "too few dimensions": (
+        put("theory_checks.dimensions", [4]),
+        "dimensions must be a non-empty list[int] in [5, 1024], got [4]",
+    ),
+    "scales in the wrong order": (
+        put("theory_checks.s_min", 30.0),
+        "s_min, s_max must be 0 < s_min < s_max, got (30.0, 20.0)",
+    ),
+    "no start of diffusion": (
+        put("theory_checks.diffusion_times", [0.5]),
+        "diffusion_times must be 0, where T2 is judged, and others",
+    ),
+    "no thin lines": (
+        put("theory_checks.line_widths", [0.1]),
+        "line_widths must be 0 and others, got [0.1]",
+    ),
+    "a range upside down": (
+        put("theory_checks.affine_lower", [0.1, 5.0]),
+        "affine_lower must be below affine_upper = 3.0",
+    ),
+    "no single component": (
+        put("theory_checks.affine_scales", [2, 16]),
+        "affine_scales must be 1, n_scales = 16 and others, got [2, 16]",
+    ),
+    "a start that is a pair": (
+        put("theory_checks.helix_starts", [[1.0, 2.0]]),
+        "helix_starts must be triples of translation, turn and scale > 0",
+    ),
+    "one sample size": (
+        put("theory_checks.complexity_sizes", [64, 64]),
+        "complexity_sizes must be at least 2 distinct numbers, got [64, 64]",
+    ),
+    "one seed": (
+        put("feature_vs_class.seeds", 1),
+        "parameter seeds must be int in [2, 1000], got 1",
+    ),
+    "one size twice": (
+        put("feature_vs_class.n_train", [500, 500]),
+        "n_train must be distinct sizes, got [500, 500]",
+    ),
+    "too few points": (
+        put("feature_vs_class.n_train", [5]),
+        "n_train must be a non-empty list[int] in [14, 10000000], got [5]",
+    ),
+    "no point conditions": (
+        put("feature_vs_class.s_c", [0.1, 0.2]),
+        "s_c must be 0 (point) and at least one larger scale (mixture)",
+    ),
+    "no longer training": (
+        put("feature_vs_class.swept_steps", [12000]),
+        "swept_steps must be at least one of twice steps = 11000 or more",
+    ),
+    "nothing swept": (
+        put("feature_vs_class.swept_s_c", [0.1]),
+        "swept_s_c must be at least one scale beside s_c",
+    ),
+    "all rare": (
+        put("feature_vs_class.rare", 15),
+        "rare must be in 1 .. 14, the combinations seen, got 15",
+    ),
+    "a flat manifold": (
+        put("feature_vs_class.dimension", 4),
+        "parameter dimension must be int in [5, 1024], got 4",
+    ),
+    "no decay": (
+        put("feature_vs_class.ema", 1.0),
+        "parameter ema must be float in [0, 1), got 1.0",
+    ),
+    "a negative weight of the cost": (
+        put("ngmg_stability.lam", [0.0, -1.0]),
+        "lam must be a non-empty list[float] in [0, 1000], got [0.0, -1.0]",
+    ),
+    "no reference": (
+        put("ngmg_stability.lam", [0.1, 1.0]),
+        "lam must be 0 (the reference) and at least one larger, got [0.1, 1.0]",
+    ),
+    "learning rate zero": (
+        put("ngmg_stability.learning_rate", [0.0]),
+        "learning_rate must be a non-empty list[float] in (0, 100], got [0.0]",
+    ),
+    "noise above one half": (
+        put("ngmg_stability.label_noise", [0.7]),
+        "label_noise must be a non-empty list[float] in [0, 0.5], got [0.7]",
+    ),
+    "one noise twice": (
+        put("ngmg_stability.label_noise", [0.2, 0.2]),
+        "label_noise must be distinct levels, got [0.2, 0.2]",
+    ),
+    "evaluations between two steps": (
+        put("performance.evaluations", [30]),
+        "section performance: performance: evaluations must be divisors of 1000, got [30]",
+    ),
+    "one number of rows twice": (
+        put("performance.rows", [4, 4]),
+        "rows must be distinct numbers, got [4, 4]",
+    ),
+    "a source that is a number": (
+        put("report.source", 3),
+        "section report: parameter source must be str, got 3",
+    ),
+}
+
+
+@pytest.mark.parametrize(("text", "message"), BAD.values(), ids=BAD)
+def test_a_malformed_file_is_one_clear_line(tmp_path, capsys, text, message):
+    (tmp_path / "params.yaml").write_text(text)
+    code = check_parameters.main(
+        ["--params", str(tmp_path / "params.yaml"), "--reports", str(tmp_path / "reports")]
+    )
+    error = capsys.readouterr().err
+    assert code == 2 and message in error and error.startswith("error: ") and "params.yaml" in error
+    assert len(error.strip().splitlines()) == 1 and not (tmp_path / "reports").exists()
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(BadInput, match=r"none.yaml: no such file"):
+        check_parameters.check_file(tmp_path / "none.yaml")
+
+
+def test_the_published_file_is_good_and_listed(tmp_path):
+    """Each parameter of params.yaml has a type, a range and a meaning, and the list shows its value."""
+    arguments = ["--params", str(ROOT / "params.yaml"), "--reports", str(tmp_path)]
+    assert check_parameters.main(arguments) == 0
+    first = (tmp_path / "parameters.ok").read_bytes()
+    rows = [line.split(" | ") for line in (tmp_path / "parameters.md").read_text().splitlines()[4:]]
+    listed = {(row[0].removeprefix("| "), row[1].strip("`")): row for row in rows}
+    for section in parameters.SECTIONS:
+        for name, value in GOOD[section].items():
+            row = listed[section, name]
+            assert row[2] and len(row[4]) > 3 and row[5] == f"`{value}`"
+            assert row[3] or row[2] == "str" or name == "helix_starts", (section, name)
+    (tmp_path / "params.yaml").write_text(put("theory_checks.n_line", 65))
+    assert (
+        check_parameters.main(
+            ["--params", str(tmp_path / "params.yaml"), "--reports", str(tmp_path)]
+        )
+        == 0
+    )
+    assert (
+        tmp_path / "parameters.ok"
+    ).read_bytes() == first  # so that no other stage becomes stale
+
+
+def test_one_part_declares_what_its_experiment_does():
+    """02a and 03a take the parameters of 02 and 03, line by line, and which part."""
+    for part, whole in (
+        ("02a_feature_vs_class_runs", "02_feature_vs_class"),
+        ("03a_ngmg_stability_runs", "03_ngmg_stability"),
+    ):
+        one, other = (
+            parameters.declared_parameters(ROOT / "notebooks" / f"{name}.ipynb")
+            for name in (part, whole)
+        )
+        assert one.pop("part") and other.pop("finished") and one == other
+
+
+def test_a_bad_override_names_the_notebook():
+    book = ROOT / "notebooks" / "02a_feature_vs_class_runs.ipynb"
+    with pytest.raises(
+        BadInput, match=re.escape(f"{book}: parameter width must be int in [1, 8192], got 'wide'")
+    ):
+        parameters.stage_parameters(
+            ROOT / "params.yaml", "feature_vs_class", book, {"width": "wide"}
+        )
+
+
+def test_a_notebook_without_parameters_is_named(tmp_path):
+    with pytest.raises(BadInput, match=r"none.ipynb: no such notebook"):
+        parameters.declared_parameters(tmp_path / "none.ipynb")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has CUDA")
+def test_cuda_without_cuda_is_named():
+    with pytest.raises(
+        BadInput,
+        match="device is cuda, but this machine has no CUDA device; allowed here: auto, cpu",
+    ):
+        parameters.resolve_device("cuda")
+    assert parameters.resolve_device("auto") == "cpu"

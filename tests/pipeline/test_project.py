@@ -1,0 +1,243 @@
+"""The project's files agree with each other, and the published numbers with the code beside them."""
+
+import hashlib
+import json
+import re
+import tomllib
+from pathlib import Path
+
+import nbformat
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from ruamel.yaml import YAML
+
+from gmmdiff.pipeline import publishing
+from gmmdiff.pipeline.execution.errors import BadInput
+from gmmdiff.pipeline.execution.notebook import read_tables
+from gmmdiff.pipeline.execution.parameters import SECTIONS, SHARED, read_params
+from gmmdiff.study import register
+from tests.paths import PUBLISHED, ROOT
+
+
+@pytest.fixture(scope="module")
+def lock():
+    return YAML(typ="safe").load(ROOT / "dvc.lock")[
+        "stages"
+    ]  # DVC writes YAML 1.2, to which 1e-05 is a number
+
+
+def md5(path):
+    """DVC's hash of a file, or of a folder: that of the sorted list of its files."""
+    if path.is_file():
+        return hashlib.md5(path.read_bytes()).hexdigest()
+    files = sorted(p for p in path.rglob("*") if p.is_file() and "__pycache__" not in p.parts)
+    listing = [{"md5": md5(p), "relpath": p.relative_to(path).as_posix()} for p in files]
+    return hashlib.md5(json.dumps(listing).encode()).hexdigest() + ".dir"
+
+
+def test_locked_dependencies_are_the_working_tree(lock):
+    stale = [
+        f"{stage}: {dep['path']}"
+        for stage, entry in lock.items()
+        for dep in entry["deps"]
+        if not dep["path"].startswith("reports/") and md5(ROOT / dep["path"]) != dep["md5"]
+    ]
+    assert stale == [], "run `dvc repro` and `make publish`"
+
+
+def test_locked_parameters_are_those_of_params_yaml(lock):
+    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    for stage, entry in lock.items():
+        for name, value in entry.get("params", {}).get("params.yaml", {}).items():
+            found = params
+            for part in name.split("."):
+                found = found[part]
+            assert found == value, (stage, name)
+
+
+def test_a_change_of_every_parameter_is_seen():
+    """`dvc exp run -S` acts on any of them: each belongs to a stage's parameters, and says so in params.yaml."""
+    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+    watched = {name for stage in stages.values() for name in stage.get("params", ())}
+    assert (
+        watched
+        == set(SECTIONS) | set(SHARED)
+        == set(read_params(ROOT / "params.yaml")) - {"cluster"}
+    )  # which no result depends on
+
+
+def test_locked_outputs_are_the_snapshot(lock):
+    for stage, entry in lock.items():
+        for out in entry.get("outs", []):
+            assert md5(PUBLISHED / Path(out["path"]).relative_to("reports")) == out["md5"], (
+                stage,
+                out["path"],
+            )
+
+
+def test_manifest_lists_the_snapshot():
+    manifest = json.loads((PUBLISHED / "manifest.json").read_text())
+    assert manifest["dvc.lock"] == publishing.digest(ROOT / "dvc.lock")
+    assert manifest["files"] == publishing.snapshot_files(PUBLISHED)
+
+
+def test_what_belongs_to_the_machine_is_not_compared(tmp_path):
+    for name in (
+        "tables/performance/a.csv",
+        "tables/performance_not.csv",
+        "notebooks/performance.ipynb",
+        "notebooks/report.ipynb",
+        "index.html",
+    ):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("x")
+    assert list(publishing.snapshot_files(tmp_path)) == [
+        "notebooks/report.ipynb",
+        "tables/performance_not.csv",
+    ]
+
+
+def test_claims_can_be_recomputed_from_the_published_tables():
+    published = json.loads((PUBLISHED / "claims.json").read_text())
+    found = [
+        c
+        for stage in dict.fromkeys(c.stage for c in register.REGISTER)
+        for c in register.judge(stage, read_tables(PUBLISHED / "tables" / stage))
+    ]
+    assert found == published
+    assert list(published[0]) == [
+        "id",
+        "statement",
+        "source",
+        "criterion",
+        "estimate",
+        "ci_low",
+        "ci_high",
+        "n_seeds",
+        "verdict",
+        "stage",
+        "details",
+    ]
+
+
+def test_readme_shows_the_published_claims():
+    table = publishing.claims_table(json.loads((PUBLISHED / "claims.json").read_text()))
+    assert (
+        publishing.write_between_markers(ROOT / "README.md", "claims", table)
+        == (ROOT / "README.md").read_text()
+    )
+
+
+def test_reproducing_shows_the_published_times():
+    table = publishing.times_table(PUBLISHED / "environment")
+    assert (
+        publishing.write_between_markers(ROOT / "REPRODUCING.md", "times", table)
+        == (ROOT / "REPRODUCING.md").read_text()
+    )
+
+
+@pytest.mark.parametrize("page", ["README.md", "REPRODUCING.md"])
+def test_links_and_commands_exist(page):
+    text = (ROOT / page).read_text()
+    links = [link for link in re.findall(r"\]\(([^)]+)\)", text) if not link.startswith("http")]
+    assert len(links) > 6 and [link for link in links if not (ROOT / link).exists()] == []
+    targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.M)
+    assert set(re.findall(r"(?:^|`)make (\w+)", text, re.M)) <= set(targets)
+
+
+def test_readme_snippets_run():
+    names = {}
+    for snippet in re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S):
+        exec(snippet, names)
+    assert (
+        float(names["distance"]) < 0.3
+        and names["logits"].grad.abs().min() > 0
+        and names["condition"].shape == (3, names["feature"].dim)
+    )
+
+
+def test_a_missing_marker_is_named(tmp_path):
+    (tmp_path / "page.md").write_text("no markers")
+    with pytest.raises(BadInput, match=r"page.md: the markers .* must stand there"):
+        publishing.write_between_markers(tmp_path / "page.md", "claims", "table")
+
+
+def test_a_stale_lock_is_not_published(monkeypatch, tmp_path):
+    monkeypatch.setattr(publishing, "PUBLISHED", tmp_path / "published")
+    monkeypatch.setattr(publishing, "stale_stages", lambda: {"theory_checks": ["changed"]})
+    with pytest.raises(
+        BadInput, match=r"dvc.lock is stale, run `dvc repro` first; changed: theory_checks"
+    ):
+        publishing.publish()
+    assert not (tmp_path / "published").exists()
+
+
+def test_a_stage_that_always_runs_is_not_stale(monkeypatch):
+    status = '{"pages": ["always changed"], "report": [{"changed deps": {"x": "modified"}}, "always changed"]}'
+    monkeypatch.setattr(
+        publishing.subprocess,
+        "run",
+        lambda *a, **k: publishing.subprocess.CompletedProcess(a, 0, status, ""),
+    )
+    assert list(publishing.stale_stages()) == ["report"]
+
+
+def test_publishing_replaces_the_parts_and_keeps_the_soak(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(publishing, "stale_stages", dict)
+    for part in publishing.PARTS:
+        path = Path("reports", part) if "." in part else Path("reports", part, "new")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("[]")
+    for path in ("published/soak.csv", "published/tables/old"):
+        Path("reports", path).parent.mkdir(parents=True, exist_ok=True)
+        Path("reports", path).touch()
+    Path("reports/environment/new").unlink()
+    Path("reports/environment/stage.json").write_text(
+        '{"seconds": 1, "memory": 2, "device": "cpu", "processors": 2}'
+    )
+    for page, name in (("README.md", "claims"), ("REPRODUCING.md", "times")):
+        Path(page).write_text(f"<!-- {name}: written by the pipeline -->\n<!-- end of {name} -->")
+    for name in ("dvc.lock", "params.yaml"):
+        Path(name).touch()
+    publishing.publish()
+    listed = json.loads(Path("reports/published/manifest.json").read_text())["files"]
+    assert set(listed) == {
+        "claims.json",
+        "metrics.json",
+        "parameters.md",
+        "parameters.ok",
+        "tables/new",
+        "figures/new",
+        "notebooks/new",
+    }
+    assert (
+        Path("reports/published/soak.csv").exists()
+        and not Path("reports/published/tables/old").exists()
+    )
+
+
+def test_environments_agree():
+    """Every requirement of pyproject.toml is pinned in the lock, in its range; conda uses that lock."""
+    pins = dict(line.split("==") for line in (ROOT / "requirements.lock").read_text().split())
+    pins = {re.sub(r"[-_.]+", "-", name).lower(): version for name, version in pins.items()}
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = [
+        *project["dependencies"],
+        *(r for group in project["optional-dependencies"].values() for r in group),
+    ]
+    for requirement in map(Requirement, wanted):
+        name = re.sub(r"[-_.]+", "-", requirement.name).lower()
+        assert name in pins and requirement.specifier.contains(pins[name]), requirement
+    assert pins["torch"] == "2.13.0" and pins["dvc"] == "3.67.1"
+    conda = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
+    assert "-r requirements.lock" in conda[-1]["pip"]
+
+
+def test_notebooks_are_committed_without_outputs():
+    for path in (ROOT / "notebooks").glob("*.ipynb"):
+        book = nbformat.read(path, 4)
+        code = [cell for cell in book.cells if cell.cell_type == "code"]
+        assert all(not cell.outputs and cell.execution_count is None for cell in code), path
+        assert any("parameters" in cell.metadata.get("tags", []) for cell in code), path

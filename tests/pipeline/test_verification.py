@@ -1,0 +1,142 @@
+"""The published results against themselves, and against results that differ in a known way."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from gmmdiff.pipeline import publishing, verification
+from gmmdiff.pipeline.execution.errors import BadInput
+from gmmdiff.pipeline.execution.notebook import read_tables
+from tests.paths import PUBLISHED, ROOT
+
+VALUES = np.arange(10.0)
+
+
+def runs(values, **factors):
+    return pd.DataFrame(
+        {"seed": range(len(values)), "metric": "defect", "value": values, **factors}
+    )
+
+
+@pytest.fixture
+def summaries(monkeypatch):
+    """Summaries of a table with two arms, the second one's values shifted."""
+    monkeypatch.setattr(verification, "REPEATS", {"stage": {"runs": (("seed",), ("value",))}})
+    return lambda shift: verification.summarise(
+        "stage", {"runs": pd.concat([runs(VALUES, lam=1), runs(VALUES + shift, lam=10)])}
+    )
+
+
+def test_a_summary_is_the_interquartile_mean_of_every_arm(summaries):
+    found = summaries(100.0)
+    assert found["arm"].to_list() == ["lam 1", "lam 10"] and found["n"].to_list() == [10, 10]
+    assert found["estimate"].to_list() == pytest.approx([4.5, 104.5])
+    assert (found["low"] < found["estimate"]).all() and (found["estimate"] < found["high"]).all()
+
+
+@pytest.mark.parametrize(
+    ("share", "inside"), [(0.0, True), (0.9, True), (1.1, False), (-0.9, True), (-1.1, False)]
+)
+def test_the_published_interval_is_widened_as_stated(summaries, share, inside):
+    published = summaries(0.0)
+    low, high = published.loc[1, ["low", "high"]]
+    room = high - low + verification.RELATIVE * 4.5 + verification.ABSOLUTE
+    end = (high if share > 0 else low) - 4.5
+    here = published.assign(estimate=[4.5, 4.5 + end + share * room])
+    found = verification.compare_metrics(here, published)
+    assert found["inside"].to_list() == [True, inside] if share else found["inside"].all()
+
+
+def test_a_metric_not_made_here_is_outside(summaries):
+    published = summaries(0.0)
+    found = verification.compare_metrics(published.iloc[:1], published)
+    assert found["inside"].to_list() == [True, False] and np.isnan(found["here"].iloc[1])
+
+
+def test_verdicts_are_compared_claim_by_claim():
+    there = [
+        {"id": "A", "statement": "a", "verdict": "partly"},
+        {"id": "B", "statement": "b", "verdict": "reproduced"},
+    ]
+    here = [{"id": "A", "statement": "a", "verdict": "reproduced"}]
+    found = verification.compare_verdicts(here, there)
+    assert found["here"].to_list() == ["reproduced", "missing"] and not found["same"].any()
+
+
+def test_the_conclusion_is_the_weakest_link():
+    same, other = (pd.DataFrame({"same": [True, value]}) for value in (True, False))
+    inside, outside = (pd.DataFrame({"inside": [True, value]}) for value in (True, False))
+    assert verification.conclusion(same, inside, 0) == "byte-identical"
+    assert verification.conclusion(same, inside, 3) == "reproduced"
+    assert verification.conclusion(same, outside, 3) == "verdicts reproduced"
+    assert verification.conclusion(other, inside, 0) == "not reproduced"
+
+
+def test_differences_are_leaf_by_leaf():
+    one, other = {"seed": 1, "a": {"x": 1, "y": 2}}, {"seed": 1, "a": {"x": 3}, "b": 4}
+    found = {
+        row["name"]: (row["here"], row["published"]) for row in verification.differences(one, other)
+    }
+    assert found == {"a.x": (1, 3), "a.y": (2, None), "b": (None, 4)}
+
+
+def test_every_stage_with_claims_is_summarised():
+    for stage, tables in verification.REPEATS.items():
+        found = verification.summarise(stage, read_tables(PUBLISHED / "tables" / stage))
+        assert set(found["table"]) == set(tables) and not found.duplicated(verification.KEY).any()
+        assert np.isfinite(found[["estimate", "low", "high"]]).all(axis=None)
+
+
+@pytest.fixture
+def copy(tmp_path):
+    """A copy of the published results, as if made here."""
+    return Path(shutil.copytree(PUBLISHED, tmp_path / "reports"))
+
+
+def test_the_published_results_verify_themselves(copy, capsys):
+    found = publishing.verify(copy, PUBLISHED, PUBLISHED / "params.yaml")
+    assert (
+        found["conclusion"] == "byte-identical"
+        and found["files"]["same"] == found["files"]["of"] > 60
+    )
+    assert (
+        found["metrics"]["inside"] == found["metrics"]["of"] > 2000
+        and found["parameters"] == found["machine"] == []
+    )
+    assert publishing.show(found) == 0 and "byte-identical; more in" in capsys.readouterr().out
+
+
+def test_what_differs_is_named(copy, capsys):
+    claims = json.loads((copy / "claims.json").read_text())
+    claims[0]["verdict"] = "not reproduced"
+    (copy / "claims.json").write_text(json.dumps(claims))
+    path = copy / "tables" / "ngmg_stability" / "joint.csv"
+    table = pd.read_csv(path)
+    table.loc[
+        (table["metric"] == "defect") & (table["cost"] == "BCE") & (table["lam"] == 10), "value"
+    ] += 5
+    table.to_csv(path, index=False)
+    record = json.loads((copy / "environment" / "report.json").read_text())
+    (copy / "environment" / "report.json").write_text(json.dumps(record | {"device": "another"}))
+    found = publishing.verify(copy, PUBLISHED, ROOT / "params.yaml")
+    assert found["conclusion"] == "not reproduced" and publishing.show(found) == 1
+    assert {row["metric"] for row in found["metrics"]["outside"]} == {"defect"} and len(
+        found["metrics"]["outside"]
+    ) == 2
+    assert set(found["files"]["differing"]) == {"claims.json", "tables/ngmg_stability/joint.csv"}
+    assert [row["name"] for row in found["machine"]] == ["device"]
+    text = capsys.readouterr().out
+    assert (
+        "T1     not reproduced" in text
+        and "outside: ngmg_stability" in text
+        and "other machine: device" in text
+    )
+
+
+def test_without_results_there_is_nothing_to_verify(tmp_path):
+    with pytest.raises(BadInput, match=r"claims.json: no such file; run `dvc repro` first"):
+        publishing.verify(tmp_path)

@@ -1,0 +1,265 @@
+"""The engine against torch.nn, and every run against itself in other company."""
+
+import math
+
+import pandas as pd
+import pytest
+import torch
+
+from gmmdiff.core.mixtures import GaussianMixture
+from gmmdiff.core.streams import stream
+from gmmdiff.study.engine.evaluation import by_group, evaluate, floor
+from gmmdiff.study.engine.networks import StackedMLP
+from gmmdiff.study.engine.runs import SCHEDULE, Recipe, Run, World, run_table
+from gmmdiff.study.engine.training import Ensemble, blocks_of, train, train_block
+from gmmdiff.worlds.arcs import Arcs
+
+SMALL = Recipe(width=16, hidden=2, batch=32, n_eval=8, ema=0.9)
+
+
+def table(**changes):
+    factors = {
+        "granularity": ["class", "feature"],
+        "s_c": [0.1],
+        "n_train": [50],
+        "learning_rate": [1e-3],
+        "steps": [100],
+        "seeds": 2,
+    }
+    return run_table(**(factors | changes))
+
+
+def plain(sizes, parameters):
+    """The torch.nn network with one run's weights."""
+    layers = []
+    for weight, bias in StackedMLP.split(sizes, parameters.unsqueeze(0)):
+        linear = torch.nn.Linear(*weight.shape[:0:-1], dtype=parameters.dtype)
+        linear.load_state_dict({"weight": weight[0], "bias": bias[0, :, 0]})
+        layers += [linear, torch.nn.SiLU()]
+    return torch.nn.Sequential(*layers[:-1])
+
+
+def initial(run):
+    program = Ensemble([run], "cpu")
+    return program.parameters[0, : program.count]
+
+
+def flat(model):
+    return torch.cat([p.flatten() for p in model.parameters()])
+
+
+def test_stacked_networks_are_those_of_torch_nn(generator):
+    sizes = (5, 7, 6, 3)
+    parameters = torch.stack([StackedMLP.initial(sizes, generator) for _ in range(4)]).double()
+    network = StackedMLP(sizes, parameters)
+    x = torch.randn(4, 10, 5, generator=generator, dtype=torch.float64, requires_grad=True)
+    signal = torch.randn(4, 10, 3, generator=generator, dtype=torch.float64)
+    found = network.forward(x.detach())
+    of_input = network.backward(signal, to_input=True)
+    for row in range(4):
+        model = plain(sizes, parameters[row])
+        expected = model(x[row])
+        torch.testing.assert_close(found[row], expected, rtol=1e-12, atol=1e-12)
+        gradients = torch.autograd.grad((expected * signal[row]).sum(), [x, *model.parameters()])
+        torch.testing.assert_close(of_input[row], gradients[0][row], rtol=1e-12, atol=1e-12)
+        weights = torch.cat([g.flatten() for g in gradients[1:]])
+        torch.testing.assert_close(network.gradient[row], weights, rtol=1e-12, atol=1e-12)
+
+
+def test_a_row_is_a_plain_torch_loop():
+    """100 steps of torch.nn, torch.optim.Adam, cosine decay and moving average on the same streams: to 1e-5."""
+    rows = table(granularity=["none", "coarse", "class", "feature"], seeds=1)
+    found = train(rows, SMALL)
+    for row, parameters, losses in zip(
+        rows.itertuples(index=False), found.parameters, found.losses, strict=True
+    ):
+        run = Run(row, SMALL)
+        model = plain(run.sizes, initial(run))
+        optimiser = torch.optim.Adam(model.parameters(), lr=row.learning_rate, betas=(0.9, 0.99))
+        average, expected, source = flat(model).detach(), [], run.draws()
+        for step in range(row.steps):
+            if step % 50 == 0:
+                draws = next(source)
+                inputs, targets = torch.cat(run.inputs(draws), -1), draws.target
+            optimiser.param_groups[0]["lr"] = (
+                row.learning_rate * 0.5 * (1 + math.cos(math.pi * step / row.steps))
+            )
+            loss = torch.nn.functional.mse_loss(model(inputs[step % 50]), targets[step % 50])
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            average = 0.9 * average + 0.1 * flat(model).detach()
+            expected.append(float(loss.detach()))
+        torch.testing.assert_close(parameters, average, rtol=0, atol=1e-5)
+        torch.testing.assert_close(
+            losses, torch.tensor(expected).unflatten(0, (2, 50)).mean(1), rtol=1e-4, atol=1e-5
+        )
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_row_is_bit_identical_whatever_its_company(threads):
+    rows = table(granularity=["none", "class", "feature"], seeds=2, learning_rate=[1e-3, 3e-3])
+    whole = train(rows, SMALL)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        for order in ([5], [11, 3, 8], list(range(11, -1, -1))):
+            found = train(rows.iloc[order], SMALL)
+            assert torch.equal(found.parameters, whole.parameters[order])
+            assert torch.equal(found.losses, whole.losses[order])
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_a_diverging_row_is_marked_and_touches_nobody():
+    rows = table(seeds=1, learning_rate=[1e-3, 1e30])
+    found = train(rows, SMALL)
+    assert found.diverged.tolist() == [False, True, False, True]
+    calm = rows[rows["learning_rate"] < 1]
+    assert torch.equal(found.parameters[~found.diverged], train(calm, SMALL).parameters)
+    results = evaluate(rows, found, SMALL)
+    worst = results[(results["learning_rate"] > 1) & (results["metric"] == "defect")]
+    assert (worst["value"] == 1).all()
+
+
+def test_rows_of_different_length_keep_their_order():
+    rows = table(granularity=["class"], seeds=1, steps=[100, 50])
+    found = train(rows, SMALL)
+    assert torch.equal(found.parameters[1], train(rows[1:], SMALL).parameters[0])
+    assert found.losses.isnan().tolist() == [[False, False], [False, True]]
+
+
+def test_blocks_hold_every_row_once_and_load_all_threads_alike(monkeypatch):
+    rows = table(granularity=["class", "feature"], seeds=9, steps=[50, 100])
+    monkeypatch.setattr("gmmdiff.study.engine.training.BLOCK", 8 * SMALL.width * SMALL.hidden)
+    monkeypatch.setattr("torch.get_num_threads", lambda: 2)
+    blocks = blocks_of(rows, SMALL)
+    assert sorted(row for block in blocks for row in block) == list(range(36))
+    assert [len(block) for block in blocks] == [5, 5, 4, 4] * 2
+    assert [set(rows["steps"][block]) for block in blocks] == [{100}] * 4 + [{50}] * 4
+    assert blocks_of(rows[:1], SMALL) == [[0]]
+
+
+def test_training_lowers_the_loss():
+    runs = [Run(row, SMALL) for row in table(seeds=1, steps=[500]).itertuples(index=False)]
+    losses = train_block(Ensemble(runs, "cpu")).losses
+    assert (losses[:, -1] < 0.7 * losses[:, 0]).all()
+
+
+def test_arms_of_a_seed_share_data_noise_and_weights():
+    one, other = (Run(row, SMALL) for row in table(seeds=1).itertuples(index=False))
+    assert torch.equal(initial(one), initial(other))
+    draws, others = next(one.draws()), next(other.draws())
+    assert all(torch.equal(*pair) for pair in zip(draws, others, strict=True))
+    assert not torch.equal(one.inputs(draws)[1], other.inputs(others)[1])
+
+
+@pytest.mark.parametrize(("arcs", "evaluations"), [(1, 20), (14, 80)])
+def test_an_exact_denoiser_generates_the_manifold(monkeypatch, arcs, evaluations):
+    """With the posterior mean of the scaled law as its denoiser, ``generate`` ends on the law's arcs, by frequency.
+
+    (Where the law has several arcs, 20 evaluations leave up to 1 % between them, whatever the network.)
+    """
+    run = Run(
+        next(table(granularity=["none"], seeds=1, n_train=[20_000]).itertuples(index=False)), SMALL
+    )
+    manifold, scale = run.world.manifold, run.data[2]
+    wanted = run.world.seen[:arcs]
+    law = manifold.density(wanted, nodes=64)
+    law = GaussianMixture(law.weights, law.means / scale, law.scales / scale)
+
+    def oracle(parameters, condition):
+        def denoise(x_t, t):
+            alpha, sigma = SCHEDULE.alpha(t.double()), SCHEDULE.sigma(t.double())
+            x_0 = law.posterior_mean(x_t.double(), alpha, sigma)
+            return ((alpha * x_t - x_0) / sigma).float()
+
+        return denoise
+
+    monkeypatch.setattr(run, "predict", oracle)
+    z = run.generate(initial(run), torch.zeros(400).long(), evaluations).double()
+    nearest = manifold.distances(z).min(1)
+    assert (nearest.values > manifold.tolerance()).double().mean() < 0.005
+    expected = manifold.frequencies[wanted] / manifold.frequencies[wanted].sum()
+    found = nearest.indices.bincount(minlength=16)[wanted] / 400
+    assert (found - expected).abs().max() < 0.08
+
+
+def test_held_out_combinations_are_not_trained_on_and_rare_ones_are_rarest():
+    world = World(3, SMALL)
+    _, combination = world.points(4000, "data")
+    assert set(combination.tolist()) == set(world.seen.tolist())
+    assert not set(world.seen.tolist()) & set(world.held_out.tolist()) and len(world.held_out) == 2
+    counts = combination.bincount(minlength=16)
+    assert counts[world.rare].max() < counts[world.seen[:4]].min()
+
+
+def test_real_samples_are_the_floor():
+    results = floor(table(seeds=3), Recipe(n_eval=300))
+    defects = results[results["metric"] == "defect"]["value"]
+    assert defects.mean() <= 1e-3 and len(defects) == 3 * 16
+    assert set(results["granularity"]) == {"real"}
+
+
+def test_groups_weigh_combinations_alike():
+    results = pd.DataFrame(
+        {"group": ["frequent", "frequent", "rare", "held out"], "value": [0.0, 0.3, 0.6, 1.0]}
+    )
+    row = next(table(seeds=1).itertuples(index=False))
+    found = by_group(results.assign(metric="defect", **row._asdict())).set_index("group")["value"]
+    assert found.to_dict() == pytest.approx({"seen": 0.3, "rare": 0.6, "held out": 1.0})
+
+
+BAD = {
+    "n_train": (
+        table(n_train=[13]),
+        {},
+        "run table: n_train must be >= 14, the number of combinations seen, got 13",
+    ),
+    "all held out": (
+        table(),
+        {"held_out": 16},
+        "held_out must be in 0 .. 15, so that one is left, got 16",
+    ),
+    "D": (table(), {"dimension": 4}, "Arcs: dim must be >= 5, got 4"),
+    "s_c": (table(s_c=[-0.1]), {}, "run table: s_c must be >= 0, got -0.1"),
+    "granularity": (
+        table(granularity=["fine"]),
+        {},
+        "granularity must be one of none, coarse, class, feature, got 'fine'",
+    ),
+    "missing column": (
+        table().drop(columns="seed"),
+        {},
+        "columns must be exactly granularity, .*, got none called seed",
+    ),
+    "unknown column": (
+        table().assign(width=3),
+        {},
+        "columns must be exactly granularity, .*, got also width",
+    ),
+    "no rows": (table()[:0], {}, "rows must be at least one, got none"),
+    "rate": (table(learning_rate=[0.0]), {}, "learning_rate must be > 0, got 0.0"),
+}
+
+
+@pytest.mark.parametrize(("rows", "recipe", "message"), BAD.values(), ids=BAD)
+def test_bad_tables_are_named_before_training(rows, recipe, message, monkeypatch):
+    monkeypatch.setattr(
+        "gmmdiff.study.engine.training.train_block", lambda *a: pytest.fail("training began")
+    )
+    with pytest.raises(ValueError, match=message):
+        train(rows, Recipe(**recipe))
+
+
+def test_zero_seeds_are_refused():
+    with pytest.raises(ValueError, match="seeds must be >= 1, got 0"):
+        table(seeds=0)
+    with pytest.raises(ValueError, match="granularity must be at least one level, got none"):
+        table(granularity=[])
+
+
+def test_the_manifold_of_a_seed_is_its_own():
+    assert not torch.equal(World(0, SMALL).manifold.frame, World(1, SMALL).manifold.frame)
+    assert torch.equal(World(1, SMALL).manifold.frame, Arcs(8, stream(1, "manifold")).frame)

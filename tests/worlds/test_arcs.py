@@ -1,0 +1,117 @@
+"""The manifolds' geometry against brute force."""
+
+import math
+
+import pytest
+import torch
+from scipy.stats import kstest
+
+from gmmdiff.core.frames import orthonormal_frame
+from gmmdiff.core.streams import stream
+from gmmdiff.worlds.arcs import Arcs
+from gmmdiff.worlds.helix import Helix
+from gmmdiff.worlds.lines import ParallelLine
+
+
+@pytest.fixture
+def manifold():
+    return Arcs(8, stream(0, "manifold"))
+
+
+def test_frames_are_orthonormal(generator):
+    frame = orthonormal_frame(7, 5, generator)
+    torch.testing.assert_close(frame.T @ frame, torch.eye(5, dtype=torch.float64))
+
+
+def test_parallel_line_is_where_it_says(generator):
+    sample = ParallelLine(0.7).sample(2000, generator)
+    assert (sample[:, 0] == 0.7).all()
+    assert kstest(sample[:, 1].numpy(), "uniform").pvalue > 1e-3
+    assert (
+        kstest(
+            ParallelLine(0.7, 0.2).sample(2000, generator)[:, 0].numpy(), "norm", (0.7, 0.2)
+        ).pvalue
+        > 1e-3
+    )
+
+
+def test_helix_turns_rigidly(generator):
+    helix = Helix(6, generator)
+    u = torch.linspace(0, 1, 20, dtype=torch.float64)
+    torch.testing.assert_close(
+        torch.cdist(helix.points(u, 0.8), helix.points(u, 0.8)),
+        torch.cdist(helix.points(u), helix.points(u)),
+    )
+    torch.testing.assert_close(helix.points(u, 2 * math.pi), helix.points(u))
+    strata = (helix.stratified(50, generator) * 50).floor()
+    assert strata.tolist() == list(range(50))
+
+
+def test_real_samples_have_at_most_a_tenth_of_a_per_cent_off_the_manifold(manifold, generator):
+    drawn = manifold.sample_combinations(20_000, generator)
+    distance = manifold.distances(manifold.sample(drawn, generator))
+    assert ((distance.min(1).values > manifold.tolerance()).double().mean()) <= 1e-3
+    assert (distance.argmin(1) == drawn).all()
+
+
+def test_distances_are_those_of_a_dense_point_cloud(manifold, generator):
+    z = 0.8 * torch.randn(40, 8, generator=generator, dtype=torch.float64)
+    u = torch.linspace(0, 1, 20_001, dtype=torch.float64)
+    for arc in (0, 5, 14):
+        cloud = manifold.points(torch.full((20_001,), arc), u)
+        expected = torch.cdist(z, cloud, compute_mode="donot_use_mm_for_euclid_dist").min(1).values
+        torch.testing.assert_close(manifold.distances(z)[:, arc], expected, rtol=0, atol=2e-4)
+
+
+def test_arcs_keep_a_gap(manifold):
+    u = torch.linspace(0, 1, 200, dtype=torch.float64)
+    arcs = [manifold.points(torch.full((200,), c), u) for c in range(16)]
+    gaps = [float(torch.cdist(a, b).min()) for i, a in enumerate(arcs) for b in arcs[:i]]
+    assert min(gaps) > 4 * manifold.tolerance()
+
+
+def test_density_is_that_of_the_samples(manifold, generator):
+    """Mean log density over samples against its value by nested estimation: a finer grid changes nothing."""
+    members = manifold.with_attribute(1, 0)
+    z = manifold.sample(manifold.sample_combinations(200, generator, members), generator)
+    coarse, fine = (
+        manifold.density(members, nodes).diffuse(0.9, 0.436).log_prob(z) for nodes in (256, 1024)
+    )
+    torch.testing.assert_close(coarse, fine, rtol=0, atol=1e-4)
+    law = manifold.density(members)
+    again = law.sample(20_000, generator)
+    mean = torch.stack(
+        [
+            manifold.sample(manifold.sample_combinations(20_000, generator, members), generator),
+            again,
+        ]
+    ).mean(1)
+    torch.testing.assert_close(mean[0], mean[1], rtol=0, atol=0.04)
+
+
+def test_attributes_mean_what_they_say(manifold):
+    u = torch.full((16,), 0.5, dtype=torch.float64)
+    x, y = (manifold.points(torch.arange(16), u) @ manifold.frame[:, :2]).unbind(1)
+    outer, lower, left, rippled = manifold.combinations.unbind(1)
+    assert ((y < 0) == lower.bool()).all() and ((x < 0) == left.bool()).all()
+    radius = torch.hypot(x, y)
+    assert radius[outer == 0].max() < radius[outer == 1].min()
+    assert set(manifold.with_attribute(3, 1).tolist()) == set(rippled.nonzero().squeeze(1).tolist())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"dim": 4}, "Arcs: dim must be >= 5, got 4"),
+        ({"dim": 8, "noise": -1.0}, "noise must be >= 0, got -1.0"),
+        ({"dim": 8, "exponent": -1.0}, "exponent must be >= 0, got -1.0"),
+    ],
+)
+def test_bad_input_is_named(arguments, message, generator):
+    with pytest.raises(ValueError, match=message):
+        Arcs(generator=generator, **arguments)
+
+
+def test_an_empty_selection_is_refused(manifold, generator):
+    with pytest.raises(ValueError, match="allowed combinations must be at least one"):
+        manifold.sample_combinations(5, generator, torch.tensor([], dtype=torch.long))
