@@ -38,5 +38,5 @@ class Claim:
     judge: Callable[[Tables], Judgement]
 
 
-def named(values: Mapping[str, float], form: str) -> str:
+def listed(values: Mapping[str, float], form: str) -> str:
     return ", ".join(f"{name} {value:{form}}" for name, value in values.items())

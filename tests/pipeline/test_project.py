@@ -227,7 +227,7 @@ def test_environments_agree():
         *project["dependencies"],
         *(r for group in project["optional-dependencies"].values() for r in group),
     ]
-    for requirement in map(Requirement, wanted):
+    for requirement in (each for each in map(Requirement, wanted) if each.name != "gmmdiff"):
         name = re.sub(r"[-_.]+", "-", requirement.name).lower()
         assert name in pins and requirement.specifier.contains(pins[name]), requirement
     assert pins["torch"] == "2.13.0" and pins["dvc"] == "3.67.1"

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import norm
 
-from gmmdiff.study.claims import PAPER, Claim, Judgement, Tables, Verdict, named
+from gmmdiff.study.claims import PAPER, Claim, Judgement, Tables, Verdict, listed
 from gmmdiff.study.statistics import holm
 from gmmdiff.study.theory.complexity import complexity_slopes
 from gmmdiff.study.theory.sets import holm_at_start
@@ -93,13 +93,13 @@ def _judge_t3(tables: Tables) -> Judgement:
             index="theta", columns="cost", values="value"
         )
         shares = (slim.loc[low] / slim.loc[high])[list(WITHOUT_GEOMETRY)]
-        thick = f" For lines of thickness {above['width'].min():g} the same fall leaves a share of {named(shares, '.1e')}."
+        thick = f" For lines of thickness {above['width'].min():g} the same fall leaves a share of {listed(shares, '.1e')}."
     return Judgement(
         of_two(passed),
-        f"From theta = {high:g} to {low:g} the cost falls to a share of {named({m: ratio[m] for m in MIXTURES}, '.1e')}, "
+        f"From theta = {high:g} to {low:g} the cost falls to a share of {listed({m: ratio[m] for m in MIXTURES}, '.1e')}, "
         f"W1 {ratio['W1']:.1e}; at theta = {low:g} JS is {ends.loc['JS', 'first']:.4f} (log 2 is {np.log(2):.4f}), TV "
         f"{ends.loc['TV', 'first']:g} and KL {ends.loc['KL', 'first']:g}. Largest distance of samples from the closed form, in standard errors: "
-        f"{named(worst, '.2f')}; smallest p over all distances and thicknesses, Holm-corrected: {named(corrected, '.2g')} "
+        f"{listed(worst, '.2f')}; smallest p over all distances and thicknesses, Holm-corrected: {listed(corrected, '.2g')} "
         f"(at least {2 * norm.sf(3):.2g} wanted).{thick}",
         estimate=max(worst.values()),
     )
@@ -123,7 +123,7 @@ def _judge_t4(tables: Tables) -> Judgement:
     return Judgement(
         verdict,
         f"Deviation from the best affine function of W1 in [{lower:g}, {upper:g}], as a share of the cost's range: "
-        f"{named(named, '.1%')}. Of all mixtures, laws and ranges shown, {within.mean():.0%} stay within 2 %.",
+        f"{listed(named, '.1%')}. Of all mixtures, laws and ranges shown, {within.mean():.0%} stay within 2 %.",
         estimate=whole.loc[whole["n_scales"] > 1, "deviation"].max(),
     )
 
@@ -184,7 +184,7 @@ def _judge_t6(tables: Tables) -> Judgement:
         verdict,
         f"Slopes from {ours['estimate'].min():.2f} to {ours['estimate'].max():.2f} over D = "
         f"{', '.join(map(str, sorted(ours['dimension'].unique())))} and both mixtures; farthest from -1/2: "
-        f"{farthest['cost']} at D = {farthest['dimension']}. For comparison, W1: {named(w1, '.2f')}.",
+        f"{farthest['cost']} at D = {farthest['dimension']}. For comparison, W1: {listed(w1, '.2f')}.",
         estimate=farthest["estimate"],
         ci_low=farthest["low"],
         ci_high=farthest["high"],

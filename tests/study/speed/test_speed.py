@@ -14,8 +14,9 @@ from gmmdiff.study.engine.classifiers import ClassifierEnsemble, JointEnsemble
 from gmmdiff.study.engine.networks import StackedMLP
 from gmmdiff.study.engine.runs import Recipe, Run, run_table
 from gmmdiff.study.engine.training import Ensemble, block_rows, train
-from gmmdiff.study.speed import figures, sampling, stages, training
+from gmmdiff.study.speed import figures, sampling, training
 from gmmdiff.study.speed.race import beside, race, ratios
+from gmmdiff.study.speed.stages import pipeline_share, stage_times, stages_sentence
 from gmmdiff.study.speed.training import (
     engine,
     ensemble,
@@ -229,7 +230,7 @@ def test_a_number_of_evaluations_between_two_steps_is_refused():
 
 
 def test_without_diffusers_its_side_is_missing_and_said_to_be(monkeypatch):
-    monkeypatch.setattr(training, "find_spec", lambda name: None)
+    monkeypatch.setattr(sampling, "find_spec", lambda name: None)
     sampling.schedulers.cache_clear()
     assert list(sampling.sides()) == ["ours"]
     sampling.schedulers.cache_clear()
@@ -271,7 +272,7 @@ def records(folder, **stages):
         (folder / f"{name}.json").write_text(
             json.dumps({"device": "cpu", "packages": {}} | content)
         )
-    return stages.stage_times(run_records(folder))
+    return stage_times(run_records(folder))
 
 
 def at(minute, second):
@@ -289,8 +290,8 @@ def test_stage_times_and_shares(tmp_path):
     found = records(tmp_path, first=first, second=second, performance=second)
     assert found["stage"].tolist() == ["first", "second"] and found["other"].tolist() == [2, 0]
     assert found["outside"].tolist() == pytest.approx([0.1, 1])
-    assert stages.pipeline_share(found) == pytest.approx(0.1)  # 10 of 100 seconds
-    said = stages.stages_sentence(found)
+    assert pipeline_share(found) == pytest.approx(0.1)  # 10 of 100 seconds
+    said = stages_sentence(found)
     assert (
         "90.0% is training or sampling (target 90%: met)" in said
         and "outside the notebooks: 10.0%" in said
@@ -303,16 +304,16 @@ def test_what_old_records_do_not_hold_is_said(tmp_path):
         old={"seconds": 3.0},
         new={"started": at(0, 0), "seconds": 1.0, "spent": {}, "memory": 1},
     )
-    said = stages.stages_sentence(found)
+    said = stages_sentence(found)
     assert "Training stages: not recorded" in said and "1 of 2 records do not say" in said
-    assert math.isnan(stages.pipeline_share(found))
+    assert math.isnan(pipeline_share(found))
 
 
 def test_no_record_at_all_is_said(tmp_path):
-    found = stages.stage_times(run_records(tmp_path))
+    found = stage_times(run_records(tmp_path))
     assert (
         "Training stages: not recorded. Share of `dvc repro` outside the notebooks: not recorded"
-        in stages.stages_sentence(found)
+        in stages_sentence(found)
     )
     assert figures.stage_shares(found).axes
 
@@ -320,7 +321,7 @@ def test_no_record_at_all_is_said(tmp_path):
 def test_stages_of_two_runs_are_not_one_pipeline(tmp_path):
     both = {"seconds": 10.0, "spent": {}, "memory": 1}
     assert math.isnan(
-        stages.pipeline_share(
+        pipeline_share(
             records(tmp_path, a=both | {"started": at(0, 0)}, b=both | {"started": at(30, 0)})
         )
     )
