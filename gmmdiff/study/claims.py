@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
 
 import pandas as pd
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 Tables = Mapping[str, pd.DataFrame]
 PAPER = "arXiv 2401.11261, abstract"
@@ -39,4 +42,25 @@ class Claim:
 
 
 def listed(values: Mapping[str, float], form: str) -> str:
+    """``{"a": 0.5, "b": 2}`` -> "a 0.5, b 2", every value in one format."""
     return ", ".join(f"{name} {value:{form}}" for name, value in values.items())
+
+
+@cache
+def _sentences(room: str) -> Any:
+    templates = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    templates.filters |= {"form": format, "listed": listed}
+    return templates.get_template(f"{room}/sentences.j2").module
+
+
+def sentence(room: str, name: str, **numbers: Any) -> str:
+    """What was measured, in words: the macro ``name`` of study/ROOM/sentences.j2 on these numbers.
+
+    Line breaks and indents of the template count as single blanks.
+    """
+    return " ".join(getattr(_sentences(room), name)(**numbers).split())

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 
 import numpy as np
 import pandas as pd
 from scipy.stats import norm
 
-from gmmdiff.study.claims import PAPER, Claim, Judgement, Tables, Verdict, listed
+from gmmdiff.study.claims import PAPER, Claim, Judgement, Tables, Verdict, listed, sentence
 from gmmdiff.study.statistics import holm
 from gmmdiff.study.theory.complexity import complexity_slopes
 from gmmdiff.study.theory.sets import holm_at_start
 
+tell = partial(sentence, "theory")
 MIXTURES = ("NGMG single", "NGMG scale mixture")
 WITHOUT_GEOMETRY = ("KL", "JS", "TV")  # divergences that see no distance between disjoint supports
 
@@ -24,19 +26,12 @@ def of_two(passed: Mapping[str, bool]) -> Verdict:
 
 def _judge_t1(tables: Tables) -> Judgement:
     table = tables["latent_identity"]
-    difference, inclusion, control = (
-        table["difference"].max(),
-        table["inclusion"].min(),
-        table["control"].max(),
+    difference, inclusion = table["difference"].max(), table["inclusion"].min()
+    verdict: Verdict = (
+        "reproduced" if difference <= 1e-10 and inclusion == 1.0 else "not reproduced"
     )
-    good = difference <= 1e-10 and inclusion == 1.0
-    return Judgement(
-        "reproduced" if good else "not reproduced",
-        f"Largest gap between the two log densities {difference:.1e}; at least {inclusion:.1%} of every class's "
-        f"points lie in the support of each of its features (control: at most {control:.1%} of the points of "
-        "classes without the feature).",
-        estimate=difference,
-    )
+    told = tell("T1", difference=difference, inclusion=inclusion, control=table["control"].max())
+    return Judgement(verdict, told, estimate=difference)
 
 
 def _judge_t2(tables: Tables) -> Judgement:
