@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 def refuse(owner: str, what: str, allowed: str, got: object) -> NoReturn:
-    """Raise a ``ValueError`` of the house's one form: owner, parameter, allowed values, given value."""
+    """Raise the house's one ``ValueError``: owner, parameter, allowed values, given value."""
     raise ValueError(f"{owner}: {what} must be {allowed}, got {got}")
 
 

@@ -1,8 +1,8 @@
 """Gaussian mixture conditioning: attributes -> draws in condition space.
 
-The paper conditions on "distributions rather than fixed values"; how a feature becomes a component is our
-reconstruction.  Every component has a fixed mean and the scale s_c; what a component stands for is the
-granularity:
+The paper conditions on "distributions rather than fixed values"; how a feature becomes a component
+is our reconstruction.  Every component has a fixed mean and the scale s_c; what a component stands
+for is the granularity:
 
     feature   every value of every attribute owns one; the condition is one draw for each attribute
     class     every combination of attributes owns one
@@ -25,14 +25,16 @@ COARSE = 2  # attributes that a coarse class knows
 class Conditioning:
     """The conditions of one arm, for any table of attributes.
 
-    The means of one granularity are orthogonal and of one length, sqrt(dim), whatever the granularity; so
-    all arms see conditions of the same dimension and size.
+    The means of one granularity are orthogonal and of one length, sqrt(dim), whatever the
+    granularity; so all arms see conditions of the same dimension and size.
 
     Args:
         granularity: one of ``GRANULARITIES``.
-        s_c: scale of the components, >= 0, in units of the smallest distance between two of the arm's
-            conditions (0: the ordinary fixed embedding); of sqrt(dim) where there is only one condition.
-        combinations: ``(C, m)`` integers >= 0, distinct rows, m >= 2: the attributes of combination c.
+        s_c: scale of the components, >= 0, in units of the smallest distance between two of the
+            arm's conditions (0: the ordinary fixed embedding); of sqrt(dim) where there is only one
+            condition.
+        combinations: ``(C, m)`` integers >= 0, distinct rows, m >= 2: the attributes of combination
+            c.
         generator: orients the means.
 
     Attributes:
@@ -92,7 +94,7 @@ class Conditioning:
         self.scale = s_c * (float(apart.min()) if len(apart) else self.dim**0.5)
 
     def sample(self, combination: Tensor, generator: torch.Generator) -> Tensor:
-        """One condition for each combination index ``(n,)`` in 0 .. C - 1 -> ``(n, dim)``, float64."""
+        """One condition, ``(n, dim)`` float64, for each combination ``(n,)`` in 0 .. C - 1."""
         known = combination.ndim == 1 and bool(
             ((combination >= 0) & (combination < len(self.means))).all()
         )

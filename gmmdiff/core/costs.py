@@ -1,21 +1,105 @@
-"""What a classifier can be trained with: BCE, Brier, MAE, NGMG, and NGMG with entropy."""
+"""What a classifier can be trained with: BCE, Brier, MAE and NGMG under one signature.
+
+All act on one probability p = sigmoid(logit) and its label a in {0, 1}, element by element, and all
+but BCE depend on the discrepancy e = p - a alone:
+
+    BCE                  -log of the probability of the label
+    Brier                e^2 (Brier 1950, Monthly Weather Review 78:1)
+    MAE                  |e|
+    NGMG                 psi(e) = sum_k w_k (1 - exp(-e^2 / 2 s_k^2)), see ``gmmdiff.core.ngmg``
+    NGMG with entropy    a convex combination of NGMG and BCE
+
+NGMG as a cost is our reconstruction.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
+from torch import Tensor
+from torch.nn.functional import softplus
+
+from gmmdiff.core.checks import refuse, require
 from gmmdiff.core.ngmg import NGMG
+
+KINDS = ("logits", "probabilities")
+
+
+def check_batch(owner: str, x: Tensor, labels: Tensor, kind: str) -> None:
+    """Refuses what no cost is defined for.
+
+    Raises:
+        ValueError: on another kind, labels of another shape or neither 0 nor 1, or probabilities
+            outside [0, 1].
+    """
+    if kind not in KINDS:
+        refuse(owner, "kind", f"one of {', '.join(KINDS)}", repr(kind))
+    require(
+        labels.shape == x.shape,
+        owner,
+        "labels",
+        f"{tuple(x.shape)} as the {kind}",
+        tuple(labels.shape),
+    )
+    if (bad := labels * (1 - labels) != 0).any():
+        refuse(owner, "labels", "0 or 1", labels[bad].unique().tolist()[:5])
+    low, high = map(float, x.detach().aminmax())
+    within = kind == "logits" or (low >= 0 and high <= 1)
+    require(within, owner, kind, "in [0, 1]", f"values in [{low:g}, {high:g}]")
 
 
 @dataclass(frozen=True)
 class Cost:
-    """bce * BCE + brier * e^2 + mae * |e| + ngmg * psi(e)."""
+    """bce * BCE + brier * e^2 + mae * |e| + ngmg * psi(e), psi being that of ``potential``."""
 
     bce: float = 0.0
     brier: float = 0.0
     mae: float = 0.0
     ngmg: float = 0.0
     potential: NGMG | None = None
+
+    def value(self, x: Tensor, labels: Tensor, kind: str = "logits") -> Tensor:
+        """The cost of every element, differentiable in x: x and labels ``(...)`` -> ``(...)``.
+
+        Args:
+            labels: 0 or 1.
+            kind: what x is: ``"logits"``, or ``"probabilities"`` in [0, 1], which BCE sees no
+                nearer to 0 and 1 than the precision of x.
+
+        Raises:
+            ValueError: see ``check_batch``.
+        """
+        p, e = self._discrepancy(x, labels, kind)
+        value = self.brier * e.square() + self.mae * e.abs()
+        if self.potential is not None:
+            value = value + self.ngmg * self.potential.potential(e.unsqueeze(-1))
+        if self.bce:
+            sure = (
+                softplus(x) - labels * x
+                if kind == "logits"
+                else -torch.where(labels > 0, p, 1 - p).log()
+            )
+            value = value + self.bce * sure
+        return value
+
+    def gradient(self, x: Tensor, labels: Tensor, kind: str = "logits") -> Tensor:
+        """The signal sent backward: the derivative of ``value`` in x, with its arguments."""
+        p, e = self._discrepancy(x, labels, kind)
+        slope = 2 * self.brier * e + self.mae * e.sign()
+        if self.potential is not None:
+            slope = slope + self.ngmg * self.potential.gradient(e.unsqueeze(-1)).squeeze(-1)
+        if kind == "logits":
+            return slope * p * (-x).sigmoid() + self.bce * e
+        return slope + self.bce / torch.where(labels > 0, -p, 1 - p)
+
+    @staticmethod
+    def _discrepancy(x: Tensor, labels: Tensor, kind: str) -> tuple[Tensor, Tensor]:
+        """p and e = p - a, of x's shape."""
+        check_batch("Cost", x, labels, kind)
+        tiny = torch.finfo(x.dtype).eps
+        p = x.sigmoid() if kind == "logits" else x.clamp(tiny, 1 - tiny)
+        return p, p - labels
 
 
 COSTS = {

@@ -1,9 +1,9 @@
 """Variance-preserving diffusion: schedules, forward process, loss and samplers.
 
-x_t = alpha_t x_0 + sigma_t eps with alpha^2 + sigma^2 = 1 and time t in [0, 1], 0 being data.
-A denoiser is any callable ``denoiser(x_t, t) -> prediction`` of x_t's shape, t a scalar tensor in the
-samplers; its prediction is ``"epsilon"`` or the velocity ``"v"`` = alpha eps - sigma x_0
-(Salimans & Ho 2022, arXiv 2202.00512).
+x_t = alpha_t x_0 + sigma_t eps with alpha^2 + sigma^2 = 1 and time t in [0, 1], 0 being data. A
+denoiser is any callable ``denoiser(x_t, t) -> prediction`` of x_t's shape, t a scalar tensor in the
+samplers; its prediction is ``"epsilon"`` or the velocity ``"v"`` = alpha eps - sigma x_0 (Salimans
+& Ho 2022, arXiv 2202.00512).
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class CosineSchedule:
         return torch.sin(0.5 * math.pi * t)
 
     def even_times(self, steps: int, start: float = 0.999, end: float = 0.005) -> Tensor:
-        """``(steps + 1,)`` falling times from start to end, evenly spaced in the log signal-to-noise ratio.
+        """``(steps + 1,)`` falling times, evenly spaced in the log signal-to-noise ratio.
 
         Raises:
             ValueError: unless steps >= 1 and 1 > start > end > 0.
@@ -63,8 +63,8 @@ class CosineSchedule:
 class LinearBetaSchedule:
     """DDPM's schedule (Ho et al. 2020, arXiv 2006.11239): beta_1..beta_T evenly spaced.
 
-    Step k of T lies at t = k / T, where alpha^2 = prod_{i <= k} (1 - beta_i); between steps log alpha is
-    interpolated linearly.
+    Step k of T lies at t = k / T, where alpha^2 = prod_{i <= k} (1 - beta_i); between steps log
+    alpha is interpolated linearly.
 
     Raises:
         ValueError: unless steps >= 1 and 0 < beta_start <= beta_end < 1.
@@ -116,8 +116,8 @@ def split_prediction(
     """(x_0, eps) that a prediction stands for: the inverse of ``diffuse`` and ``velocity``.
 
     Raises:
-        ValueError: on an unknown kind, another shape than x_t's, or ``"epsilon"`` where alpha = 0 (x_t then says
-            nothing of x_0).
+        ValueError: on an unknown kind, another shape than x_t's, or ``"epsilon"`` where alpha = 0
+            (x_t then says nothing of x_0).
     """
     same = prediction.shape == x_t.shape
     require(
@@ -140,7 +140,7 @@ def split_prediction(
 def _prepare(
     denoiser: Denoiser, x: Tensor, times: Tensor, schedule: Schedule, prediction: Prediction
 ) -> tuple[Callable[[Tensor, int], tuple[Tensor, Tensor]], Tensor, Tensor]:
-    """What every sampler shares: the network's view (x_0, eps) at step i, and a checked grid's rates."""
+    """What every sampler shares: the view (x_0, eps) at step i, and a checked grid's rates."""
     falls = times.ndim == 1 and len(times) >= 2 and bool((times.diff() < 0).all())
     within = falls and float(times[0]) <= 1 and float(times[-1]) >= 0
     require(
@@ -164,10 +164,11 @@ def ancestral(
     prediction: Prediction = "v",
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """DDPM's stochastic sampler (Ho et al. 2020, arXiv 2006.11239, algorithm 2, posterior variance).
+    """DDPM's stochastic sampler (Ho et al. 2020, arXiv 2006.11239, algorithm 2).
 
     Args:
-        x: noise at times[0], any shape. times: ``(S + 1,)``, falling, in [0, 1]; S network evaluations.
+        x: noise at times[0], any shape. times: ``(S + 1,)``, falling, in [0, 1]; S network
+            evaluations.
         generator: source of the noise between steps; the last step to t = 0 draws none.
 
     Returns:
@@ -200,7 +201,7 @@ def ddim(
     prediction: Prediction = "v",
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """DDIM with eta = 0 (Song et al. 2021, arXiv 2010.02502): first order on the probability-flow ODE.
+    """DDIM with eta = 0 (Song et al. 2021, arXiv 2010.02502): first order on the flow's ODE.
 
     Arguments, result and errors as ``ancestral``; deterministic, so the generator is not used.
     """
@@ -220,10 +221,11 @@ def dpmpp_2m(
     prediction: Prediction = "v",
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """DPM-Solver++(2M) (Lu et al. 2022, arXiv 2211.01095, algorithm 2): second order, one evaluation a step.
+    """DPM-Solver++(2M) (Lu et al. 2022, arXiv 2211.01095, algorithm 2): second order.
 
-    Arguments, result and errors as ``ancestral``; deterministic, so the generator is not used.  A step to
-    t = 0, where the log signal-to-noise ratio is infinite, is of first order.
+    One evaluation a step; arguments, result and errors as ``ancestral``.  Deterministic, so the
+    generator is not used.  A step to t = 0, where the log signal-to-noise ratio is infinite, is of
+    first order.
     """
     look, alpha, sigma = _prepare(denoiser, x, times, schedule, prediction)
     half_log_snr = alpha.log() - sigma.log()

@@ -25,7 +25,7 @@ with (
 
 
 def wasserstein1(x: Tensor, y: Tensor) -> float:
-    """W1 between the empirical laws of x ``(n, D)`` and y ``(m, D)``: exact optimal transport (POT).
+    """W1 between the empirical laws of x ``(n, D)`` and y ``(m, D)``, by exact transport (POT).
 
     Raises:
         ValueError: on other shapes, NaN or infinity.
@@ -41,7 +41,8 @@ def transport_plan(x: Tensor, y: Tensor) -> Tensor:
 
 
 def energy_distance(x: Tensor, y: Tensor) -> float:
-    """2 E|X - Y| - E|X - X'| - E|Y - Y'| >= 0, biased form (Szekely & Rizzo 2013): x ``(n, D)``, y ``(m, D)``.
+    """2 E|X - Y| - E|X - X'| - E|Y - Y'| >= 0, biased form (Szekely & Rizzo 2013): x ``(n, D)``, y
+    ``(m, D)``.
 
     Raises:
         ValueError: on other shapes, NaN or infinity.
@@ -54,10 +55,11 @@ def energy_distance(x: Tensor, y: Tensor) -> float:
 def divergences_from_samples(
     p: Tensor, q: Tensor, width: float, x: Tensor, y: Tensor
 ) -> dict[str, Tensor]:
-    """One-sample terms whose means are KL(p || q), JS(p, q) and TV(p, q): x ``(..., n, D)`` ~ p, y ``(..., n, D)`` ~ q.
+    """Terms whose means are KL(p || q), JS(p, q) and TV(p, q): x ~ p, y ~ q, ``(..., n, D)`` each.
 
-    The laws are mixtures of N(m, width^2 I), width > 0, with equal weights and means p, q ``(..., K, D)``.
-    Differentiable in p, q, x and y; each value is ``(..., n)``, so the mean's standard error comes with it.
+    The laws are mixtures of N(m, width^2 I), width > 0, with equal weights and means p, q ``(...,
+    K, D)``. Differentiable in p, q, x and y; each value is ``(..., n)``, so the mean's standard
+    error comes with it.
     """
 
     def log_ratio(z: Tensor) -> Tensor:
@@ -78,7 +80,7 @@ def divergences_from_samples(
 def divergences_from_histograms(
     x: np.ndarray, y: np.ndarray, edges: np.ndarray
 ) -> dict[str, float]:
-    """KL, JS and TV between the histograms of two samples ``(n,)`` and ``(m,)`` over shared bin edges."""
+    """KL, JS and TV between histograms of samples ``(n,)`` and ``(m,)`` over shared bin edges."""
     p, q = (np.histogram(values, edges)[0] / len(values) for values in (x, y))
     return {
         "KL": float(rel_entr(p, q).sum()),

@@ -1,4 +1,4 @@
-"""Gaussian mixtures, whose diffusion, score and posterior are closed forms: the oracle of this project."""
+"""Gaussian mixtures, whose diffusion, score and posterior are closed forms: the oracle here."""
 
 from __future__ import annotations
 
@@ -10,9 +10,7 @@ from torch import Tensor
 from gmmdiff.core.checks import require, require_finite
 
 Scalar = float | Tensor
-BLOCK = (
-    2**18
-)  # numbers (points times components times D) at once in ``log_joint``: 2 MiB in float64, about one cache
+BLOCK = 2**18  # points times components times D at once: 2 MiB in float64, about one cache
 
 
 class GaussianMixture:
@@ -113,8 +111,8 @@ class GaussianMixture:
     def posterior_mean(self, x_t: Tensor, alpha: Scalar, sigma: Scalar) -> Tensor:
         """E[x_0 | x_t] with x_t = alpha x_0 + sigma eps; x_t ``(..., D)`` -> ``(..., D)``.
 
-        Each component's conjugate posterior mean, m + alpha s^2 / (alpha^2 s^2 + sigma^2) (x_t - alpha m),
-        weighted by the diffused mixture's responsibilities.
+        Each component's conjugate posterior mean, m + alpha s^2 / (alpha^2 s^2 + sigma^2) (x_t -
+        alpha m), weighted by the diffused mixture's responsibilities.
         """
         diffused = self.diffuse(alpha, sigma)
         gain = alpha * self.scales.square() / diffused.scales.square()

@@ -1,12 +1,13 @@
 """The negative Gaussian mixture gradient (NGMG), as a loss and as a distance between laws.
 
-The paper's own formula is not public; this is our reconstruction.  For a discrepancy e (prediction minus
-target),
+The paper's own formula is not public; this is our reconstruction.  For a discrepancy e (prediction
+minus target),
 
     potential  psi(e) = sum_k w_k (1 - exp(-|e - m_k|^2 / 2 s_k^2)),
     NGMG(e)    = grad psi(e) = sum_k w_k (e - m_k) / s_k^2 exp(-|e - m_k|^2 / 2 s_k^2),
 
-the gradient of the *negative* Gaussian mixture, whose components are not normalised: w_k is an amplitude.
+the gradient of the *negative* Gaussian mixture, whose components are not normalised: w_k is an
+amplitude.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ from gmmdiff.core.checks import require, require_finite, require_points
 BLOCK = (
     2**19
 )  # terms (pairs times scales) held at once by ``cost``: 4 MiB in float64, a cache or two
-STRIP = 64  # points of a sample that are paired with all that follow: the pairs of one sample, but for few, once
+# Points of a sample that are paired with all that follow: the pairs of one sample, but for few,
+# once.
+STRIP = 64
 
 
 class NGMG:
@@ -75,10 +78,10 @@ class NGMG:
 
     @classmethod
     def scale_mixture(cls, s_min: float, s_max: float, n_scales: int) -> NGMG:
-        """Log-spaced scales with w_k proportional to s_k: psi(e) is close to |e| for s_min << |e| << s_max.
+        """Log-spaced scales, w_k proportional to s_k: psi(e) near |e| for s_min << |e| << s_max.
 
-        The trapezoidal rule in log s on |e| = sqrt(2 / pi) * integral over s > 0 of (1 - exp(-e^2 / 2 s^2)),
-        so psi grows with slope 1.
+        The trapezoidal rule in log s on |e| = sqrt(2 / pi) * integral over s > 0 of (1 - exp(-e^2 /
+        2 s^2)), so psi grows with slope 1.
 
         Raises:
             ValueError: unless 0 < s_min < s_max and n_scales >= 2.
@@ -111,7 +114,9 @@ class NGMG:
         return offset, self.scales.to(e), self.weights.to(e)
 
     def potential(self, e: Tensor) -> Tensor:
-        """psi(e) in [0, sum_k w_k), differentiable; e ``(..., D)`` -> ``(...)``, so n scalar errors are ``(n, 1)``."""
+        """psi(e) in [0, sum_k w_k), differentiable; e ``(..., D)`` -> ``(...)``, so n scalar errors
+        are ``(n, 1)``.
+        """
         offset, scales, weights = self._components(e)
         return -torch.expm1(-0.5 * offset.square().sum(-1) / scales**2) @ weights
 
@@ -131,7 +136,9 @@ class NGMG:
         return -((squares * (-0.5 / scales**2)[:, None, None]).expm1_().sum((-2, -1)) @ weights)
 
     def _sum_over_pairs(self, x: Tensor, y: Tensor) -> Tensor:
-        """``_total`` block by block, recomputing each block in a backward pass: memory stays bounded."""
+        """``_total`` block by block, recomputing each block in a backward pass: memory stays
+        bounded.
+        """
         batch = max(z.shape[:-2].numel() for z in (x, y))
         blocks = x.split(max(1, BLOCK // (batch * y.shape[-2] * len(self.scales))), -2)
         backward = torch.is_grad_enabled() and (x.requires_grad or y.requires_grad)
@@ -142,8 +149,8 @@ class NGMG:
     def mean_potential(self, x: Tensor, y: Tensor | None = None) -> Tensor:
         """Mean of psi(x_i - y_j) over all pairs; without y of psi(x_i - x_j) over all i != j.
 
-        Differentiable in x and y; leading dimensions are a batch: x ``(..., n, D)``, y ``(..., m, D)`` ->
-        ``(...)``.
+        Differentiable in x and y; leading dimensions are a batch: x ``(..., n, D)``, y ``(..., m,
+        D)`` -> ``(...)``.
         """
         n = x.shape[-2]
         if y is not None:
@@ -157,11 +164,11 @@ class NGMG:
         return (total - n * own) / (n * (n - 1))
 
     def cost(self, x: Tensor, y: Tensor) -> Tensor:
-        """E psi(X - Y) - E psi(X - X') / 2 - E psi(Y - Y') / 2, estimated from samples without bias.
+        """E psi(X - Y) - E psi(X - X') / 2 - E psi(Y - Y') / 2, from samples, without bias.
 
-        Half the squared maximum mean discrepancy with kernel sum_k w_k exp(-|.|^2 / 2 s_k^2), in its
-        unbiased form (Gretton et al. 2012, JMLR 13, eq. 3), so it may fall slightly below 0 between equal
-        laws.  Differentiable in x and y; time O(n m K), memory O(block).
+        Half the squared maximum mean discrepancy with kernel sum_k w_k exp(-|.|^2 / 2 s_k^2), in
+        its unbiased form (Gretton et al. 2012, JMLR 13, eq. 3), so it may fall slightly below 0
+        between equal laws.  Differentiable in x and y; time O(n m K), memory O(block).
 
         Args:
             x: ``(n, D)``, n >= 2. y: ``(m, D)``, m >= 2.
@@ -179,7 +186,8 @@ class NGMG:
 
 
 def squared_distances(x: Tensor, y: Tensor) -> Tensor:
-    """|x_i - y_j|^2 by one matrix product, ``(..., n, D)``, ``(..., m, D)`` -> ``(..., n, m)``, in x's precision.
+    """|x_i - y_j|^2 by one matrix product, ``(..., n, D)``, ``(..., m, D)`` -> ``(..., n, m)``, in
+    x's precision.
 
     The product runs in float64, where |x|^2 + |y|^2 - 2 x y loses nothing that float32 would keep.
     """

@@ -21,9 +21,9 @@ VALUES = (("inner", "outer"), ("upper", "lower"), ("right", "left"), ("plain", "
 class Arcs:
     """2^4 arcs in the plane, one for each combination of four binary attributes, lifted to R^D.
 
-    radius (inner / outer) and wave (plain / rippled) choose one of four concentric circles, half and side
-    the quadrant.  One orthonormal frame carries the plane and three smooth curvature coordinates into R^D;
-    isotropic Gaussian noise is added there.
+    radius (inner / outer) and wave (plain / rippled) choose one of four concentric circles, half
+    and side the quadrant.  One orthonormal frame carries the plane and three smooth curvature
+    coordinates into R^D; isotropic Gaussian noise is added there.
 
     Args:
         dim: D >= 5.
@@ -49,7 +49,11 @@ class Arcs:
         self.frame = orthonormal_frame(dim, 5, generator)
 
     def points(self, combination: Tensor, u: Tensor) -> Tensor:
-        """Points of the arcs, without noise: combination ``(n,)`` in 0..15, u ``(n,)`` in [0, 1] -> ``(n, D)``."""
+        """Points ``(n, D)`` of the arcs, without noise, at u ``(n,)`` in [0, 1].
+
+        Args:
+            combination: ``(n,)`` in 0..15, which arc.
+        """
         outer, lower, left, rippled = self.combinations[combination].double().unbind(-1)
         start, sweep = 0.2, math.pi / 2 - 0.4  # of each quadrant, in radians; the rest is gap
         angle = (2 * lower + (left + lower) % 2) * (math.pi / 2) + start + sweep * u
@@ -68,7 +72,8 @@ class Arcs:
     def sample_combinations(
         self, n: int, generator: torch.Generator, allowed: Tensor | None = None
     ) -> Tensor:
-        """``(n,)`` combination indices by frequency, restricted to the ``allowed`` indices if given.
+        """``(n,)`` combination indices by frequency, restricted to the ``allowed`` indices if
+        given.
 
         Raises:
             ValueError: when ``allowed`` is empty.
@@ -86,10 +91,10 @@ class Arcs:
         return (self.combinations[:, attribute] == value).nonzero().squeeze(1)
 
     def density(self, combinations: Tensor, nodes: int = 256) -> GaussianMixture:
-        """The law of z_0 on these combinations, each arc a mixture of ``nodes`` midpoints of equal weight.
+        """The law of z_0 on these combinations, each arc a mixture of ``nodes`` equal midpoints.
 
-        Weighted by frequency; exact up to the midpoint rule, whose error falls faster than any power of
-        1 / nodes once the nodes lie closer than the noise (or the diffusion's sigma_t).
+        Weighted by frequency; exact up to the midpoint rule, whose error falls faster than any
+        power of 1 / nodes once the nodes lie closer than the noise (or the diffusion's sigma_t).
         """
         require(self.noise > 0, "Arcs.density", "noise", "> 0", self.noise)
         u = (torch.arange(nodes, dtype=torch.float64) + 0.5) / nodes
@@ -112,7 +117,8 @@ class Arcs:
         found = []
         for combination in range(16):
             vertices = self.points(torch.full((nodes,), combination), u).to(z) @ frame
-            # Single precision may move the pick among close vertices by one, where both segments are near.
+            # Single precision may move the pick among close vertices by one, where both segments
+            # are near.
             picture = vertices.float()
             nearest = torch.addmm(
                 picture.square().sum(1), within.float(), picture.T, alpha=-2

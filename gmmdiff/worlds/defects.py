@@ -1,4 +1,4 @@
-"""What is wrong with a generated sample, measured by its distance to every arc (our definitions)."""
+"""What is wrong with a generated sample, by its distance to every arc (our definitions)."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ class Defects(NamedTuple):
 def find_defects(distances: Tensor, combination: Tensor, admitted: Tensor, tau: float) -> Defects:
     """Flags samples from their distances to the arcs.
 
-    *off-manifold*: the nearest arc is farther than tau; *wrong attributes*: the nearest arc is none that
-    the condition admits; *defect*: either; *miss*: farther than tau from the arc whose attributes were
-    drawn, which judges every granularity alike.
+    *off-manifold*: the nearest arc is farther than tau; *wrong attributes*: the nearest arc is none
+    that the condition admits; *defect*: either; *miss*: farther than tau from the arc whose
+    attributes were drawn, which judges every granularity alike.
 
     Args:
         distances: ``(n, C)``, e.g. from ``Arcs.distances``.

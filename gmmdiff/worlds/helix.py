@@ -20,7 +20,7 @@ class Helix:
         self.frame = orthonormal_frame(dim, 3, generator)
 
     def points(self, u: Tensor, turn: Tensor | float = 0.0) -> Tensor:
-        """The curve at u ``(n,)`` in [0, 1], turned by an angle in radians about its axis: ``(n, D)``.
+        """The curve ``(n, D)`` at u ``(n,)`` in [0, 1], turned by an angle in radians.
 
         For several turns ``(turns, 1)``: ``(turns, n, D)``.
         """

@@ -15,12 +15,12 @@ from gmmdiff.core.ngmg import NGMG
 
 @dataclass(frozen=True)
 class LineCosts:
-    """Costs between the parallel lines at theta and at 0, in closed form: (value, slope in theta) each.
+    """Closed-form costs between the parallel lines at theta and at 0: (value, slope in theta) each.
 
     For width 0 the laws are singular to each other unless theta = 0, where WGAN (arXiv 1701.07875,
-    example 1) gives W1 = |theta|, JS = log 2, KL = infinity, TV = 1; a cost that is constant or infinite has
-    slope 0, no direction to descend.  For width > 0 the first coordinates are N(theta, width^2) and
-    N(0, width^2), the second ones alike.  theta is ``(n,)``.
+    example 1) gives W1 = |theta|, JS = log 2, KL = infinity, TV = 1; a cost that is constant or
+    infinite has slope 0, no direction to descend.  For width > 0 the first coordinates are N(theta,
+    width^2) and N(0, width^2), the second ones alike.  theta is ``(n,)``.
     """
 
     width: float = 0.0
@@ -49,8 +49,8 @@ class LineCosts:
     def js(self, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """log 2 - E log(1 + exp(-L)), the log ratio L ~ N(KL, 2 KL).
 
-        The one integral without a closed form: the trapezoidal rule over 10 standard deviations, exact to
-        rounding for so smooth an integrand.
+        The one integral without a closed form: the trapezoidal rule over 10 standard deviations,
+        exact to rounding for so smooth an integrand.
         """
         if self.width == 0:
             return np.where(theta == 0, 0.0, math.log(2)), np.zeros_like(theta)
@@ -82,7 +82,8 @@ class LineCosts:
 class ParallelLine:
     """The law of (theta + width * N(0, 1), Z), Z ~ U[0, 1], in the plane.
 
-    With width 0 it is WGAN's "learning parallel lines" (Arjovsky et al. 2017, arXiv 1701.07875, example 1).
+    With width 0 it is WGAN's "learning parallel lines" (Arjovsky et al. 2017, arXiv 1701.07875,
+    example 1).
     """
 
     theta: float

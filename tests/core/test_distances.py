@@ -95,7 +95,9 @@ def test_slopes_are_those_of_the_values(cost):
 
 
 def test_energy_tests_are_those_of_relabelled_samples(generator):
-    """Every permutation by hand; more points than one strip holds, the two samples of different size."""
+    """Every permutation by hand; more points than one strip holds, the two samples of different
+    size.
+    """
     x, y = (torch.randn(2, n, 3, generator=generator, dtype=torch.float64) for n in (40, 50))
     energy, p = sets.energy_tests(x, y, 60, stream(1, "order"))
     orders = torch.rand(60, 90, generator=stream(1, "order")).argsort(1)

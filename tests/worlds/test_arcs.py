@@ -71,7 +71,9 @@ def test_arcs_keep_a_gap(manifold):
 
 
 def test_density_is_that_of_the_samples(manifold, generator):
-    """Mean log density over samples against its value by nested estimation: a finer grid changes nothing."""
+    """Mean log density over samples against its value by nested estimation: a finer grid changes
+    nothing.
+    """
     members = manifold.with_attribute(1, 0)
     z = manifold.sample(manifold.sample_combinations(200, generator, members), generator)
     coarse, fine = (

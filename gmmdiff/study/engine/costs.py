@@ -1,15 +1,7 @@
-"""What a classifier can be trained with: BCE, Brier, MAE and NGMG under one signature, value and gradient.
+"""The costs of an ensemble: one of ``gmmdiff.core.costs.COSTS`` a run, value and gradient.
 
-All act on one probability p = sigmoid(logit) and its label a in {0, 1}, element by element, and all but BCE
-depend on the discrepancy e = p - a alone:
-
-    BCE                  -log of the probability of the label
-    Brier                e^2 (Brier 1950, Monthly Weather Review 78:1)
-    MAE                  |e|
-    NGMG                 psi(e) = sum_k w_k (1 - exp(-e^2 / 2 s_k^2)), our reconstruction (see ``gmmdiff.core.ngmg``)
-    NGMG with entropy    a convex combination of NGMG and BCE
-
-Every cost is a weighted sum of these four terms, so rows with different costs share one program.
+Every cost is a weighted sum of BCE, Brier, MAE and NGMG, so runs with different costs share their
+operations; a test holds each run equal to its cost alone.
 """
 
 from __future__ import annotations
@@ -23,14 +15,13 @@ from torch import Tensor
 from torch.nn.functional import pad, softplus
 
 from gmmdiff.core.checks import refuse, require, require_finite
-from gmmdiff.core.costs import COSTS
+from gmmdiff.core.costs import COSTS, check_batch
 
-KINDS = ("logits", "probabilities")
-TOGETHER = 512  # elements of a run whose signals are measured at once: what lies between stays in the caches
+TOGETHER = 512  # elements of a run measured at once: what lies between stays in the caches
 
 
 class Costs:
-    """One cost a row of a run table.
+    """One cost a run.
 
     Args:
         names: of ``COSTS``, one a row.
@@ -78,19 +69,11 @@ class Costs:
     def _prepare(
         self, x: Tensor, labels: Tensor, kind: str, trusted: bool
     ) -> tuple[Tensor, Tensor, Tensor, Tensor, _Terms]:
-        """x side by side in memory, its probabilities, e, e^2 ``(runs, 1, elements)``, and the terms in x's precision and place."""
-        if kind not in KINDS:
-            refuse("Costs", "kind", f"one of {', '.join(KINDS)}", repr(kind))
+        """x contiguous, p, e, e^2 ``(runs, 1, elements)``, and the terms in the kind of x."""
         if x.ndim != 3 or len(x) != len(self.names):
             refuse("Costs", kind, f"({len(self.names)}, batch, m)", tuple(x.shape))
-        if labels.shape != x.shape:
-            refuse("Costs", "labels", f"{tuple(x.shape)} as the {kind}", tuple(labels.shape))
         if not trusted:
-            if (bad := labels * (1 - labels) != 0).any():
-                refuse("Costs", "labels", "0 or 1", labels[bad].unique().tolist()[:5])
-            low, high = map(float, x.detach().aminmax())
-            within = kind == "logits" or (low >= 0 and high <= 1)
-            require(within, "Costs", kind, "in [0, 1]", f"values in [{low:g}, {high:g}]")
+            check_batch("Costs", x, labels, kind)
         place = x.dtype, x.device
         if place not in self._terms:
             self._terms[place] = self._exact.to(x)
@@ -102,14 +85,14 @@ class Costs:
     def value(
         self, x: Tensor, labels: Tensor, kind: str = "logits", trusted: bool = False
     ) -> Tensor:
-        """The cost of every element, differentiable: x and labels ``(runs, batch, m)`` -> ``(runs, batch, m)``.
+        """The cost of every element, differentiable: x, labels and result ``(runs, batch, m)``.
 
         Args:
-            labels: 0 or 1. kind: ``"logits"``, or ``"probabilities"`` in [0, 1], which BCE sees no nearer to
-                0 and 1 than the precision of x. trusted: labels known to be 0 or 1 are not looked at.
+            labels, kind: as ``Cost.value``.
+            trusted: what is known to be good is not looked at, at every step of a training.
 
         Raises:
-            ValueError: on another kind or shape, or labels that are neither 0 nor 1.
+            ValueError: on another shape, and see ``check_batch``.
         """
         x, p, e, squares, terms = self._prepare(x, labels, kind, trusted)
         bce = (
@@ -128,13 +111,13 @@ class Costs:
     def gradient(
         self, x: Tensor, labels: Tensor, kind: str = "logits", trusted: bool = False
     ) -> Tensor:
-        """The derivative of ``value`` in x: the signal sent backward; arguments and errors as there."""
+        """The derivative of ``value`` in x; arguments and errors as there."""
         x, p, e, squares, terms = self._prepare(x, labels, kind, trusted)
         pull = (2 * terms.brier).expand_as(squares)
         for part in terms.components:
-            of_part = torch.bmm(
-                part.pull, torch.exp2(part.halvings * squares.index_select(0, part.rows))
-            )  # exp is slow where it is denormal
+            # exp2, since exp is slow where its result is denormal.
+            own = torch.exp2(part.halvings * squares.index_select(0, part.rows))
+            of_part = torch.bmm(part.pull, own)
             pull = pull.index_add(0, part.rows, of_part)
         slope = torch.addcmul(pull.view_as(e) * e, terms.mae, e.sign())
         if kind == "logits":
@@ -143,9 +126,10 @@ class Costs:
 
 
 class _Components(NamedTuple):
-    """The NGMG terms, factors included, of those rows that have one component, or of those that have several.
+    """The NGMG terms, factors included, of the rows with one component, or of those with several.
 
-    So a row's arithmetic is the same whatever its neighbours' costs; who has fewer than K has some of weight 0.
+    So a row's arithmetic is the same whatever its neighbours' costs; who has fewer than K
+    components has some of weight 0.
     """
 
     rows: Tensor  # (M,), which of the runs
@@ -200,7 +184,10 @@ class _Terms(NamedTuple):
 
 
 def matched(names: Sequence[str], logits: Tensor, labels: Tensor) -> Costs:
-    """Costs whose signals have, row by row, the root mean square of BCE's at these logits ``(runs, batch, m)``.
+    """Costs whose signals have, run by run, the root mean square of BCE's at these logits.
+
+    Args:
+        logits, labels: ``(runs, batch, m)``.
 
     Raises:
         ValueError: as ``Costs``; and where a row's cost sends no signal there.
