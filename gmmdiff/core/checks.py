@@ -1,11 +1,23 @@
-"""Bad input stops here, with one line that names what is wrong and what is allowed."""
+"""Bad input stops here, with one line that names what is wrong and what is allowed.
+
+Numbers, lists, NumPy arrays and tensors of any type are welcome where a tensor is meant:
+``floating`` makes one of them.  What only the values tell (NaN, say) is looked at wherever values
+can be seen, which inside ``torch.vmap`` they cannot.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NoReturn
+import numbers
+from collections.abc import Callable
+from contextlib import ExitStack
+from functools import reduce, wraps
+from typing import Any, NoReturn, TypeVar
 
-if TYPE_CHECKING:
-    from torch import Tensor
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+Function = TypeVar("Function", bound=Callable)
 
 
 def refuse(owner: str, what: str, allowed: str, got: object) -> NoReturn:
@@ -19,16 +31,131 @@ def require(condition: bool, owner: str, what: str, allowed: str, got: object) -
         refuse(owner, what, allowed, got)
 
 
+def holds(condition: Tensor) -> bool:
+    """Whether a condition on values holds everywhere; True where a transform hides the values."""
+    try:
+        return bool(condition.all())
+    except RuntimeError as error:
+        if "vmap" in str(error):
+            return True
+        raise
+
+
+def floating(owner: str, what: str, value: Any, like: Tensor | None = None) -> Tensor:
+    """A floating tensor of a number, list, NumPy array or tensor.
+
+    Args:
+        like: whose place a value that is no tensor takes, and whose precision one that has none.
+
+    Raises:
+        ValueError: on what is no real number, or no array of them.
+    """
+    plain = not hasattr(value, "dtype")  # numbers and lists have digits, and no type of their own
+    place = None if like is None or isinstance(value, Tensor) else like.device
+    try:
+        tensor = torch.as_tensor(value, device=place, dtype=torch.float64 if plain else None)
+    except (TypeError, ValueError, RuntimeError):
+        refuse(owner, what, "a tensor of real numbers", repr(value))
+    if tensor.is_complex():
+        refuse(owner, what, "a tensor of real numbers", str(tensor.dtype))
+    if tensor.is_floating_point() and not plain:
+        return tensor
+    return tensor.to(torch.get_default_dtype() if like is None else like.dtype)
+
+
+def whole(owner: str, what: str, value: Any, least: int = 0) -> int:
+    """A whole number >= ``least``, also one that a table turned into a float.
+
+    Raises:
+        ValueError: on anything else.
+    """
+    number = value.item() if hasattr(value, "item") and getattr(value, "size", None) else value
+    good = isinstance(number, numbers.Real) and number == number // 1 and number >= least
+    require(good, owner, what, f"a whole number >= {least}", repr(value))
+    return int(number)
+
+
 def require_finite(owner: str, what: str, x: Tensor) -> None:
     """Refuse a tensor that holds NaN or infinity, saying how many."""
-    bad = int((~x.isfinite()).sum())
-    require(bad == 0, owner, what, "finite", f"{bad} NaN or infinite of {x.numel()} values")
+    if not holds(finite := x.isfinite()):
+        bad = x.numel() - int(finite.sum())
+        refuse(owner, what, "finite", f"{bad} NaN or infinite of {x.numel()} values")
 
 
-def require_points(owner: str, what: str, x: Tensor, dim: int | None = None) -> None:
-    """Refuse anything but a non-empty, finite floating tensor ``(n, dim)``."""
-    shape = tuple(x.shape)
-    expected = f"a floating tensor (n, {'dim' if dim is None else dim}) with n >= 1"
-    good = x.ndim == 2 and shape[0] >= 1 and x.is_floating_point() and dim in (None, shape[-1])
-    require(good, owner, what, expected, f"{shape} {x.dtype}")
+def points(owner: str, what: str, x: Any, dim: int | None = None, least: int = 1) -> Tensor:
+    """``(n, dim)``, n >= ``least``, finite and floating, of a tensor or array.
+
+    Raises:
+        ValueError: on another shape, or NaN or infinity.
+    """
+    x = floating(owner, what, x)
+    good = x.ndim == 2 and len(x) >= least and dim in (None, x.shape[-1])
+    expected = f"(n, {'dim' if dim is None else dim}) with n >= {least}"
+    require(good, owner, what, expected, tuple(x.shape))
     require_finite(owner, what, x)
+    return x
+
+
+def indices(owner: str, what: str, value: Any, count: int) -> Tensor:
+    """``(n,)`` whole numbers in 0 .. count - 1, of a list, array or tensor of any type.
+
+    Raises:
+        ValueError: on another shape, or a number that is not there.
+    """
+    given = floating(owner, what, value) if not isinstance(value, Tensor) else value
+    index = given.long()
+    good = index.ndim == 1 and holds((index == given) & (index >= 0) & (index < count))
+    require(good, owner, what, f"(n,) in 0 .. {count - 1}", given.tolist())
+    return index
+
+
+def promoted(owner: str, **tensors: Tensor) -> dict[str, Tensor]:
+    """The tensors in the one type that holds them all.
+
+    Raises:
+        ValueError: where they do not lie on one device.
+    """
+    devices = {str(tensor.device) for tensor in tensors.values()}
+    require(len(devices) == 1, owner, ", ".join(tensors), "on one device", ", ".join(devices))
+    wide = reduce(torch.promote_types, (tensor.dtype for tensor in tensors.values()))
+    return {name: tensor.to(wide) for name, tensor in tensors.items()}
+
+
+def require_generator(owner: str, generator: object) -> None:
+    """Refuse to draw from anything but an explicit generator."""
+    good = isinstance(generator, torch.Generator)
+    require(good, owner, "generator", "a torch.Generator", type(generator).__name__)
+
+
+def recomputed(function: Callable[..., Tensor], *differentiable: Tensor) -> Callable[..., Tensor]:
+    """The function, its inner values made anew in a backward pass instead of kept.
+
+    Where there is none (nothing among ``differentiable`` asks for one), or where ``torch.func``
+    forbids it, the function itself.
+    """
+    if not (torch.is_grad_enabled() and any(tensor.requires_grad for tensor in differentiable)):
+        return function
+
+    def call(*args: Tensor) -> Tensor:
+        try:
+            return checkpoint(function, *args, use_reentrant=False)
+        except RuntimeError as error:
+            if "saved tensor hooks" not in str(error):
+                raise
+            return function(*args)
+
+    return call
+
+
+def in_own_precision(function: Function) -> Function:
+    """Keeps ``torch.autocast`` out of a function: its result is the same inside as outside."""
+
+    @wraps(function)
+    def outside(*args: Any, **options: Any) -> Any:
+        with ExitStack() as stack:
+            for device in ("cpu", "cuda"):
+                if torch.is_autocast_enabled(device):
+                    stack.enter_context(torch.autocast(device, enabled=False))
+            return function(*args, **options)
+
+    return outside

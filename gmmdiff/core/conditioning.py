@@ -12,10 +12,12 @@ for is the granularity:
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
-from gmmdiff.core.checks import require
+from gmmdiff.core.checks import indices, require, require_generator
 from gmmdiff.core.frames import orthonormal_frame
 
 GRANULARITIES = ("none", "coarse", "class", "feature")
@@ -49,61 +51,47 @@ class Conditioning:
     def __init__(
         self, granularity: str, s_c: float, combinations: Tensor, generator: torch.Generator
     ) -> None:
-        owner = "Conditioning"
-        allowed = f"one of {', '.join(GRANULARITIES)}"
+        owner, allowed = "Conditioning", f"one of {', '.join(GRANULARITIES)}"
         require(granularity in GRANULARITIES, owner, "granularity", allowed, repr(granularity))
         require(0 <= s_c < float("inf"), owner, "s_c", ">= 0", s_c)
-        distinct = (
-            combinations.ndim == 2 and len(combinations.unique(dim=0)) == len(combinations) > 0
-        )
-        good = distinct and combinations.shape[1] >= COARSE and int(combinations.min()) >= 0
-        require(
-            good,
-            owner,
-            "combinations",
-            f"(C, m) distinct rows of integers >= 0, m >= {COARSE}",
-            combinations,
-        )
+        require_generator(owner, generator)
+        combinations = _table(combinations)
         count, attributes = combinations.shape
         values = int(combinations.max()) + 1
-        part = max(
-            values, -(-count // attributes)
-        )  # dimension of one attribute's share of the condition
+        part = max(values, -(-count // attributes))  # an attribute's share of the dimensions
         self.dim = part * attributes
         if granularity == "feature":
             known = combinations
-            frames = [
-                part**0.5 * orthonormal_frame(part, values, generator).T for _ in range(attributes)
-            ]
-            self.means = torch.cat(
-                [frame[a] for frame, a in zip(frames, combinations.T, strict=True)], 1
-            )
+            frames = [orthonormal_frame(part, values, generator).T for _ in range(attributes)]
+            pairs = zip(frames, combinations.T, strict=True)
+            self.means = torch.cat([part**0.5 * frame[value] for frame, value in pairs], 1)
         else:
-            known = combinations[
-                :, : {"none": 0, "coarse": COARSE, "class": attributes}[granularity]
-            ]
-            _, component = (
-                known.unique(dim=0, return_inverse=True)
-                if known.shape[1]
-                else (None, torch.zeros(count).long())
-            )
+            known = combinations[:, : {"none": 0, "coarse": COARSE, "class": None}[granularity]]
+            component = torch.zeros(count, dtype=torch.long)
+            if known.shape[1]:
+                component = known.unique(dim=0, return_inverse=True)[1]
             frame = self.dim**0.5 * orthonormal_frame(self.dim, count, generator).T
             self.means = frame[component]
         self.admitted = (known.unsqueeze(1) == known).all(-1)
-        apart = torch.cdist(self.means, self.means)[~self.admitted]
-        self.scale = s_c * (float(apart.min()) if len(apart) else self.dim**0.5)
+        gaps = (self.means.unsqueeze(1) - self.means).norm(dim=-1)[~self.admitted]
+        self.scale = s_c * (float(gaps.min()) if len(gaps) else self.dim**0.5)
 
     def sample(self, combination: Tensor, generator: torch.Generator) -> Tensor:
         """One condition, ``(n, dim)`` float64, for each combination ``(n,)`` in 0 .. C - 1."""
-        known = combination.ndim == 1 and bool(
-            ((combination >= 0) & (combination < len(self.means))).all()
-        )
-        require(
-            known,
-            "Conditioning.sample",
-            "combination",
-            f"(n,) in 0 .. {len(self.means) - 1}",
-            combination.tolist(),
-        )
+        owner = "Conditioning.sample"
+        combination = indices(owner, "combination", combination, len(self.means))
+        require_generator(owner, generator)
         noise = torch.randn(len(combination), self.dim, generator=generator, dtype=torch.float64)
         return self.means[combination] + self.scale * noise
+
+
+def _table(combinations: Any) -> Tensor:
+    """Distinct rows of whole numbers, ``(C, m)``."""
+    given = torch.as_tensor(combinations)
+    table = given.long()
+    good = table.ndim == 2 and len(table) > 0 and table.shape[1] >= COARSE
+    good = good and bool((table == given).all()) and int(table.min()) >= 0
+    good = good and len(table.unique(dim=0)) == len(table)
+    allowed = f"(C, m) distinct rows of integers >= 0, m >= {COARSE}"
+    require(good, "Conditioning", "combinations", allowed, given)
+    return table

@@ -15,38 +15,54 @@ NGMG as a cost is our reconstruction.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from gmmdiff.core.checks import refuse, require
+from gmmdiff.core.checks import (
+    floating,
+    holds,
+    in_own_precision,
+    promoted,
+    refuse,
+    require,
+    require_finite,
+)
 from gmmdiff.core.ngmg import NGMG
 
 KINDS = ("logits", "probabilities")
 
 
-def check_batch(owner: str, x: Tensor, labels: Tensor, kind: str) -> None:
-    """Refuses what no cost is defined for.
+def check_batch(owner: str, x: Any, labels: Any, kind: str) -> tuple[Tensor, Tensor]:
+    """x and its labels as floating tensors of one type.
 
     Raises:
-        ValueError: on another kind, labels of another shape or neither 0 nor 1, or probabilities
-            outside [0, 1].
+        ValueError: on another kind, NaN or infinity, probabilities outside [0, 1], or labels of
+            another shape or neither 0 nor 1.
     """
     if kind not in KINDS:
         refuse(owner, "kind", f"one of {', '.join(KINDS)}", repr(kind))
-    require(
-        labels.shape == x.shape,
-        owner,
-        "labels",
-        f"{tuple(x.shape)} as the {kind}",
-        tuple(labels.shape),
-    )
-    if (bad := labels * (1 - labels) != 0).any():
-        refuse(owner, "labels", "0 or 1", labels[bad].unique().tolist()[:5])
-    low, high = map(float, x.detach().aminmax())
-    within = kind == "logits" or (low >= 0 and high <= 1)
-    require(within, owner, kind, "in [0, 1]", f"values in [{low:g}, {high:g}]")
+    x = floating(owner, kind, x)
+    labels = floating(owner, "labels", labels, x)
+    expected = f"{tuple(x.shape)} as the {kind}"
+    require(labels.shape == x.shape, owner, "labels", expected, tuple(labels.shape))
+    promoted(owner, **{kind: x, "labels": labels})  # refuses two devices
+    require_finite(owner, kind, x)
+    if not holds((labels == 0) | (labels == 1)):
+        refuse(
+            owner, "labels", "0 or 1", labels[(labels != 0) & (labels != 1)].unique().tolist()[:5]
+        )
+    if kind == "probabilities" and not holds((x >= 0) & (x <= 1)):
+        refuse(owner, kind, "in [0, 1]", f"values in [{float(x.min()):g}, {float(x.max()):g}]")
+    return x, labels.to(x.dtype)
+
+
+def inner(p: Tensor) -> Tensor:
+    """Probabilities no nearer to 0 and 1 than their precision; a gradient passes as it comes."""
+    tiny = torch.finfo(p.dtype).eps
+    return p + (p.detach().clamp(tiny, 1 - tiny) - p.detach())
 
 
 @dataclass(frozen=True)
@@ -59,6 +75,7 @@ class Cost:
     ngmg: float = 0.0
     potential: NGMG | None = None
 
+    @in_own_precision
     def value(self, x: Tensor, labels: Tensor, kind: str = "logits") -> Tensor:
         """The cost of every element, differentiable in x: x and labels ``(...)`` -> ``(...)``.
 
@@ -70,7 +87,9 @@ class Cost:
         Raises:
             ValueError: see ``check_batch``.
         """
-        p, e = self._discrepancy(x, labels, kind)
+        x, labels = check_batch("Cost", x, labels, kind)
+        p = x.sigmoid() if kind == "logits" else inner(x)
+        e = p - labels
         value = self.brier * e.square() + self.mae * e.abs()
         if self.potential is not None:
             value = value + self.ngmg * self.potential.potential(e.unsqueeze(-1))
@@ -83,23 +102,18 @@ class Cost:
             value = value + self.bce * sure
         return value
 
+    @in_own_precision
     def gradient(self, x: Tensor, labels: Tensor, kind: str = "logits") -> Tensor:
         """The signal sent backward: the derivative of ``value`` in x, with its arguments."""
-        p, e = self._discrepancy(x, labels, kind)
+        x, labels = check_batch("Cost", x, labels, kind)
+        p = x.sigmoid() if kind == "logits" else inner(x)
+        e = p - labels
         slope = 2 * self.brier * e + self.mae * e.sign()
         if self.potential is not None:
             slope = slope + self.ngmg * self.potential.gradient(e.unsqueeze(-1)).squeeze(-1)
         if kind == "logits":
             return slope * p * (-x).sigmoid() + self.bce * e
         return slope + self.bce / torch.where(labels > 0, -p, 1 - p)
-
-    @staticmethod
-    def _discrepancy(x: Tensor, labels: Tensor, kind: str) -> tuple[Tensor, Tensor]:
-        """p and e = p - a, of x's shape."""
-        check_batch("Cost", x, labels, kind)
-        tiny = torch.finfo(x.dtype).eps
-        p = x.sigmoid() if kind == "logits" else x.clamp(tiny, 1 - tiny)
-        return p, p - labels
 
 
 COSTS = {

@@ -10,15 +10,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor
 
-from gmmdiff.core.checks import refuse, require
+from gmmdiff.core.checks import floating, holds, refuse, require, require_generator, whole
 
 Denoiser = Callable[[Tensor, Tensor], Tensor]
 Prediction = Literal["epsilon", "v"]
+Rate = float | Tensor  # alpha or sigma, of one shape with what they multiply
 
 
 class Schedule(Protocol):
@@ -34,11 +35,12 @@ class CosineSchedule:
 
     def alpha(self, t: Tensor) -> Tensor:
         """cos(pi t / 2), exactly 0 at t = 1 whatever the precision."""
+        t = _time("CosineSchedule", t)
         return torch.cos(0.5 * math.pi * t).clamp_min(0).where(t < 1, torch.zeros_like(t))
 
     def sigma(self, t: Tensor) -> Tensor:
         """sin(pi t / 2)."""
-        return torch.sin(0.5 * math.pi * t)
+        return torch.sin(0.5 * math.pi * _time("CosineSchedule", t))
 
     def even_times(self, steps: int, start: float = 0.999, end: float = 0.005) -> Tensor:
         """``(steps + 1,)`` falling times, evenly spaced in the log signal-to-noise ratio.
@@ -46,14 +48,9 @@ class CosineSchedule:
         Raises:
             ValueError: unless steps >= 1 and 1 > start > end > 0.
         """
-        good = isinstance(steps, int) and steps >= 1 and 1 > start > end > 0
-        require(
-            good,
-            "CosineSchedule.even_times",
-            "steps, start, end",
-            "steps >= 1 and 1 > start > end > 0",
-            (steps, start, end),
-        )
+        owner = "CosineSchedule.even_times"
+        steps = whole(owner, "steps", steps, 1)
+        require(1 > start > end > 0, owner, "start, end", "1 > start > end > 0", (start, end))
         ends = torch.tensor([start, end], dtype=torch.float64)
         half_log_snr = (self.alpha(ends) / self.sigma(ends)).log()
         grid = torch.linspace(*half_log_snr.tolist(), steps + 1, dtype=torch.float64)
@@ -71,14 +68,10 @@ class LinearBetaSchedule:
     """
 
     def __init__(self, steps: int = 1000, beta_start: float = 1e-4, beta_end: float = 2e-2) -> None:
-        require(steps >= 1, "LinearBetaSchedule", "steps", ">= 1", steps)
-        require(
-            0 < beta_start <= beta_end < 1,
-            "LinearBetaSchedule",
-            "beta_start, beta_end",
-            "0 < beta_start <= beta_end < 1",
-            (beta_start, beta_end),
-        )
+        owner, allowed = "LinearBetaSchedule", "0 < beta_start <= beta_end < 1"
+        steps = whole(owner, "steps", steps, 1)
+        good = 0 < beta_start <= beta_end < 1
+        require(good, owner, "beta_start, beta_end", allowed, (beta_start, beta_end))
         beta = torch.linspace(beta_start, beta_end, steps, dtype=torch.float64)
         self.steps = steps
         self._log_alpha = torch.cat(
@@ -93,25 +86,35 @@ class LinearBetaSchedule:
 
     def alpha(self, t: Tensor) -> Tensor:
         """sqrt(prod (1 - beta_i)) up to step t T."""
+        t = _time("LinearBetaSchedule", t)
         return self._log_alpha_at(t).exp().to(t.dtype)
 
     def sigma(self, t: Tensor) -> Tensor:
         """sqrt(1 - alpha^2)."""
+        t = _time("LinearBetaSchedule", t)
         return (-torch.expm1(2 * self._log_alpha_at(t))).sqrt().to(t.dtype)
 
 
-def diffuse(x_0: Tensor, noise: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
+def _time(owner: str, t: Any) -> Tensor:
+    """t as a floating tensor in [0, 1]."""
+    t = floating(owner, "t", t)
+    if not holds((t >= 0) & (t <= 1)):
+        refuse(owner, "t", "in [0, 1]", f"values in [{float(t.min()):g}, {float(t.max()):g}]")
+    return t
+
+
+def diffuse(x_0: Tensor, noise: Tensor, alpha: Rate, sigma: Rate) -> Tensor:
     """The forward process: x_t = alpha x_0 + sigma eps."""
     return alpha * x_0 + sigma * noise
 
 
-def velocity(x_0: Tensor, noise: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
+def velocity(x_0: Tensor, noise: Tensor, alpha: Rate, sigma: Rate) -> Tensor:
     """The v-prediction target: v = alpha eps - sigma x_0."""
     return alpha * noise - sigma * x_0
 
 
 def split_prediction(
-    prediction: Tensor, x_t: Tensor, alpha: Tensor, sigma: Tensor, kind: Prediction
+    prediction: Tensor, x_t: Tensor, alpha: Rate, sigma: Rate, kind: Prediction
 ) -> tuple[Tensor, Tensor]:
     """(x_0, eps) that a prediction stands for: the inverse of ``diffuse`` and ``velocity``.
 
@@ -119,40 +122,39 @@ def split_prediction(
         ValueError: on an unknown kind, another shape than x_t's, or ``"epsilon"`` where alpha = 0
             (x_t then says nothing of x_0).
     """
-    same = prediction.shape == x_t.shape
-    require(
-        same,
-        "sampler",
-        "the denoiser's prediction",
-        f"{tuple(x_t.shape)} as x_t",
-        tuple(prediction.shape),
-    )
+    same, expected = prediction.shape == x_t.shape, f"{tuple(x_t.shape)} as x_t"
+    require(same, "sampler", "the denoiser's prediction", expected, tuple(prediction.shape))
     if kind == "v":
         return alpha * x_t - sigma * prediction, sigma * x_t + alpha * prediction
     if kind == "epsilon":
-        require(
-            bool((alpha > 0).all()), "epsilon prediction", "alpha", "> 0 (start below t = 1)", 0.0
-        )
+        if not holds(torch.as_tensor(alpha) > 0):
+            refuse("epsilon prediction", "alpha", "> 0 (start below t = 1)", 0.0)
         return (x_t - sigma * prediction) / alpha, prediction
     refuse("sampler", "prediction", 'one of "epsilon", "v"', repr(kind))
 
 
 def _prepare(
-    denoiser: Denoiser, x: Tensor, times: Tensor, schedule: Schedule, prediction: Prediction
-) -> tuple[Callable[[Tensor, int], tuple[Tensor, Tensor]], Tensor, Tensor]:
-    """What every sampler shares: the view (x_0, eps) at step i, and a checked grid's rates."""
+    denoiser: Denoiser, x: Any, times: Any, schedule: Schedule, prediction: Prediction
+) -> tuple[Tensor, Callable[[Tensor, int], tuple[Tensor, Tensor]], list[float], list[float]]:
+    """What every sampler shares: the start, the view (x_0, eps) at step i, and a grid's rates.
+
+    Rates are double precision whatever x is: neighbouring times must not become equal.
+    """
+    x = floating("sampler", "x", x)
+    times = floating("sampler", "times", times, torch.empty(0, dtype=torch.float64)).to(
+        x.device, torch.float64
+    )
     falls = times.ndim == 1 and len(times) >= 2 and bool((times.diff() < 0).all())
     within = falls and float(times[0]) <= 1 and float(times[-1]) >= 0
-    require(
-        within, "sampler", "times", "at least 2 times in [0, 1], strictly falling", times.tolist()
-    )
-    times = times.to(x)
-    alpha, sigma = schedule.alpha(times), schedule.sigma(times)
+    allowed = "at least 2 times in [0, 1], strictly falling"
+    require(within, "sampler", "times", allowed, times.tolist())
+    alpha, sigma = schedule.alpha(times).tolist(), schedule.sigma(times).tolist()
+    seen = times.to(x.dtype)
 
     def look(x_t: Tensor, i: int) -> tuple[Tensor, Tensor]:
-        return split_prediction(denoiser(x_t, times[i]), x_t, alpha[i], sigma[i], prediction)
+        return split_prediction(denoiser(x_t, seen[i]), x_t, alpha[i], sigma[i], prediction)
 
-    return look, alpha, sigma
+    return x, look, alpha, sigma
 
 
 @torch.no_grad()
@@ -177,18 +179,17 @@ def ancestral(
     Raises:
         ValueError: on a bad time grid or prediction type, or no generator.
     """
-    require(generator is not None, "ancestral", "generator", "a torch.Generator", generator)
-    look, alpha, sigma = _prepare(denoiser, x, times, schedule, prediction)
-    for i in range(len(times) - 1):
+    require_generator("ancestral", generator)
+    x, look, alpha, sigma = _prepare(denoiser, x, times, schedule, prediction)
+    for i in range(len(alpha) - 1):
         x_0, _ = look(x, i)
         a, s, a_next, s_next = alpha[i], sigma[i], alpha[i + 1], sigma[i + 1]
         kept = a / a_next  # signal rate of x_t given x_s
         lost = s**2 - (kept * s_next) ** 2  # noise variance of x_t given x_s
         x = (kept * s_next**2 * x + a_next * lost * x_0) / s**2
         if s_next > 0:
-            x = x + s_next / s * lost.sqrt() * torch.randn(
-                x.shape, generator=generator, dtype=x.dtype, device=x.device
-            )
+            noise = torch.randn(x.shape, generator=generator, dtype=x.dtype, device=x.device)
+            x = x + s_next / s * math.sqrt(lost) * noise
     return x
 
 
@@ -205,8 +206,8 @@ def ddim(
 
     Arguments, result and errors as ``ancestral``; deterministic, so the generator is not used.
     """
-    look, alpha, sigma = _prepare(denoiser, x, times, schedule, prediction)
-    for i in range(len(times) - 1):
+    x, look, alpha, sigma = _prepare(denoiser, x, times, schedule, prediction)
+    for i in range(len(alpha) - 1):
         x_0, eps = look(x, i)
         x = alpha[i + 1] * x_0 + sigma[i + 1] * eps
     return x
@@ -227,10 +228,11 @@ def dpmpp_2m(
     generator is not used.  A step to t = 0, where the log signal-to-noise ratio is infinite, is of
     first order.
     """
-    look, alpha, sigma = _prepare(denoiser, x, times, schedule, prediction)
-    half_log_snr = alpha.log() - sigma.log()
+    x, look, alpha, sigma = _prepare(denoiser, x, times, schedule, prediction)
+    rates = torch.tensor([alpha, sigma], dtype=torch.float64)
+    half_log_snr = (rates[0].log() - rates[1].log()).tolist()
     previous = None
-    for i in range(len(times) - 1):
+    for i in range(len(alpha) - 1):
         x_0, _ = look(x, i)
         target = x_0
         if previous is not None and sigma[i + 1] > 0:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,14 +15,28 @@ from scipy.spatial.distance import jensenshannon
 from scipy.special import rel_entr
 from torch import Tensor
 
-from gmmdiff.core.checks import require_points
+from gmmdiff.core.checks import floating, in_own_precision, points, promoted, require
 from gmmdiff.core.ngmg import squared_distances
 
-with (
-    warnings.catch_warnings()
-):  # Python 3.12 and later dislike its docstrings, and say so in notebooks
+# From Python 3.12 on its docstrings are worth a warning, which would stand in notebooks.
+with warnings.catch_warnings():
     warnings.simplefilter("ignore", SyntaxWarning)
     import ot
+
+STRIP = 2**22  # distances held at once by ``energy_distance``: 32 MiB
+
+
+def _samples(owner: str, x: Any, y: Any) -> tuple[Tensor, Tensor]:
+    """Two samples ``(n, D)`` and ``(m, D)`` in float64, without their graphs."""
+    x = points(owner, "x", x)
+    y = points(owner, "y", y, x.shape[1])
+    x, y = promoted(owner, x=x, y=y).values()
+    return x.detach().double(), y.detach().double()
+
+
+def _distances(x: Tensor, y: Tensor) -> Tensor:
+    """|x_i - y_j| by differences: a matrix product would lose points far from the origin."""
+    return torch.cdist(x, y, compute_mode="donot_use_mm_for_euclid_dist")
 
 
 def wasserstein1(x: Tensor, y: Tensor) -> float:
@@ -30,37 +45,61 @@ def wasserstein1(x: Tensor, y: Tensor) -> float:
     Raises:
         ValueError: on other shapes, NaN or infinity.
     """
-    require_points("wasserstein1", "x", x)
-    require_points("wasserstein1", "y", y, x.shape[1])
-    return float(ot.emd2([], [], torch.cdist(x, y).numpy(), numItermax=10**7))
+    costs = _distances(*_samples("wasserstein1", x, y))
+    return float(ot.emd2([], [], costs.cpu().numpy(), numItermax=10**7))
 
 
 def transport_plan(x: Tensor, y: Tensor) -> Tensor:
-    """The optimal plan of W1 between the empirical laws, ``(n, m)``, summing to 1 (POT)."""
-    return torch.from_numpy(ot.emd([], [], torch.cdist(x, y).numpy(), numItermax=10**7))
+    """The optimal plan of W1 between the empirical laws, ``(n, m)``, summing to 1 (POT).
+
+    Raises:
+        ValueError: as ``wasserstein1``.
+    """
+    costs = _distances(*_samples("transport_plan", x, y))
+    return torch.from_numpy(ot.emd([], [], costs.cpu().numpy(), numItermax=10**7))
 
 
 def energy_distance(x: Tensor, y: Tensor) -> float:
-    """2 E|X - Y| - E|X - X'| - E|Y - Y'| >= 0, biased form (Szekely & Rizzo 2013): x ``(n, D)``, y
-    ``(m, D)``.
+    """2 E|X - Y| - E|X - X'| - E|Y - Y'| >= 0, the biased form (Szekely & Rizzo 2013).
+
+    Memory is bounded, time O(n m).
+
+    Args:
+        x: ``(n, D)``. y: ``(m, D)``.
 
     Raises:
         ValueError: on other shapes, NaN or infinity.
     """
-    require_points("energy_distance", "x", x)
-    require_points("energy_distance", "y", y, x.shape[1])
-    return float(2 * torch.cdist(x, y).mean() - torch.cdist(x, x).mean() - torch.cdist(y, y).mean())
+    x, y = _samples("energy_distance", x, y)
+
+    def mean(a: Tensor, b: Tensor) -> float:
+        strips = a.split(max(1, STRIP // len(b)))
+        return float(sum(_distances(strip, b).sum() for strip in strips)) / (len(a) * len(b))
+
+    return 2 * mean(x, y) - mean(x, x) - mean(y, y)
 
 
+@in_own_precision
 def divergences_from_samples(
     p: Tensor, q: Tensor, width: float, x: Tensor, y: Tensor
 ) -> dict[str, Tensor]:
     """Terms whose means are KL(p || q), JS(p, q) and TV(p, q): x ~ p, y ~ q, ``(..., n, D)`` each.
 
-    The laws are mixtures of N(m, width^2 I), width > 0, with equal weights and means p, q ``(...,
-    K, D)``. Differentiable in p, q, x and y; each value is ``(..., n)``, so the mean's standard
-    error comes with it.
+    The laws are mixtures of N(m, width^2 I) with equal weights and means p, q ``(..., K, D)``.
+    Differentiable in p, q, x and y; each value is ``(..., n)``, so the mean's standard error comes
+    with it.
+
+    Raises:
+        ValueError: unless width > 0 and all four end in one D.
     """
+    owner = "divergences_from_samples"
+    require(0 < width < math.inf, owner, "width", "> 0", width)
+    given = {"p": p, "q": q, "x": x, "y": y}
+    given = promoted(owner, **{name: floating(owner, name, value) for name, value in given.items()})
+    for name, value in given.items():
+        good = value.ndim >= 2 and value.shape[-1] == given["p"].shape[-1]
+        require(good, owner, name, "(..., n, D) with p's D", tuple(value.shape))
+    p, q, x, y = given.values()
 
     def log_ratio(z: Tensor) -> Tensor:
         log_p, log_q = (
@@ -80,8 +119,22 @@ def divergences_from_samples(
 def divergences_from_histograms(
     x: np.ndarray, y: np.ndarray, edges: np.ndarray
 ) -> dict[str, float]:
-    """KL, JS and TV between histograms of samples ``(n,)`` and ``(m,)`` over shared bin edges."""
-    p, q = (np.histogram(values, edges)[0] / len(values) for values in (x, y))
+    """KL, JS and TV between histograms of samples ``(n,)`` and ``(m,)`` over shared bin edges.
+
+    Raises:
+        ValueError: on an empty sample, edges that do not rise, or a value outside of them.
+    """
+    owner = "divergences_from_histograms"
+    edges = np.asarray(edges, dtype=float)
+    rising = edges.ndim == 1 and len(edges) >= 2 and (np.diff(edges) > 0).all()
+    require(rising, owner, "edges", "2 or more rising numbers", edges.tolist())
+    shares = []
+    for name, values in (("x", x), ("y", y)):
+        values = np.asarray(values, dtype=float)
+        within = values.ndim == 1 and values.size and ((edges[0] <= values) & (values <= edges[-1]))
+        require(np.all(within) and values.size > 0, owner, name, "(n,) within the edges", values)
+        shares.append(np.histogram(values, edges)[0] / values.size)
+    p, q = shares
     return {
         "KL": float(rel_entr(p, q).sum()),
         "JS": float(jensenshannon(p, q) ** 2),

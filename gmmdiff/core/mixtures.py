@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from gmmdiff.core.checks import require, require_finite
+from gmmdiff.core.checks import (
+    floating,
+    holds,
+    promoted,
+    recomputed,
+    refuse,
+    require,
+    require_finite,
+    require_generator,
+    whole,
+)
 
 Scalar = float | Tensor
 BLOCK = 2**18  # points times components times D at once: 2 MiB in float64, about one cache
@@ -15,6 +27,8 @@ BLOCK = 2**18  # points times components times D at once: 2 MiB in float64, abou
 
 class GaussianMixture:
     """G(x) = sum_k w_k N(x; m_k, diag(s_k^2)) in R^D.
+
+    Memory is that of the points and of one block of ``BLOCK`` numbers, in backward passes too.
 
     Args:
         weights: ``(K,)``, each >= 0, sum 1 (to 1e-4 of rounding; normalised on the way in).
@@ -25,65 +39,59 @@ class GaussianMixture:
         ValueError: on mismatched shapes, NaN, a negative weight, a sum other than 1, a scale <= 0.
     """
 
-    def __init__(self, weights: Tensor, means: Tensor, scales: Tensor) -> None:
+    def __init__(self, weights: Any, means: Any, scales: Any) -> None:
         owner = "GaussianMixture"
-        require(
-            weights.ndim == 1 and len(weights) > 0,
-            owner,
-            "weights",
-            "(K,), K >= 1",
-            tuple(weights.shape),
-        )
-        require(
-            means.ndim == 2 and len(means) == len(weights),
-            owner,
-            "means",
-            f"(K, D) with K = {len(weights)} as weights",
-            tuple(means.shape),
-        )
-        require(
-            scales.shape == means.shape,
-            owner,
-            "scales",
-            f"{tuple(means.shape)} as means",
-            tuple(scales.shape),
-        )
-        for name, value in (("weights", weights), ("means", means), ("scales", scales)):
+        given = {"weights": weights, "means": means, "scales": scales}
+        given = promoted(owner, **{name: floating(owner, name, v) for name, v in given.items()})
+        weights, means, scales = given.values()
+        good = weights.ndim == 1 and len(weights) > 0
+        require(good, owner, "weights", "(K,), K >= 1", tuple(weights.shape))
+        good, count = means.ndim == 2 and len(means) == len(weights), len(weights)
+        expected = f"(K, D) with K = {count} as weights"
+        require(good, owner, "means", expected, tuple(means.shape))
+        good = scales.shape == means.shape
+        require(good, owner, "scales", f"{tuple(means.shape)} as means", tuple(scales.shape))
+        for name, value in given.items():
             require_finite(owner, name, value)
-        require(bool((weights >= 0).all()), owner, "weights", ">= 0", float(weights.min()))
-        require(
-            abs(float(weights.sum()) - 1) < 1e-4,
-            owner,
-            "the sum of weights",
-            "1",
-            float(weights.sum()),
-        )
-        require(bool((scales > 0).all()), owner, "scales", "> 0", float(scales.min()))
+        if not holds(weights >= 0):
+            refuse(owner, "weights", ">= 0", float(weights.min()))
+        if not holds((weights.sum() - 1).abs() < 1e-4):
+            refuse(owner, "the sum of weights", "1", float(weights.sum()))
+        if not holds(scales > 0):
+            refuse(owner, "scales", "> 0", float(scales.min()))
         self.weights = weights / weights.sum()
         self.means = means
         self.scales = scales
 
+    def _blockwise(self, of_block: Callable[[Tensor], Tensor], x: Any) -> Tensor:
+        """What a function of points ``(n, D)`` makes of x ``(..., D)``, block by block."""
+        owner, dim = "GaussianMixture", self.means.shape[1]
+        x = floating(owner, "x", x, self.means)
+        last = x.shape[-1] if x.ndim else "none"
+        require(last == dim, owner, "the last dimension of x", str(dim), last)
+        x = promoted(owner, x=x, means=self.means)["x"]
+        require_finite(owner, "x", x)
+        blocks = x.reshape(-1, dim).split(max(1, BLOCK // self.means.numel()))
+        call = recomputed(of_block, x, self.means, self.scales) if len(blocks) > 1 else of_block
+        found = torch.cat([call(block) for block in blocks])
+        return found.reshape((*x.shape[:-1], *found.shape[1:]))
+
+    def _log_joint(self, x: Tensor) -> Tensor:
+        squares = ((x.unsqueeze(-2) - self.means) / self.scales).square().sum(-1)
+        height = 0.5 * self.means.shape[1] * math.log(2 * math.pi) + self.scales.log().sum(-1)
+        return self.weights.log() - height - 0.5 * squares
+
+    def _score(self, x: Tensor) -> Tensor:
+        pull = (self.means - x.unsqueeze(-2)) / self.scales.square()
+        return (torch.softmax(self._log_joint(x), -1).unsqueeze(-1) * pull).sum(-2)
+
     def log_joint(self, x: Tensor) -> Tensor:
         """log w_k + log N(x; m_k, diag(s_k^2)), ``(..., K)``."""
-        dim = self.means.shape[1]
-        require(
-            x.shape[-1] == dim, "GaussianMixture", "the last dimension of x", str(dim), x.shape[-1]
-        )
-        blocks = x.reshape(-1, dim).split(max(1, BLOCK // self.means.numel()))
-        squares = torch.cat(
-            [
-                ((block.unsqueeze(-2) - self.means) / self.scales).square().sum(-1)
-                for block in blocks
-            ]
-        )
-        log_height = (
-            self.weights.log() - self.scales.log().sum(-1) - 0.5 * dim * math.log(2 * math.pi)
-        )
-        return (log_height - 0.5 * squares).reshape(*x.shape[:-1], len(self.weights))
+        return self._blockwise(self._log_joint, x)
 
     def log_prob(self, x: Tensor) -> Tensor:
         """log G(x) in nats; x ``(..., D)`` -> ``(...)``."""
-        return torch.logsumexp(self.log_joint(x), -1)
+        return self._blockwise(lambda block: torch.logsumexp(self._log_joint(block), -1), x)
 
     def responsibilities(self, x: Tensor) -> Tensor:
         """P(component k | x); x ``(..., D)`` -> ``(..., K)``, summing to 1."""
@@ -91,13 +99,14 @@ class GaussianMixture:
 
     def score(self, x: Tensor) -> Tensor:
         """grad log G(x) = sum_k r_k(x) (m_k - x) / s_k^2; x ``(..., D)`` -> ``(..., D)``."""
-        pull = (self.means - x.unsqueeze(-2)) / self.scales.square()
-        return (self.responsibilities(x).unsqueeze(-1) * pull).sum(-2)
+        return self._blockwise(self._score, x)
 
     def sample(self, n: int, generator: torch.Generator) -> Tensor:
-        """``n`` independent draws, ``(n, D)``."""
-        require(n >= 1, "GaussianMixture.sample", "n", ">= 1", n)
-        k = torch.multinomial(self.weights, n, replacement=True, generator=generator)
+        """``n`` >= 1 independent draws, ``(n, D)``."""
+        n = whole("GaussianMixture.sample", "n", n, 1)
+        require_generator("GaussianMixture.sample", generator)
+        weights = self.weights.double()  # half precision cannot be drawn from
+        k = torch.multinomial(weights, n, replacement=True, generator=generator)
         noise = torch.randn(
             n, self.means.shape[1], generator=generator, dtype=self.means.dtype, device=k.device
         )
@@ -116,5 +125,9 @@ class GaussianMixture:
         """
         diffused = self.diffuse(alpha, sigma)
         gain = alpha * self.scales.square() / diffused.scales.square()
-        means = self.means + gain * (x_t.unsqueeze(-2) - diffused.means)
-        return (diffused.responsibilities(x_t).unsqueeze(-1) * means).sum(-2)
+
+        def mean(x: Tensor) -> Tensor:
+            means = self.means + gain * (x.unsqueeze(-2) - diffused.means)
+            return (torch.softmax(diffused._log_joint(x), -1).unsqueeze(-1) * means).sum(-2)
+
+        return diffused._blockwise(mean, x_t)

@@ -14,23 +14,31 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 
-from gmmdiff.core.checks import require, require_finite, require_points
+from gmmdiff.core.checks import (
+    floating,
+    in_own_precision,
+    points,
+    promoted,
+    recomputed,
+    require,
+    require_finite,
+    whole,
+)
 
-BLOCK = (
-    2**19
-)  # terms (pairs times scales) held at once by ``cost``: 4 MiB in float64, a cache or two
-# Points of a sample that are paired with all that follow: the pairs of one sample, but for few,
-# once.
-STRIP = 64
+BLOCK = 2**19  # pairs times scales held at once by ``cost``: 4 MiB in float64, a cache or two
+DOUBLE = torch.empty(0, dtype=torch.float64)  # what numbers without a type become
+STRIP = 64  # points paired with all that follow at once: so nearly every pair is made once
 
 
 class NGMG:
     """Potential, gradient and law-level cost of one negative Gaussian mixture.
+
+    Results have the precision of what they are computed from, also under ``torch.autocast``.
 
     Args:
         scales: K scales s_k > 0, in units of e.
@@ -47,30 +55,19 @@ class NGMG:
         weights: Sequence[float] | Tensor | None = None,
         centres: Tensor | None = None,
     ) -> None:
-        self.scales = torch.as_tensor(scales, dtype=torch.float64).reshape(-1)
+        self.scales = floating("NGMG", "scales", scales, DOUBLE).double().reshape(-1)
         count = len(self.scales)
         require(count >= 1, "NGMG", "scales", "at least one", "none")
-        self.weights = (
-            torch.full((count,), 1 / count, dtype=torch.float64)
-            if weights is None
-            else torch.as_tensor(weights, dtype=torch.float64).reshape(-1)
-        )
-        require(
-            len(self.weights) == count,
-            "NGMG",
-            "weights",
-            f"{count} values, one a scale",
-            len(self.weights),
-        )
+        if weights is None:
+            weights = torch.full_like(self.scales, 1 / count)
+        self.weights = floating("NGMG", "weights", weights, DOUBLE).double().reshape(-1)
+        expected = f"{count} values, one a scale"
+        require(len(self.weights) == count, "NGMG", "weights", expected, len(self.weights))
         for name, value in (("scales", self.scales), ("weights", self.weights)):
-            require(
-                bool(((value > 0) & value.isfinite()).all()),
-                "NGMG",
-                name,
-                "> 0 and finite",
-                value.tolist(),
-            )
+            good = bool(((value > 0) & value.isfinite()).all())
+            require(good, "NGMG", name, "> 0 and finite", value.tolist())
         if centres is not None:
+            centres = floating("NGMG", "centres", centres)
             good = centres.ndim == 2 and len(centres) == count
             require(good, "NGMG", "centres", f"(K, D) with K = {count}", tuple(centres.shape))
             require_finite("NGMG", "centres", centres)
@@ -86,45 +83,53 @@ class NGMG:
         Raises:
             ValueError: unless 0 < s_min < s_max and n_scales >= 2.
         """
-        require(
-            0 < s_min < s_max,
-            "NGMG.scale_mixture",
-            "s_min, s_max",
-            "0 < s_min < s_max",
-            (s_min, s_max),
-        )
-        require(n_scales >= 2, "NGMG.scale_mixture", "n_scales", ">= 2", n_scales)
+        owner = "NGMG.scale_mixture"
+        good = 0 < s_min < s_max < math.inf
+        require(good, owner, "s_min, s_max", "0 < s_min < s_max", (s_min, s_max))
+        n_scales = whole(owner, "n_scales", n_scales)
+        require(n_scales >= 2, owner, "n_scales", ">= 2", n_scales)
         log_scales = torch.linspace(math.log(s_min), math.log(s_max), n_scales, dtype=torch.float64)
         scales = log_scales.exp()
         return cls(scales, math.sqrt(2 / math.pi) * float(log_scales[1] - log_scales[0]) * scales)
 
-    def _components(self, e: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """e - m_k ``(..., K or 1, D)``, scales and weights ``(K,)`` in e's precision and place."""
-        offset = e.unsqueeze(-2)
+    def _discrepancy(self, e: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """e; e - m_k ``(..., K or 1, D)``; scales and weights ``(K,)`` in e's precision and place.
+
+        Half precision is computed with in single.
+        """
+        e = floating("NGMG", "e", e)
+        require(e.ndim >= 1, "NGMG", "e", "(..., D)", "a number")
+        require_finite("NGMG", "e", e)
+        precise = _at_least_single(e)
+        offset = precise.unsqueeze(-2)
         if self.centres is not None:
             dim = self.centres.shape[1]
-            require(
-                e.shape[-1] == dim,
-                "NGMG",
-                "the last dimension of e",
-                f"{dim} as the centres",
-                e.shape[-1],
-            )
-            offset = offset - self.centres.to(e)
-        return offset, self.scales.to(e), self.weights.to(e)
+            good = e.shape[-1] == dim
+            expected = f"{dim} as the centres"
+            require(good, "NGMG", "the last dimension of e", expected, e.shape[-1])
+            offset = offset - self.centres.to(precise)
+        return e, offset, self.scales.to(precise), self.weights.to(precise)
 
+    @in_own_precision
     def potential(self, e: Tensor) -> Tensor:
-        """psi(e) in [0, sum_k w_k), differentiable; e ``(..., D)`` -> ``(...)``, so n scalar errors
-        are ``(n, 1)``.
-        """
-        offset, scales, weights = self._components(e)
-        return -torch.expm1(-0.5 * offset.square().sum(-1) / scales**2) @ weights
+        """psi(e) in [0, sum_k w_k), differentiable; e ``(..., D)`` -> ``(...)``.
 
+        n scalar errors are ``(n, 1)``; ``(D,)`` is one error in R^D.
+
+        Raises:
+            ValueError: on NaN or infinity, or another D than the centres'.
+        """
+        e, offset, scales, weights = self._discrepancy(e)
+        return (-torch.expm1(-0.5 * offset.square().sum(-1) / scales**2) @ weights).to(e.dtype)
+
+    @in_own_precision
     def gradient(self, e: Tensor) -> Tensor:
-        """NGMG(e) = grad psi(e), in closed form; e ``(..., D)`` -> ``(..., D)``."""
-        offset, scales, weights = self._components(e)
+        """NGMG(e) = grad psi(e), in closed form; e and errors as ``potential``, ``(..., D)``."""
+        e, offset, scales, weights = self._discrepancy(e)
         pull = weights / scales**2 * torch.exp(-0.5 * offset.square().sum(-1) / scales**2)
-        return (pull.unsqueeze(-1) * offset).sum(-2)
+        if self.centres is None:
+            return (pull.sum(-1, keepdim=True) * offset.squeeze(-2)).to(e.dtype)
+        return (pull.unsqueeze(-1) * offset).sum(-2).to(e.dtype)
 
     def _total(self, x: Tensor, y: Tensor) -> Tensor:
         """Sum of psi(x_i - y_j) over all pairs of a block."""
@@ -136,25 +141,40 @@ class NGMG:
         return -((squares * (-0.5 / scales**2)[:, None, None]).expm1_().sum((-2, -1)) @ weights)
 
     def _sum_over_pairs(self, x: Tensor, y: Tensor) -> Tensor:
-        """``_total`` block by block, recomputing each block in a backward pass: memory stays
-        bounded.
-        """
-        batch = max(z.shape[:-2].numel() for z in (x, y))
+        """``_total`` block by block, made anew in a backward pass: memory stays bounded."""
+        batch = max(1, *(z.shape[:-2].numel() for z in (x, y)))
         blocks = x.split(max(1, BLOCK // (batch * y.shape[-2] * len(self.scales))), -2)
-        backward = torch.is_grad_enabled() and (x.requires_grad or y.requires_grad)
-        if len(blocks) == 1 or not backward:
-            return sum(self._total(block, y) for block in blocks)
-        return sum(checkpoint(self._total, block, y, use_reentrant=False) for block in blocks)
+        total = recomputed(self._total, x, y) if len(blocks) > 1 else self._total
+        return sum(total(block, y) for block in blocks)
 
+    @in_own_precision
     def mean_potential(self, x: Tensor, y: Tensor | None = None) -> Tensor:
         """Mean of psi(x_i - y_j) over all pairs; without y of psi(x_i - x_j) over all i != j.
 
         Differentiable in x and y; leading dimensions are a batch: x ``(..., n, D)``, y ``(..., m,
         D)`` -> ``(...)``.
+
+        Raises:
+            ValueError: on an empty sample, one point without y, other shapes, NaN or infinity.
         """
+        owner = "NGMG.mean_potential"
+        x = floating(owner, "x", x)
+        least = 2 if y is None else 1
+        good = x.ndim >= 2 and x.shape[-2] >= least
+        require(good, owner, "x", f"(..., n, D) with n >= {least}", tuple(x.shape))
+        require_finite(owner, "x", x)
+        if y is None:
+            return self._mean_within(_at_least_single(x)).to(x.dtype)
+        y = floating(owner, "y", y)
+        good = y.ndim >= 2 and y.shape[-2] >= 1 and y.shape[-1] == x.shape[-1]
+        require(good, owner, "y", f"(..., m, {x.shape[-1]}) with m >= 1", tuple(y.shape))
+        require_finite(owner, "y", y)
+        x, y = promoted(owner, x=x, y=y).values()
+        total = self._sum_over_pairs(_at_least_single(x), _at_least_single(y))
+        return (total / (x.shape[-2] * y.shape[-2])).to(x.dtype)
+
+    def _mean_within(self, x: Tensor) -> Tensor:
         n = x.shape[-2]
-        if y is not None:
-            return self._sum_over_pairs(x, y) / (n * y.shape[-2])
         own = self.potential(torch.zeros_like(x[..., 0, :]))  # psi(0), the excluded diagonal
         if self.centres is not None:  # psi(e) is not psi(-e)
             return (self._sum_over_pairs(x, x) - n * own) / (n * (n - 1))
@@ -163,6 +183,7 @@ class NGMG:
         total = total + 2 * sum(self._sum_over_pairs(strip, later) for strip, later in strips[:-1])
         return (total - n * own) / (n * (n - 1))
 
+    @in_own_precision
     def cost(self, x: Tensor, y: Tensor) -> Tensor:
         """E psi(X - Y) - E psi(X - X') / 2 - E psi(Y - Y') / 2, from samples, without bias.
 
@@ -176,21 +197,27 @@ class NGMG:
         Raises:
             ValueError: on other shapes, NaN or infinity.
         """
-        require_points("NGMG.cost", "x", x)
-        require_points("NGMG.cost", "y", y, x.shape[1])
-        n, m = len(x), len(y)
-        require(n >= 2 and m >= 2, "NGMG.cost", "the sample sizes", ">= 2", (n, m))
-        return (
-            self.mean_potential(x, y) - 0.5 * self.mean_potential(x) - 0.5 * self.mean_potential(y)
-        )
+        x = points("NGMG.cost", "x", x, least=2)
+        y = points("NGMG.cost", "y", y, x.shape[1], least=2)
+        x, y = promoted("NGMG.cost", x=x, y=y).values()
+        a, b = _at_least_single(x), _at_least_single(y)
+        across = self.mean_potential(a, b)
+        return (across - 0.5 * self.mean_potential(a) - 0.5 * self.mean_potential(b)).to(x.dtype)
+
+
+def _at_least_single(x: Tensor) -> Tensor:
+    """Half precision as single: sums of squares need the room."""
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
 def squared_distances(x: Tensor, y: Tensor) -> Tensor:
-    """|x_i - y_j|^2 by one matrix product, ``(..., n, D)``, ``(..., m, D)`` -> ``(..., n, m)``, in
-    x's precision.
+    """|x_i - y_j|^2 by one matrix product, ``(..., n, D)``, ``(..., m, D)`` -> ``(..., n, m)``.
 
-    The product runs in float64, where |x|^2 + |y|^2 - 2 x y loses nothing that float32 would keep.
+    The product runs in float64 and near the origin, where |x|^2 + |y|^2 - 2 x y loses nothing that
+    float32 would keep; the result has x's precision.
     """
     a, b = x.double(), y.double()
+    middle = b.detach().mean(-2, keepdim=True)
+    a, b = a - middle, b - middle
     norms = a.square().sum(-1, keepdim=True) + b.square().sum(-1).unsqueeze(-2)
     return (norms - 2 * (a @ b.mT)).clamp_min(0).to(x.dtype)

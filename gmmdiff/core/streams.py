@@ -7,14 +7,22 @@ import hashlib
 import numpy as np
 import torch
 
+from gmmdiff.core.checks import require, whole
+
 
 def _number(seed: int, name: str) -> int:
+    seed = whole("stream", "seed", seed)
+    require(isinstance(name, str), "stream", "name", "a text", repr(name))
     digest = hashlib.sha256(f"{seed}/{name}".encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
 
 
 def stream(seed: int, name: str) -> torch.Generator:
-    """The torch generator (on the CPU) of one use of randomness, e.g. ``stream(7, "data")``."""
+    """The torch generator (on the CPU) of one use of randomness, e.g. ``stream(7, "data")``.
+
+    Raises:
+        ValueError: on a seed that is no whole number >= 0, or a name that is no text.
+    """
     return torch.Generator().manual_seed(_number(seed, name))
 
 

@@ -10,7 +10,7 @@ import torch
 from scipy.stats import chi2
 from torch import Tensor
 
-from gmmdiff.core.checks import require, require_points
+from gmmdiff.core.checks import floating, indices, points, require, require_generator, whole
 from gmmdiff.core.frames import orthonormal_frame
 from gmmdiff.core.mixtures import GaussianMixture
 
@@ -39,9 +39,11 @@ class Arcs:
     def __init__(
         self, dim: int, generator: torch.Generator, noise: float = 0.01, exponent: float = 1.0
     ) -> None:
+        dim = whole("Arcs", "dim", dim)
         require(dim >= 5, "Arcs", "dim", ">= 5", dim)
-        require(noise >= 0, "Arcs", "noise", ">= 0", noise)
-        require(exponent >= 0, "Arcs", "exponent", ">= 0", exponent)
+        require(0 <= noise < math.inf, "Arcs", "noise", ">= 0", noise)
+        require(0 <= exponent < math.inf, "Arcs", "exponent", ">= 0", exponent)
+        require_generator("Arcs", generator)
         self.dim, self.noise = dim, noise
         self.combinations = torch.tensor(list(itertools.product((0, 1), repeat=4)))
         rank = torch.randperm(16, generator=generator).double() + 1
@@ -54,6 +56,11 @@ class Arcs:
         Args:
             combination: ``(n,)`` in 0..15, which arc.
         """
+        combination = indices("Arcs.points", "combination", combination, 16)
+        u = floating("Arcs.points", "u", u, self.frame)
+        good = u.shape == combination.shape
+        require(good, "Arcs.points", "u", f"({len(combination)},) as combination", tuple(u.shape))
+        u = u.double()
         outer, lower, left, rippled = self.combinations[combination].double().unbind(-1)
         start, sweep = 0.2, math.pi / 2 - 0.4  # of each quadrant, in radians; the rest is gap
         angle = (2 * lower + (left + lower) % 2) * (math.pi / 2) + start + sweep * u
@@ -64,6 +71,8 @@ class Arcs:
 
     def sample(self, combination: Tensor, generator: torch.Generator) -> Tensor:
         """One noisy point for each combination index: ``(n,)`` in 0..15 -> ``(n, D)``, float64."""
+        combination = indices("Arcs.sample", "combination", combination, 16)
+        require_generator("Arcs.sample", generator)
         n = len(combination)
         u = torch.rand(n, generator=generator, dtype=torch.float64)
         noise = torch.randn(n, self.dim, generator=generator, dtype=torch.float64)
@@ -72,22 +81,32 @@ class Arcs:
     def sample_combinations(
         self, n: int, generator: torch.Generator, allowed: Tensor | None = None
     ) -> Tensor:
-        """``(n,)`` combination indices by frequency, restricted to the ``allowed`` indices if
-        given.
+        """``(n,)`` combinations by frequency, of the ``allowed`` ones where they are given.
 
         Raises:
-            ValueError: when ``allowed`` is empty.
+            ValueError: on n < 1, or when ``allowed`` is empty.
         """
+        owner = "Arcs.sample_combinations"
+        n = whole(owner, "n", n, 1)
+        require_generator(owner, generator)
         weights = self.frequencies
         if allowed is not None:
-            require(
-                len(allowed) > 0, "Arcs", "allowed combinations", "at least one of 0..15", "none"
-            )
+            allowed = indices(owner, "allowed", allowed, 16)
+            some = len(allowed) > 0
+            require(some, "Arcs", "allowed combinations", "at least one of 0..15", "none")
             weights = torch.zeros_like(weights).index_put((allowed,), weights[allowed])
         return torch.multinomial(weights, n, replacement=True, generator=generator)
 
     def with_attribute(self, attribute: int, value: int) -> Tensor:
         """Indices of the 8 combinations whose attribute (0..3) has the value (0 or 1)."""
+        attribute, value = (
+            whole("Arcs.with_attribute", n, v)
+            for n, v in (("attribute", attribute), ("value", value))
+        )
+        good = attribute < 4 and value < 2
+        require(
+            good, "Arcs.with_attribute", "attribute, value", "in 0..3 and 0..1", (attribute, value)
+        )
         return (self.combinations[:, attribute] == value).nonzero().squeeze(1)
 
     def density(self, combinations: Tensor, nodes: int = 256) -> GaussianMixture:
@@ -97,6 +116,9 @@ class Arcs:
         power of 1 / nodes once the nodes lie closer than the noise (or the diffusion's sigma_t).
         """
         require(self.noise > 0, "Arcs.density", "noise", "> 0", self.noise)
+        combinations = indices("Arcs.density", "combinations", combinations, 16)
+        require(len(combinations) > 0, "Arcs.density", "combinations", "at least one", "none")
+        nodes = whole("Arcs.density", "nodes", nodes, 1)
         u = (torch.arange(nodes, dtype=torch.float64) + 0.5) / nodes
         means = self.points(combinations.repeat_interleave(nodes), u.repeat(len(combinations)))
         weights = self.frequencies[combinations].repeat_interleave(nodes)
@@ -109,7 +131,12 @@ class Arcs:
         (chord error below 1e-4 at 256 nodes).  What lies outside the frame's five directions is
         orthogonal to every arc.
         """
-        require_points("Arcs.distances", "z", z, self.dim)
+        z = floating("Arcs.distances", "z", z, self.frame)
+        if z.shape == (0, self.dim):
+            return z.new_empty(0, 16)
+        given, z = z, points("Arcs.distances", "z", z, self.dim)
+        z = z.float() if z.dtype in (torch.float16, torch.bfloat16) else z
+        nodes = whole("Arcs.distances", "nodes", nodes, 2)
         frame = self.frame.to(z)
         within = z @ frame
         outside = (z - within @ frame.T).square().sum(1)
@@ -128,13 +155,14 @@ class Arcs:
                 for i in _neighbours(nearest, nodes)
             ]
             found.append((torch.minimum(*both) + outside).sqrt())
-        return torch.stack(found, 1)
+        return torch.stack(found, 1).to(given.dtype)
 
     def tolerance(self, floor: float = 5e-4) -> float:
         """tau: the distance to the arc that a share ``floor`` of real samples exceeds.
 
         Noise has D - 1 directions across an arc, so the squared distance is noise^2 chi^2_{D-1}.
         """
+        require(0 < floor < 1, "Arcs.tolerance", "floor", "in (0, 1)", floor)
         return self.noise * math.sqrt(float(chi2.ppf(1 - floor, self.dim - 1)))
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
-from gmmdiff.core.checks import require
+from gmmdiff.core.checks import floating, indices, require
 
 
 class Defects(NamedTuple):
@@ -34,22 +35,18 @@ def find_defects(distances: Tensor, combination: Tensor, admitted: Tensor, tau: 
     Raises:
         ValueError: on other shapes or tau <= 0.
     """
+    owner = "find_defects"
+    distances = floating(owner, "distances", distances)
+    good = distances.ndim == 2 and distances.shape[1] >= 1
+    require(good, owner, "distances", "(n, C)", tuple(distances.shape))
     n, count = distances.shape
-    require(
-        combination.shape == (n,),
-        "find_defects",
-        "combination",
-        f"({n},) as distances",
-        tuple(combination.shape),
-    )
-    require(
-        admitted.shape == (count, count),
-        "find_defects",
-        "admitted",
-        f"({count}, {count})",
-        tuple(admitted.shape),
-    )
-    require(tau > 0, "find_defects", "tau", "> 0", tau)
+    admitted = torch.as_tensor(admitted).bool()
+    good = admitted.shape == (count, count)
+    require(good, owner, "admitted", f"({count}, {count})", tuple(admitted.shape))
+    combination = indices(owner, "combination", combination, count)
+    good = combination.shape == (n,)
+    require(good, owner, "combination", f"({n},) as distances", tuple(combination.shape))
+    require(tau > 0, owner, "tau", "> 0", tau)
     nearest = distances.min(1)
     off = ~(nearest.values <= tau)
     wrong = ~admitted[combination, nearest.indices]

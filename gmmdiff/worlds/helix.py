@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor
 
+from gmmdiff.core.checks import floating, require, require_generator, whole
 from gmmdiff.core.frames import orthonormal_frame
 
 
@@ -17,6 +18,7 @@ class Helix:
     """
 
     def __init__(self, dim: int, generator: torch.Generator) -> None:
+        require(whole("Helix", "dim", dim) >= 3, "Helix", "dim", ">= 3", dim)
         self.frame = orthonormal_frame(dim, 3, generator)
 
     def points(self, u: Tensor, turn: Tensor | float = 0.0) -> Tensor:
@@ -24,10 +26,14 @@ class Helix:
 
         For several turns ``(turns, 1)``: ``(turns, n, D)``.
         """
+        u = floating("Helix.points", "u", u, self.frame).double()
+        turn = floating("Helix.points", "turn", turn, self.frame).double()
         angle = 1.5 * math.pi * u + turn
         flat = torch.stack([torch.cos(angle), torch.sin(angle), u.expand_as(angle)], -1)
         return flat @ self.frame.T
 
     def stratified(self, n: int, generator: torch.Generator) -> Tensor:
         """``(n,)`` positions u, one drawn uniformly in each of n equal strata of [0, 1]."""
+        n = whole("Helix.stratified", "n", n, 1)
+        require_generator("Helix.stratified", generator)
         return (torch.arange(n) + torch.rand(n, generator=generator, dtype=torch.float64)) / n

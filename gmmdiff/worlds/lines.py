@@ -4,13 +4,29 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from scipy.special import erf, expit
 from torch import Tensor
 
+from gmmdiff.core.checks import floating, require, require_generator, whole
 from gmmdiff.core.ngmg import NGMG
+
+
+def _at(theta: Any) -> np.ndarray:
+    """Finite distances ``(n,)`` in float64, of any list, array or tensor of them."""
+    values = (
+        floating("LineCosts", "theta", theta, torch.empty(0, dtype=torch.float64))
+        .detach()
+        .double()
+        .cpu()
+        .numpy()
+    )
+    good = values.ndim == 1 and np.isfinite(values).all()
+    require(good, "LineCosts", "theta", "(n,) finite numbers", theta)
+    return values
 
 
 @dataclass(frozen=True)
@@ -25,18 +41,24 @@ class LineCosts:
 
     width: float = 0.0
 
+    def __post_init__(self) -> None:
+        require(0 <= self.width < math.inf, "LineCosts", "width", ">= 0", self.width)
+
     def w1(self, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """|theta|: translation is the optimal plan, whatever the width."""
+        theta = _at(theta)
         return np.abs(theta), np.sign(theta)
 
     def kl(self, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """theta^2 / (2 width^2)."""
+        theta = _at(theta)
         if self.width == 0:
             return np.where(theta == 0, 0.0, np.inf), np.zeros_like(theta)
         return 0.5 * (theta / self.width) ** 2, theta / self.width**2
 
     def tv(self, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """erf(|theta| / (2 sqrt(2) width))."""
+        theta = _at(theta)
         if self.width == 0:
             return np.where(theta == 0, 0.0, 1.0), np.zeros_like(theta)
         slope = (
@@ -52,11 +74,12 @@ class LineCosts:
         The one integral without a closed form: the trapezoidal rule over 10 standard deviations,
         exact to rounding for so smooth an integrand.
         """
+        theta = _at(theta)
         if self.width == 0:
             return np.where(theta == 0, 0.0, math.log(2)), np.zeros_like(theta)
         z = np.linspace(-10, 10, 2001)
         mass = np.exp(-0.5 * z**2) / np.exp(-0.5 * z**2).sum()
-        ratio = np.asarray(theta)[:, None] / self.width
+        ratio = theta[:, None] / self.width
         log_ratio = 0.5 * ratio**2 + ratio * z
         value = math.log(2) - np.logaddexp(0, -log_ratio) @ mass
         return value, (expit(-log_ratio) * (ratio + z) / self.width) @ mass
@@ -72,7 +95,7 @@ class LineCosts:
         )
         v = s**2 + 2 * self.width**2
         amplitude = ngmg.weights.numpy() * overlap * s / np.sqrt(v)
-        theta = np.asarray(theta)[:, None]
+        theta = _at(theta)[:, None]
         return -np.expm1(-0.5 * theta**2 / v) @ amplitude, (
             theta / v * np.exp(-0.5 * theta**2 / v)
         ) @ amplitude
@@ -89,8 +112,13 @@ class ParallelLine:
     theta: float
     width: float = 0.0
 
+    def __post_init__(self) -> None:
+        require(0 <= self.width < math.inf, "ParallelLine", "width", ">= 0", self.width)
+
     def sample(self, n: int, generator: torch.Generator) -> Tensor:
         """``(n, 2)`` independent draws, float64."""
+        n = whole("ParallelLine.sample", "n", n, 1)
+        require_generator("ParallelLine.sample", generator)
         z = torch.rand(n, generator=generator, dtype=torch.float64)
         noise = torch.randn(n, generator=generator, dtype=torch.float64)
         return torch.stack([self.theta + self.width * noise, z], 1)

@@ -142,9 +142,7 @@ def test_divergences_of_many_laws_are_those_of_each(generator):
 def test_bad_input_is_named(function):
     with pytest.raises(ValueError, match="x must be finite, got 2 NaN"):
         function(torch.full((1, 2), math.nan), torch.zeros(1, 2))
-    with pytest.raises(
-        ValueError, match=r"y must be a floating tensor \(n, 2\) with n >= 1, got \(3, 1\)"
-    ):
+    with pytest.raises(ValueError, match=r"y must be \(n, 2\) with n >= 1, got \(3, 1\)"):
         function(torch.zeros(1, 2), torch.zeros(3, 1))
 
 

@@ -164,11 +164,11 @@ BAD = {
     ),
     "shapes": (
         lambda: NGMG([1.0]).cost(torch.zeros(3, 2), torch.zeros(3, 4)),
-        r"y must be a floating tensor \(n, 2\)",
+        r"y must be \(n, 2\)",
     ),
     "one point": (
         lambda: NGMG([1.0]).cost(torch.zeros(1, 2), torch.zeros(3, 2)),
-        "sample sizes must be >= 2",
+        "x must be \(n, dim\) with n >= 2",
     ),
     "NaN": (
         lambda: NGMG([1.0]).cost(torch.full((3, 2), math.nan), torch.zeros(3, 2)),

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad, softplus
 
-from gmmdiff.core.checks import refuse, require, require_finite
-from gmmdiff.core.costs import COSTS, check_batch
+from gmmdiff.core.checks import in_own_precision, refuse, require, require_finite
+from gmmdiff.core.costs import COSTS, check_batch, inner
 
 TOGETHER = 512  # elements of a run measured at once: what lies between stays in the caches
 
@@ -68,20 +68,21 @@ class Costs:
 
     def _prepare(
         self, x: Tensor, labels: Tensor, kind: str, trusted: bool
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor, _Terms]:
-        """x contiguous, p, e, e^2 ``(runs, 1, elements)``, and the terms in the kind of x."""
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, _Terms]:
+        """x contiguous, labels, p, e, e^2 ``(runs, 1, elements)``, the terms in the kind of x."""
+        if not trusted:
+            x, labels = check_batch("Costs", x, labels, kind)
         if x.ndim != 3 or len(x) != len(self.names):
             refuse("Costs", kind, f"({len(self.names)}, batch, m)", tuple(x.shape))
-        if not trusted:
-            check_batch("Costs", x, labels, kind)
         place = x.dtype, x.device
         if place not in self._terms:
             self._terms[place] = self._exact.to(x)
-        x, tiny = x.contiguous(), torch.finfo(x.dtype).eps
-        p = x.sigmoid() if kind == "logits" else x.clamp(tiny, 1 - tiny)
+        x = x.contiguous()
+        p = x.sigmoid() if kind == "logits" else inner(x)
         e = p - labels
-        return x, p, e, e.square().flatten(1).unsqueeze(1), self._terms[place]
+        return x, labels, p, e, e.square().flatten(1).unsqueeze(1), self._terms[place]
 
+    @in_own_precision
     def value(
         self, x: Tensor, labels: Tensor, kind: str = "logits", trusted: bool = False
     ) -> Tensor:
@@ -94,7 +95,7 @@ class Costs:
         Raises:
             ValueError: on another shape, and see ``check_batch``.
         """
-        x, p, e, squares, terms = self._prepare(x, labels, kind, trusted)
+        x, labels, p, e, squares, terms = self._prepare(x, labels, kind, trusted)
         bce = (
             softplus(x) - labels * x
             if kind == "logits"
@@ -108,11 +109,12 @@ class Costs:
             potential = potential.index_add(0, part.rows, of_part, alpha=-1)
         return potential.view_as(e) + terms.bce * bce + terms.mae * e.abs()
 
+    @in_own_precision
     def gradient(
         self, x: Tensor, labels: Tensor, kind: str = "logits", trusted: bool = False
     ) -> Tensor:
         """The derivative of ``value`` in x; arguments and errors as there."""
-        x, p, e, squares, terms = self._prepare(x, labels, kind, trusted)
+        x, labels, p, e, squares, terms = self._prepare(x, labels, kind, trusted)
         pull = (2 * terms.brier).expand_as(squares)
         for part in terms.components:
             # exp2, since exp is slow where its result is denormal.

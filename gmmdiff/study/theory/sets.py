@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from gmmdiff.core import diffusion
-from gmmdiff.core.checks import require, require_points
+from gmmdiff.core.checks import require, points
 from gmmdiff.study.claims import Tables
 from gmmdiff.study.engine.parallel.threads import side_by_side
 from gmmdiff.study.statistics import holm
@@ -43,8 +43,8 @@ def energy_tests(
     require(good, "energy_tests", "y", f"a tensor ({len(x)}, m, D) as x", tuple(y.shape))
     require(permutations >= 1, "energy_tests", "permutations", ">= 1", permutations)
     for one, other in zip(x, y, strict=True):
-        require_points("energy_tests", "x", one)
-        require_points("energy_tests", "y", other, one.shape[1])
+        points("energy_tests", "x", one)
+        points("energy_tests", "y", other, one.shape[1])
     n, m = x.shape[1], y.shape[1]
     observed = torch.cat([torch.full((n,), 1 / n), torch.full((m,), -1 / m)])
     order = torch.rand(permutations, n + m, generator=generator).argsort(1)
