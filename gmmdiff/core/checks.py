@@ -17,12 +17,15 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+LONGEST = 200  # characters of a refused value that are shown
 Function = TypeVar("Function", bound=Callable)
 
 
 def refuse(owner: str, what: str, allowed: str, got: object) -> NoReturn:
     """Raise the house's one ``ValueError``: owner, parameter, allowed values, given value."""
-    raise ValueError(f"{owner}: {what} must be {allowed}, got {got}")
+    told = " ".join(str(got).split())  # one line, whatever it is
+    told = told if len(told) <= LONGEST else f"{told[:LONGEST]} ..."
+    raise ValueError(f"{owner}: {what} must be {allowed}, got {told}")
 
 
 def require(condition: bool, owner: str, what: str, allowed: str, got: object) -> None:

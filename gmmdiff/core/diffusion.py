@@ -105,11 +105,13 @@ def _time(owner: str, t: Any) -> Tensor:
 
 def diffuse(x_0: Tensor, noise: Tensor, alpha: Rate, sigma: Rate) -> Tensor:
     """The forward process: x_t = alpha x_0 + sigma eps."""
+    x_0, noise = floating("diffuse", "x_0", x_0), floating("diffuse", "noise", noise)
     return alpha * x_0 + sigma * noise
 
 
 def velocity(x_0: Tensor, noise: Tensor, alpha: Rate, sigma: Rate) -> Tensor:
     """The v-prediction target: v = alpha eps - sigma x_0."""
+    x_0, noise = floating("velocity", "x_0", x_0), floating("velocity", "noise", noise)
     return alpha * noise - sigma * x_0
 
 

@@ -15,7 +15,14 @@ from scipy.spatial.distance import jensenshannon
 from scipy.special import rel_entr
 from torch import Tensor
 
-from gmmdiff.core.checks import floating, in_own_precision, points, promoted, require
+from gmmdiff.core.checks import (
+    floating,
+    in_own_precision,
+    points,
+    promoted,
+    require,
+    require_finite,
+)
 from gmmdiff.core.ngmg import squared_distances
 
 # From Python 3.12 on its docstrings are worth a warning, which would stand in notebooks.
@@ -99,6 +106,7 @@ def divergences_from_samples(
     for name, value in given.items():
         good = value.ndim >= 2 and value.shape[-1] == given["p"].shape[-1]
         require(good, owner, name, "(..., n, D) with p's D", tuple(value.shape))
+        require_finite(owner, name, value)
     p, q, x, y = given.values()
 
     def log_ratio(z: Tensor) -> Tensor:

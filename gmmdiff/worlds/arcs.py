@@ -10,7 +10,16 @@ import torch
 from scipy.stats import chi2
 from torch import Tensor
 
-from gmmdiff.core.checks import floating, indices, points, require, require_generator, whole
+from gmmdiff.core.checks import (
+    floating,
+    in_own_precision,
+    indices,
+    points,
+    require,
+    require_finite,
+    require_generator,
+    whole,
+)
 from gmmdiff.core.frames import orthonormal_frame
 from gmmdiff.core.mixtures import GaussianMixture
 
@@ -50,6 +59,7 @@ class Arcs:
         self.frequencies = rank**-exponent / (rank**-exponent).sum()
         self.frame = orthonormal_frame(dim, 5, generator)
 
+    @in_own_precision
     def points(self, combination: Tensor, u: Tensor) -> Tensor:
         """Points ``(n, D)`` of the arcs, without noise, at u ``(n,)`` in [0, 1].
 
@@ -60,6 +70,7 @@ class Arcs:
         u = floating("Arcs.points", "u", u, self.frame)
         good = u.shape == combination.shape
         require(good, "Arcs.points", "u", f"({len(combination)},) as combination", tuple(u.shape))
+        require_finite("Arcs.points", "u", u)
         u = u.double()
         outer, lower, left, rippled = self.combinations[combination].double().unbind(-1)
         start, sweep = 0.2, math.pi / 2 - 0.4  # of each quadrant, in radians; the rest is gap
@@ -124,6 +135,7 @@ class Arcs:
         weights = self.frequencies[combinations].repeat_interleave(nodes)
         return GaussianMixture(weights / weights.sum(), means, torch.full_like(means, self.noise))
 
+    @in_own_precision
     def distances(self, z: Tensor, nodes: int = 256) -> Tensor:
         """Distance of z ``(n, D)`` to every arc: ``(n, 16)``.
 

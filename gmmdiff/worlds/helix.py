@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from gmmdiff.core.checks import floating, require, require_generator, whole
+from gmmdiff.core.checks import floating, require, require_finite, require_generator, whole
 from gmmdiff.core.frames import orthonormal_frame
 
 
@@ -28,6 +28,7 @@ class Helix:
         """
         u = floating("Helix.points", "u", u, self.frame).double()
         turn = floating("Helix.points", "turn", turn, self.frame).double()
+        require_finite("Helix.points", "u", u)
         angle = 1.5 * math.pi * u + turn
         flat = torch.stack([torch.cos(angle), torch.sin(angle), u.expand_as(angle)], -1)
         return flat @ self.frame.T

@@ -1,0 +1,191 @@
+"""Every public name, on every kind of tensor: right to the precision of the type, or one line."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import gmmdiff
+from gmmdiff import (
+    COSTS,
+    NGMG,
+    Arcs,
+    Conditioning,
+    CosineSchedule,
+    Cost,
+    Costs,
+    GaussianMixture,
+    Helix,
+    LinearBetaSchedule,
+    LineCosts,
+    ParallelLine,
+    stream,
+)
+
+ARCS = Arcs(5, stream(0, "arcs"))
+LAW = GaussianMixture(
+    [0.5, 0.5, 0.0], [[0.0] * 5, [1.0] * 5, [2.0] * 5], [[0.5] * 5, [1.0] * 5, [1.0] * 5]
+)
+TABLE = [[0, 0], [0, 1], [1, 0], [1, 1]]
+ARM = Conditioning("feature", 0.1, TABLE, stream(0, "arm"))
+MIXTURE, SHIFTED = NGMG.scale_mixture(0.1, 10, 6), NGMG([0.7, 2.0], [1.0, 2.0], np.eye(5)[:2])
+TIMES = torch.tensor([0.9, 0.5, 0.2])
+OTHER = torch.linspace(-1, 1, 20, dtype=torch.float64).view(4, 5)
+
+
+def labels(x):
+    """Labels of x's form."""
+    signs = torch.as_tensor(x) > 0
+    return signs.tolist() if isinstance(x, list) else signs
+
+
+def sampled(sampler, times=TIMES):
+    def call(x):
+        denoiser = lambda x_t, t: 0.5 * x_t  # noqa: E731 - an exact linear field
+        return sampler(denoiser, x, times, CosineSchedule(), "v", stream(0, "noise"))
+
+    return call
+
+
+def defects(x):
+    near = torch.as_tensor(x)[:, :4]
+    near = near.tolist() if isinstance(x, list) else near
+    index = torch.as_tensor([0, 1, 2, 3])
+    return torch.stack(gmmdiff.find_defects(near, index, torch.eye(4).bool(), 0.5)).double()
+
+
+def histograms(x):
+    values = np.clip(np.asarray(torch.as_tensor(x).detach().double()).ravel(), -100, 100)
+    return list(gmmdiff.divergences_from_histograms(values, values[:7], [-100, 0, 100]).values())
+
+
+def divergences(x):
+    found = gmmdiff.divergences_from_samples(x, OTHER, 1.5, OTHER, x)
+    return torch.stack(list(found.values()))
+
+
+unit = lambda x: (torch.as_tensor(x).double().abs() % 1).flatten()  # noqa: E731 - times, places
+
+CALLS = {  # a public name -> what is done with a sample (4, 5)
+    "NGMG": [
+        MIXTURE.potential,
+        MIXTURE.gradient,
+        SHIFTED.potential,
+        SHIFTED.gradient,
+        lambda x: MIXTURE.cost(x, OTHER),
+        lambda x: SHIFTED.mean_potential(OTHER, x),
+    ],
+    "GaussianMixture": [
+        LAW.log_prob,
+        LAW.log_joint,
+        LAW.score,
+        LAW.responsibilities,
+        lambda x: LAW.posterior_mean(x, 0.8, 0.6),
+        LAW.diffuse(0.8, 0.6).score,
+    ],
+    "COSTS": [lambda x, c=cost: c.value(x, labels(x)) for cost in COSTS.values()],
+    "Cost": [lambda x: Cost(bce=0.5, mae=1.0).gradient(x, labels(x))],
+    "Costs": [lambda x: Costs(["NGMG s=1"]).value(rank_3(x), rank_3(labels(x)))],
+    "Conditioning": [lambda x: ARM.sample(unit(x).mul(4).long().tolist(), stream(0, "draw"))],
+    "CosineSchedule": [lambda x: CosineSchedule().alpha(like(x, unit(x)))],
+    "LinearBetaSchedule": [lambda x: LinearBetaSchedule(10).sigma(like(x, unit(x)))],
+    "ancestral": [sampled(gmmdiff.ancestral, [0.9, 0.0])],
+    "ddim": [sampled(gmmdiff.ddim)],
+    "dpmpp_2m": [sampled(gmmdiff.dpmpp_2m)],
+    "diffuse": [lambda x: gmmdiff.diffuse(x, x, 0.8, 0.6)],
+    "velocity": [lambda x: gmmdiff.velocity(x, x, 0.8, 0.6)],
+    "divergences_from_samples": [divergences],
+    "divergences_from_histograms": [histograms],
+    "energy_distance": [lambda x: gmmdiff.energy_distance(x, OTHER)],
+    "wasserstein1": [lambda x: gmmdiff.wasserstein1(x, OTHER)],
+    "transport_plan": [lambda x: gmmdiff.transport_plan(x, OTHER).sum()],
+    "stream": [lambda x: torch.rand(2, generator=stream(len(x), "a"))],
+    "numpy_stream": [lambda x: gmmdiff.numpy_stream(np.int32(len(x)), "a").random(2)],
+    "Arcs": [ARCS.distances, lambda x: ARCS.points([3] * 20, unit(x))],
+    "find_defects": [defects],
+    "Helix": [lambda x: Helix(5, stream(0, "helix")).points(like(x, unit(x)))],
+    "LineCosts": [lambda x: LineCosts(0.5).js(like(x, unit(x)))[0]],
+    "ParallelLine": [lambda x: ParallelLine(0.3, 0.1).sample(np.int64(len(x)), stream(0, "l"))],
+}
+
+
+def like(x, values):
+    """The values in x's form."""
+    if isinstance(x, list):
+        return values.tolist()
+    if isinstance(x, np.ndarray):
+        return values.numpy().astype(x.dtype if x.dtype.kind == "f" else float)
+    return values.to(x.dtype if x.is_floating_point() else torch.float64)
+
+
+def rank_3(x):
+    return [x] if isinstance(x, list) else x[None]
+
+
+FORMS = {  # how a user may hold a sample, and how many digits that leaves
+    "float64": (lambda x: x, 1e-9),
+    "float32": (lambda x: x.float(), 1e-4),
+    "float16": (lambda x: x.half(), 2e-2),
+    "bfloat16": (lambda x: x.bfloat16(), 1e-1),
+    "int64": (lambda x: x.round().long(), 1e-4),
+    "uint8": (lambda x: x.abs().round().byte(), 1e-4),
+    "bool": (lambda x: x > 0, 1e-4),
+    "list": (lambda x: x.tolist(), 1e-4),
+    "numpy": (lambda x: x.numpy(), 1e-9),
+    "numpy float32": (lambda x: x.float().numpy(), 1e-4),
+    "transposed": (lambda x: x.T.contiguous().T, 1e-9),
+    "expanded": (lambda x: x[:1].expand(4, 5), 1e-9),
+    "with a graph": (lambda x: x.clone().requires_grad_(), 1e-9),
+}
+
+
+def close(found, expected, digits):
+    found, expected = (torch.as_tensor(value).detach().double() for value in (found, expected))
+    assert not found.isnan().any() or expected.isnan().all()
+    room = digits * (1 + expected.abs().clamp(max=1e30))
+    assert ((found - expected).abs() <= room)[expected.isfinite()].all(), (found, expected)
+
+
+def test_every_public_name_is_covered():
+    assert set(CALLS) == set(gmmdiff.__all__) - {"__version__"}
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("name", CALLS)
+@settings(max_examples=2, deadline=None, derandomize=True, database=None)
+@given(
+    values=st.lists(st.floats(-3, 3, width=16), min_size=20, max_size=20), shift=st.integers(0, 2)
+)
+def test_right_to_the_precision_of_the_type_or_one_line(name, form, values, shift):
+    """Against the same call on the same values in float64; also inside ``torch.autocast``."""
+    make, digits = FORMS[form]
+    x = make(torch.tensor(values, dtype=torch.float64).view(4, 5) + shift)
+    plain = torch.as_tensor(x).detach().double()
+    for call in CALLS[name]:
+        try:
+            found = call(x)
+            with torch.autocast("cpu", dtype=torch.bfloat16):
+                inside = call(x)
+        except ValueError as error:
+            assert len(str(error).splitlines()) == 1 and " must be " in str(error), str(error)
+            continue
+        close(found, call(plain), digits)
+        close(inside, found, 1e-12)
+
+
+@pytest.mark.parametrize("name", CALLS)
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_no_number_is_one_line_or_no_silent_nan(name, bad):
+    x = torch.ones(4, 5, dtype=torch.float64)
+    x[1, 2] = bad
+    for call in CALLS[name]:
+        try:
+            found = torch.as_tensor(call(x)).double()
+        except ValueError as error:
+            assert len(str(error).splitlines()) == 1 and " must be " in str(error), str(error)
+            continue
+        # What acts element by element may hand a NaN through, where it stood.
+        assert found.isnan().sum() <= 4, call
