@@ -19,7 +19,9 @@ GROUPS = ("seen", "rare", "held out")
 
 
 def _floor_and_ceiling(axis: Axes, runs: pd.DataFrame, group: str, metric: str) -> None:
-    """What real samples reach, and the unconditional model's misses: its defects are judged too mildly to compare."""
+    """What real samples reach, and the unconditional model's misses: its defects are judged too
+    mildly to compare.
+    """
     part = runs[(runs["group"] == group) & (runs["s_c"] == 0)].set_index(["granularity", "metric"])[
         "value"
     ]
@@ -37,7 +39,9 @@ def _floor_and_ceiling(axis: Axes, runs: pd.DataFrame, group: str, metric: str) 
 
 
 def _share_axis(axis: Axes) -> None:
-    """Shares from 0 to 100 %, logarithmic above 0.1 %: from the floor to the ceiling there are three decades."""
+    """Shares from 0 to 100 %, logarithmic above 0.1 %: from the floor to the ceiling there are
+    three decades.
+    """
     axis.set_yscale("symlog", linthresh=1e-3, linscale=0.4)
     axis.set_ylim(-1e-4, 1.4)
     axis.set_yticks([0, 1e-3, 1e-2, 1e-1, 1], ["0", "0.1 %", "1 %", "10 %", "100 %"])
@@ -52,7 +56,9 @@ def _arm_title(granularity: str, s_c: float) -> str:
 
 
 def arm_pictures(pictures: pd.DataFrame, manifold: Arcs) -> Figure:
-    """Samples of every arm over the true arcs: seen combinations above, held-out ones below; defects red."""
+    """Samples of every arm over the true arcs: seen combinations above, held-out ones below;
+    defects red.
+    """
     mixture = pictures["s_c"].max()
     arms = [arm for arm in ARM_COLOURS if arm in set(pictures["granularity"])]
     figure, axes = plt.subplots(
@@ -96,7 +102,9 @@ def reverse_strip(strip: pd.DataFrame, manifold: Arcs) -> Figure:
 
 
 def defects_by_size(runs: pd.DataFrame) -> Figure:
-    """Defects, misses and energy distances against n_train for every arm; floor and ceiling in grey."""
+    """Defects, misses and energy distances against n_train for every arm; floor and ceiling in
+    grey.
+    """
     measures = {
         "defect": "share of defects",
         "miss": "share of misses of the arc asked for",
@@ -188,7 +196,9 @@ def defect_map(places: pd.DataFrame) -> Figure:
 
 
 def forest(contrasts: pd.DataFrame, title: str) -> Figure:
-    """Paired contrasts with their intervals, one panel a claim; filled markers decide, open ones are controls."""
+    """Paired contrasts with their intervals, one panel a claim; filled markers decide, open ones
+    are controls.
+    """
     claims = list(contrasts["claim"].unique())
     tallest = contrasts.groupby("claim").size().max()
     figure, axes = plt.subplots(
@@ -237,7 +247,9 @@ def forest(contrasts: pd.DataFrame, title: str) -> Figure:
 def training_checks(
     losses: pd.DataFrame, lengths: pd.DataFrame, samplers: pd.DataFrame, runs: pd.DataFrame
 ) -> Figure:
-    """Training curves, defects against training length, and defects against the sampler's evaluations."""
+    """Training curves, defects against training length, and defects against the sampler's
+    evaluations.
+    """
     figure, (left, middle, right) = plt.subplots(1, 3, figsize=(14, 4.4))
     largest = losses[losses["n_train"] == losses["n_train"].max()]
     mixture = largest[largest["s_c"] == largest["s_c"].max()]

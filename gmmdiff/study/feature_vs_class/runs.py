@@ -33,9 +33,9 @@ def parts(
 ) -> dict[str, pd.DataFrame]:
     """Run tables by name, each trained and kept by itself.
 
-    One part for each n_train holds every arm: granularity x s_c x seeds.  ``s_c`` sweeps the scale of the
-    components at the middle n_train, for class and feature, ``steps`` the training length at the largest, for
-    coarse too; levels that the arms hold anyway are left out.
+    One part for each n_train holds every arm: granularity x s_c x seeds.  ``s_c`` sweeps the scale
+    of the components at the middle n_train, for class and feature, ``steps`` the training length at
+    the largest, for coarse too; levels that the arms hold anyway are left out.
     """
     owner, fixed, sizes = "feature_vs_class", ([learning_rate], [steps]), sorted(n_train)
     require(len(set(sizes)) == len(sizes), owner, "n_train", "distinct sizes", sizes)
@@ -99,9 +99,10 @@ def run_part(
 ) -> dict[str, pd.DataFrame]:
     """Trains one part and measures it: tables by name.
 
-    ``runs``: one row a run, group of combinations and metric, the floor and whether a run diverged among them. ``places``: defects by
-    combination. ``losses``: the training curves. ``closely`` adds a picture of the samples of the first
-    seed, a strip of the reverse diffusion and the check of the sampler.
+    ``runs``: one row a run, group of combinations and metric, the floor and whether a run diverged
+    among them. ``places``: defects by combination. ``losses``: the training curves. ``closely``
+    adds a picture of the samples of the first seed, a strip of the reverse diffusion and the check
+    of the sampler.
     """
     trained = train(rows, recipe, device, progress, workers=workers)
     found = evaluate(rows, trained, recipe, progress, workers=workers)
@@ -168,7 +169,9 @@ def _feature_runs(rows: pd.DataFrame) -> pd.Series:
 def reverse_strip(
     rows: pd.DataFrame, trained: Trained, recipe: Recipe, n: int = 60
 ) -> pd.DataFrame:
-    """x_t along the sampler as the network sees it, in the manifold's plane: the feature arm's first seed."""
+    """x_t along the sampler as the network sees it, in the manifold's plane: the feature arm's
+    first seed.
+    """
     number = int(_feature_runs(rows).to_numpy().argmax())
     run = Run(next(rows.iloc[[number]].itertuples(index=False)), recipe)
     combination = torch.arange(16).repeat_interleave(n)
@@ -194,7 +197,8 @@ def reverse_strip(
 def compare_samplers(
     rows: pd.DataFrame, trained: Trained, recipe: Recipe, progress: Progress, workers: Workers
 ) -> pd.DataFrame:
-    """Defects of seen combinations under DPM-Solver++(2M) with several numbers of evaluations, and ancestral.
+    """Defects of seen combinations under DPM-Solver++(2M) with several numbers of evaluations, and
+    ancestral.
 
     One row a run of the feature arm, sampler and number of evaluations.
     """
