@@ -94,7 +94,7 @@ def cost_contrasts(
 
 
 def _corrected(contrasts: pd.DataFrame, judged: pd.Series) -> pd.DataFrame:
-    """The contrasts with Holm-corrected p values; a family is what is judged of one pair of arms."""
+    """The contrasts with corrected p values; a family is what is judged of one pair of arms."""
     family = contrasts[judged].groupby(["cost", "rival", "signal"])["p_value"]
     return contrasts.assign(corrected=family.transform(lambda p: holm(p.to_numpy())))
 

@@ -1,4 +1,6 @@
-"""The experiment's parts, its measures, and the verdict rules of N1 to N5 on tables with known answers."""
+"""The experiment's parts, its measures, and the verdict rules of N1 to N5 on tables with known
+answers.
+"""
 
 import itertools
 from functools import partial
@@ -112,7 +114,9 @@ SEEDS = range(10)
 
 
 def joint(spikes, defects=0.0, seeds=SEEDS, matched_spikes=None):
-    """Experiment B in which NGMG s = 1 has ``spikes(lam)`` more spikes and variation than BCE, Brier in between, at lam 1 and 10."""
+    """Experiment B in which NGMG s = 1 has ``spikes(lam)`` more spikes and variation than BCE,
+    Brier in between, at lam 1 and 10.
+    """
     rows = []
     kinds = [
         (cost, signal)
@@ -145,7 +149,9 @@ def joint(spikes, defects=0.0, seeds=SEEDS, matched_spikes=None):
 
 
 def classifier(better, seeds=SEEDS):
-    """Experiment A in which NGMG s = 1 is ``better(noise)`` more accurate than all others at its best rate, 0.1."""
+    """Experiment A in which NGMG s = 1 is ``better(noise)`` more accurate than all others at its
+    best rate, 0.1.
+    """
     rows = []
     kinds = [
         (cost, signal)
