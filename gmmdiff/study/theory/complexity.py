@@ -14,7 +14,6 @@ from gmmdiff.core.checks import require
 from gmmdiff.core.distances import wasserstein1
 from gmmdiff.core.ngmg import NGMG
 from gmmdiff.core.streams import numpy_stream
-from gmmdiff.study.claims import Tables
 from gmmdiff.study.engine.parallel.threads import side_by_side
 from gmmdiff.study.statistics import bootstrap
 from gmmdiff.study.theory.costs import Progress
@@ -30,8 +29,8 @@ def sample_complexity(
 ) -> pd.DataFrame:
     """Error of the estimated cost between N(0, I / D) and N(mu, I / D), |mu| = 1, one row a repeat.
 
-    The laws have the same size at every D.  Truth: W1 = 1 (a translation); NGMG by the Gaussian integral
-    E exp(-|X - Y|^2 / 2 s^2) = (s^2 / v)^(D/2) exp(-|mu|^2 / 2 v), v = s^2 + 2 / D.
+    The laws have the same size at every D.  Truth: W1 = 1 (a translation); NGMG by the Gaussian
+    integral E exp(-|X - Y|^2 / 2 s^2) = (s^2 / v)^(D/2) exp(-|mu|^2 / 2 v), v = s^2 + 2 / D.
     """
     require(
         len(sizes) > 0 and min(sizes) >= 2,
@@ -78,13 +77,11 @@ def sample_complexity(
     return pd.DataFrame(rows)
 
 
-def complexity_slopes(tables: Tables) -> pd.DataFrame:
-    """Slope of log root-mean-square error against log n for each cost and D, with its bootstrap interval; NaN for one n."""
+def complexity_slopes(errors: pd.DataFrame) -> pd.DataFrame:
+    """Slope of log r.m.s. error against log n, by cost and D, with its interval; NaN for one n."""
     rows = []
     rng = numpy_stream(0, "complexity slopes")
-    for (cost, dim), group in tables["sample_complexity"].groupby(
-        ["cost", "dimension"], sort=False
-    ):
+    for (cost, dim), group in errors.groupby(["cost", "dimension"], sort=False):
         by_size = {n: g["error"].to_numpy() for n, g in group.groupby("n")}
         apart = np.log(list(by_size)) - np.log(list(by_size)).mean()
         lever = apart / (np.square(apart).sum() if len(by_size) > 1 else np.nan)

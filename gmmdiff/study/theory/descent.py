@@ -27,7 +27,9 @@ def _rates(steps: int, rate: float) -> np.ndarray:
 
 
 def largest_slope(cost: Callable[[np.ndarray], tuple], reach: float) -> float:
-    """A cost's largest slope for theta in (0, reach]: what its descents are divided by, so all push alike."""
+    """A cost's largest slope for theta in (0, reach]: what its descents are divided by, so all push
+    alike.
+    """
     slope = np.abs(cost(np.geomspace(1e-3, 1, 400) * reach)[1]).max()
     return float(slope) if slope > 0 else 1.0
 
@@ -40,7 +42,8 @@ def descend_lines(
     rate: float,
     every: int = 20,
 ) -> pd.DataFrame:
-    """theta by plain gradient descent towards the line at 0: one row a cost, width, start and kept step.
+    """theta by plain gradient descent towards the line at 0: one row a cost, width, start and kept
+    step.
 
     ``error`` is |theta| as a share of |start|.
     """
@@ -87,7 +90,9 @@ def _helix_cost(
     n: int,
     generator: torch.Generator,
 ) -> Callable[[Move], Tensor] | None:
-    """A fresh estimate ``(starts,)`` of one cost between moved helices and the helix; None where it has no gradient."""
+    """A fresh estimate ``(starts,)`` of one cost between moved helices and the helix; None where it
+    has no gradient.
+    """
 
     def draw(move: Move) -> tuple[Tensor, Tensor]:
         return move(helix.stratified(n, generator)), helix.points(helix.stratified(n, generator))
@@ -106,7 +111,8 @@ def _helix_cost(
         )[name].mean(1)
 
     def ngmg(move: Move) -> Tensor:
-        # Pairs of two independent stratified draws are pairs of the law; pairs within one draw are not quite.
+        # Pairs of two independent stratified draws are pairs of the law; pairs within one draw are
+        # not quite.
         (x, y), (x_other, y_other), mean_potential = (
             draw(move),
             draw(move),
@@ -142,12 +148,12 @@ def descend_helix(
 
     Args:
         starts: triples (length of the translation, turn in radians, scale > 0).
-        width: thickness at which KL, JS and TV are shown a second time; the first is 0, where they are
-            constant or infinite and have no gradient.
+        width: thickness at which KL, JS and TV are shown a second time; the first is 0, where they
+            are constant or infinite and have no gradient.
 
     Returns:
-        one row a cost, width, start and kept step; ``error`` is the root mean square displacement of the
-        curve's points as a share of the starting one.
+        one row a cost, width, start and kept step; ``error`` is the root mean square displacement
+        of the curve's points as a share of the starting one.
     """
     require(len(starts) > 0, "descend_helix", "starts", "at least one triple", "none")
     require(

@@ -40,10 +40,11 @@ def mixture_quantile(mixture: GaussianMixture, level: float) -> float:
 def forward_marginals(
     times: Sequence[float], n: int, bins: int, generator: torch.Generator
 ) -> pd.DataFrame:
-    """Diffused samples beside the diffused mixture: density, posterior mean, Kolmogorov-Smirnov p value.
+    """Diffused samples beside the diffused mixture: density, posterior mean, Kolmogorov-Smirnov p
+    value.
 
-    One row a time and bin of x_t: the bin's density and mean of x_0 (with standard error), sampled and in
-    closed form, averaged over the bin's samples.
+    One row a time and bin of x_t: the bin's density and mean of x_0 (with standard error), sampled
+    and in closed form, averaged over the bin's samples.
     """
     require(len(times) > 0, "forward_marginals", "times", "at least one time in [0, 1]", "none")
     mixture, schedule = example_mixture(), diffusion.CosineSchedule()
@@ -80,11 +81,12 @@ def forward_marginals(
 
 
 def sampler_orders(steps: Sequence[int], progress: Progress = iter) -> pd.DataFrame:
-    """Each sampler's error on the probability-flow ODE of the example mixture, against the number of steps.
+    """Each sampler's error on the probability-flow ODE of the example mixture, against the number
+    of steps.
 
-    On the line that ODE keeps quantiles, so a start at the q quantile of the noised law must end at the
-    q quantile of the law at the final time: exact, with no reference solver.  The error is the mean
-    absolute one over quantiles 1 % to 99 %; the grid is even in the log signal-to-noise ratio.
+    On the line that ODE keeps quantiles, so a start at the q quantile of the noised law must end at
+    the q quantile of the law at the final time: exact, with no reference solver.  The error is the
+    mean absolute one over quantiles 1 % to 99 %; the grid is even in the log signal-to-noise ratio.
     """
     require(
         len(steps) > 0 and min(steps) >= 1,

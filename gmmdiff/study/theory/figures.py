@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from gmmdiff.core.ngmg import NGMG
 from gmmdiff.study.style import PALETTE
 from gmmdiff.study.theory.complexity import complexity_slopes
-from gmmdiff.study.theory.sets import holm_at_start
+from gmmdiff.study.theory.sets import nested_pairs, share_that_differs
 from gmmdiff.worlds.arcs import Arcs
 
 COST_COLOURS = {
@@ -129,13 +129,7 @@ def latent_sets(manifold: Arcs, tests: pd.DataFrame) -> Figure:
     sns.move_legend(
         middle, "upper center", bbox_to_anchor=(0.5, -0.2), ncols=2, fontsize="small", title=None
     )
-    pairs = holm_at_start({"latent_tests": tests})
-    shares = (
-        pairs.assign(differs=pairs["corrected"] < 0.01)
-        .groupby(["dimension", "t"])["differs"]
-        .mean()
-        .reset_index()
-    )
+    shares = share_that_differs(nested_pairs(tests)).reset_index()
     sns.lineplot(
         shares,
         x="t",
@@ -200,7 +194,9 @@ def line_costs(closed: pd.DataFrame, sampled: pd.DataFrame) -> Figure:
 
 
 def affinity(table: pd.DataFrame, mixtures: dict[str, NGMG], upper: float) -> Figure:
-    """The potentials beside |e|, and their deviation from affine against number of scales and range."""
+    """The potentials beside |e|, and their deviation from affine against number of scales and
+    range.
+    """
     figure, (first, *maps) = plt.subplots(
         1, 3, figsize=(14, 4.4), gridspec_kw={"width_ratios": [1.1, 1, 1]}
     )
@@ -286,7 +282,7 @@ def descents(lines: pd.DataFrame, helix: pd.DataFrame) -> Figure:
 
 def sample_complexity(table: pd.DataFrame) -> Figure:
     """Root-mean-square relative error against sample size, one panel a cost, one line a dimension."""
-    slopes = complexity_slopes({"sample_complexity": table}).set_index(["cost", "dimension"])
+    slopes = complexity_slopes(table).set_index(["cost", "dimension"])
     costs = list(table["cost"].unique())
     figure, axes = plt.subplots(
         1, len(costs), figsize=(4.5 * len(costs), 4.4), sharey=True, sharex=True

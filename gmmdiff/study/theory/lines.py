@@ -24,7 +24,9 @@ from gmmdiff.worlds.lines import ParallelLine
 
 
 def refine(thetas: Sequence[float], points: int = 60) -> list[float]:
-    """The thetas, with log-spaced ones between their ends: for smooth curves through the sampled places."""
+    """The thetas, with log-spaced ones between their ends: for smooth curves through the sampled
+    places.
+    """
     require(len(thetas) > 0, "refine", "thetas", "at least one number > 0", "an empty grid")
     return sorted({*thetas, *np.geomspace(min(thetas), max(thetas), points)[1:-1].tolist()})
 
@@ -57,10 +59,11 @@ def line_estimates(
     generator: torch.Generator,
     progress: Progress = iter,
 ) -> pd.DataFrame:
-    """As ``line_costs``, estimated from n samples of each law; mean and standard error over repeats.
+    """As ``line_costs``, estimated from n samples of each law; mean and standard error over
+    repeats.
 
-    W1 by exact transport, NGMG by its unbiased estimate (and its slope by autograd), KL, JS and TV from
-    the log densities of the first coordinate, or from fine histograms where the width is 0.
+    W1 by exact transport, NGMG by its unbiased estimate (and its slope by autograd), KL, JS and TV
+    from the log densities of the first coordinate, or from fine histograms where the width is 0.
     """
     require(len(thetas) > 0, "line_estimates", "thetas", "at least one number > 0", "an empty grid")
     require(repeats >= 2, "line_estimates", "repeats", ">= 2", repeats)
@@ -91,7 +94,9 @@ def line_estimates(
 def _line_estimate(
     thetas: Sequence[float], width: float, mixtures: dict[str, NGMG], lines: Sequence[Tensor]
 ) -> dict[str, tuple[Sequence[float], Sequence[float]]]:
-    """Every cost's values and slopes at the thetas, from samples of two lines at 0, ``(n, 2)`` each; one is moved."""
+    """Every cost's values and slopes at the thetas, from samples of two lines at 0, ``(n, 2)``
+    each; one is moved.
+    """
     base, other = lines
     shift = torch.tensor(
         [[[theta, 0.0]] for theta in thetas], dtype=torch.float64, requires_grad=True
@@ -112,7 +117,9 @@ def _line_estimate(
 def _line_divergences(
     thetas: Sequence[float], width: float, x: Tensor, y: Tensor
 ) -> dict[str, list[float]]:
-    """KL, JS and TV of the lines' first coordinates, from samples x ``(thetas, n, 1)`` and y ``(n, 1)``."""
+    """KL, JS and TV of the lines' first coordinates, from samples x ``(thetas, n, 1)`` and y ``(n,
+    1)``.
+    """
     if width == 0:
         edges = [np.array([-0.5, 0.5, 1.5]) * theta for theta in thetas]
         found = [
