@@ -1,9 +1,9 @@
 """The report as a web page, and the Markdown of which its notebook is made.
 
-The executed notebook reports/notebooks/report.ipynb becomes reports/index.html: one file, without scripts, that asks for
-nothing from outside.  What may differ between two runs of the same numbers, run times and machines, is read from
-reports/environment and stands in the page alone.  Words, templates and stylesheet are those of
-notebooks/report_template.
+The executed notebook reports/notebooks/report.ipynb becomes reports/index.html: one file, without
+scripts, that asks for nothing from outside.  What may differ between two runs of the same numbers,
+run times and machines, is read from reports/environment and stands in the page alone.  Words,
+templates and stylesheet are those of notebooks/report_template.
 """
 
 from __future__ import annotations
@@ -43,11 +43,10 @@ def _render(template: str, **values: Any) -> str:
     return templates.get_template(template).render(values)
 
 
-# ---- Markdown, for the notebook -----------------------------------------------------------------------------
-
-
 def itemised(details: str) -> str:
-    """What was measured as a list: an item a sentence; three or more parts after a colon are items of their own."""
+    """What was measured as a list: an item a sentence; three or more parts after a colon are items
+    of their own.
+    """
     lines = []
     details = re.sub(
         r"\[(\S+), (\S+)\]", "[\\1,\u00a0\\2]", details
@@ -64,7 +63,9 @@ def itemised(details: str) -> str:
 
 
 def verdicts(found: list[dict[str, Any]]) -> str:
-    """The claims of claims.json at a glance: how many of each verdict, and a table whose rows lead to the claims."""
+    """The claims of claims.json at a glance: how many of each verdict, and a table whose rows lead
+    to the claims.
+    """
     return _render("verdicts.md.j2", found=found)
 
 
@@ -83,9 +84,6 @@ def section(
     )
     before, after = text.split(FIGURES)
     return before, after
-
-
-# ---- HTML ---------------------------------------------------------------------------------------------------
 
 
 def formulas_to_mathml(markdown: str) -> str:
@@ -116,7 +114,9 @@ def _converter() -> mistune.Markdown:
 
 
 def to_html(markdown: str) -> str:
-    """HTML of a notebook's Markdown: formulas as MathML, a name on every heading, links that start at the page."""
+    """HTML of a notebook's Markdown: formulas as MathML, a name on every heading, links that start
+    at the page.
+    """
     return _converter()(formulas_to_mathml(markdown))
 
 
@@ -142,7 +142,9 @@ def _sections(body: str, level: int = 2) -> str:
 
 
 def _shown(notebook: nbformat.NotebookNode) -> Iterator[dict[str, str]]:
-    """What a notebook shows without its code, in order: each piece by its kinds, an image with its alternative text."""
+    """What a notebook shows without its code, in order: each piece by its kinds, an image with its
+    alternative text.
+    """
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
             yield {"text/markdown": cell.source}
@@ -182,9 +184,6 @@ def page(title: str, body: str) -> str:
     ]
     style = (TEMPLATE / "style.css").read_text()
     return _render("page.html.j2", title=title, body=body, contents=contents, style=style)
-
-
-# ---- what the pages add -------------------------------------------------------------------------------------
 
 
 def duration(seconds: float) -> str:
@@ -243,7 +242,9 @@ def report_page(reports: Path) -> str:
 
 
 def verification_page(found: Mapping[str, Any]) -> str:
-    """This machine's results beside the published ones, from the content of reports/verification.json."""
+    """This machine's results beside the published ones, from the content of
+    reports/verification.json.
+    """
     tolerance = {"relative": RELATIVE, "absolute": ABSOLUTE}
     return page(
         "Verification", to_html(_render("verification.md.j2", found=found, tolerance=tolerance))

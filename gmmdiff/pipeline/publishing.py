@@ -1,4 +1,5 @@
-"""The pages, the committed snapshot in reports/published, and the tables of README.md and REPRODUCING.md.
+"""The pages, the committed snapshot in reports/published, and the tables of README.md and
+REPRODUCING.md.
 
 python -m gmmdiff.pipeline.publishing pages      renders the report and the verification, as the pipeline's last stage
 python -m gmmdiff.pipeline.publishing publish    copies what `dvc repro` made, unless dvc.lock is stale
@@ -51,11 +52,10 @@ OF_THE_MACHINE = (  # what tells of a machine or of a snapshot, outside byte-ide
 )
 
 
-# ---- the table of claims ------------------------------------------------------------------------------------
-
-
 def claims_table(claims: list[dict[str, Any]]) -> str:
-    """The claims and their verdicts as a Markdown table, and what was measured folded away below it."""
+    """The claims and their verdicts as a Markdown table, and what was measured folded away below
+    it.
+    """
     marks = {"reproduced": "✓", "partly": "◐", "not reproduced": "✗", "inconclusive": "?"}
     lines = ["| | Claim | Verdict |", "|---|---|---|"]
     lines += [
@@ -68,7 +68,9 @@ def claims_table(claims: list[dict[str, Any]]) -> str:
 
 
 def times_table(folder: Path) -> str:
-    """How long every stage took, in what memory and on what, from the records of an environment folder, as a Markdown table."""
+    """How long every stage took, in what memory and on what, from the records of an environment
+    folder, as a Markdown table.
+    """
     records = run_records(folder)
     lines = [
         "| Stage | Seconds | Peak memory, MiB | Device | Processors |",
@@ -103,9 +105,6 @@ def write_between_markers(file: Path, name: str, table: str) -> str:
     return f"{text[: start + len(markers[0])]}\n{table}\n{text[end:]}"
 
 
-# ---- the snapshot -------------------------------------------------------------------------------------------
-
-
 def digest(path: Path) -> str:
     """SHA-256 of a file, hexadecimal."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
@@ -123,7 +122,9 @@ def snapshot_files(folder: Path) -> dict[str, str]:
 
 
 def stale_stages() -> dict[str, Any]:
-    """What `dvc status` finds changed since dvc.lock was written, but for the stage that always runs; empty when nothing is."""
+    """What `dvc status` finds changed since dvc.lock was written, but for the stage that always
+    runs; empty when nothing is.
+    """
     found = subprocess.run(["dvc", "status", "--json"], capture_output=True, text=True, check=False)
     if found.returncode:
         raise BadInput(f"dvc status failed: {found.stderr.strip().splitlines()[-1]}")
@@ -135,7 +136,8 @@ def stale_stages() -> dict[str, Any]:
 
 
 def publish() -> None:
-    """Copies the parts of reports/ to reports/published/, writes its manifest and the README's table.
+    """Copies the parts of reports/ to reports/published/, writes its manifest and the README's
+    table.
 
     What else is there, the table of `make soak`, stays.
 
@@ -169,11 +171,10 @@ def publish() -> None:
     print(f"published {len(manifest['files'])} files to {PUBLISHED}")
 
 
-# ---- this machine beside the published one ------------------------------------------------------------------
-
-
 def _machines(folder: Path) -> dict[str, Any]:
-    """What the stages ran on, but for host, times and memory: one record, or several values joined where stages differ."""
+    """What the stages ran on, but for host, times and memory: one record, or several values joined
+    where stages differ.
+    """
     found: dict[str, Any] = {}
     for record in run_records(folder).values():
         packages = record.pop("packages")
@@ -236,7 +237,9 @@ def verify(here: Path = REPORTS, there: Path = PUBLISHED, params: Path = PARAMS)
 def write_pages(
     reports: Path = REPORTS, published: Path = PUBLISHED, params: Path = PARAMS
 ) -> None:
-    """index.html, verification.json and verification.html: each written whole, or the earlier one left."""
+    """index.html, verification.json and verification.html: each written whole, or the earlier one
+    left.
+    """
     found = verify(reports, published, params)
     made = {
         "index.html": pages.report_page(reports),
@@ -287,7 +290,9 @@ def compare() -> int:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The command line; returns the exit code: 1 where a verdict differs, else as ``checks.exit_code``."""
+    """The command line; returns the exit code: 1 where a verdict differs, else as
+    ``checks.exit_code``.
+    """
     parser = argparse.ArgumentParser(
         prog="gmmdiff.pipeline.publishing", description=__doc__.split("\n")[0]
     )

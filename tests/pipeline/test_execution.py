@@ -1,4 +1,6 @@
-"""The runner: parameters refused before the kernel starts, results installed whole, bytes that repeat."""
+"""The runner: parameters refused before the kernel starts, results installed whole, bytes that
+repeat.
+"""
 
 import json
 import os
@@ -164,7 +166,9 @@ def no_cell_warns(executed):
 
 
 def quick_look(folder, book, stage, values=None):
-    """Runs a committed notebook at its defaults (but for ``values``), from the command line; every output but the machine's record."""
+    """Runs a committed notebook at its defaults (but for ``values``), from the command line; every
+    output but the machine's record.
+    """
     folder.mkdir()
     command = [
         sys.executable,
@@ -201,7 +205,9 @@ def test_feature_vs_class_runs_at_quick_look_size(tmp_path):
 
 
 def test_one_part_is_a_stage_of_its_own(tmp_path):
-    """Another section than the stage's name, a nested name, an override that stays text though it looks like a number."""
+    """Another section than the stage's name, a nested name, an override that stays text though it
+    looks like a number.
+    """
     small = {
         "n_train": [20, 30],
         "steps": 50,

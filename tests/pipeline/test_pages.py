@@ -1,4 +1,6 @@
-"""The report's words fit the register, and its page works in a real browser, without asking for anything."""
+"""The report's words fit the register, and its page works in a real browser, without asking for
+anything.
+"""
 
 import ast
 import json
@@ -18,9 +20,6 @@ from tests.paths import PUBLISHED, ROOT
 
 WORDS = yaml.safe_load((pages.TEMPLATE / "claims.yaml").read_text())
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-
-
-# ---- words ---------------------------------------------------------------------------------------------------
 
 
 def texts(value):
@@ -101,12 +100,11 @@ def test_durations_and_missing_records(tmp_path):
         pages.report_page(tmp_path)
 
 
-# ---- the page ------------------------------------------------------------------------------------------------
-
-
 @pytest.fixture(scope="module")
 def reports(tmp_path_factory):
-    """The report as the pipeline makes it, from the published tables: executed in a real kernel, then rendered."""
+    """The report as the pipeline makes it, from the published tables: executed in a real kernel,
+    then rendered.
+    """
     folder = tmp_path_factory.mktemp("report")
     for part in ("tables", "figures", "notebooks", "environment"):
         shutil.copytree(PUBLISHED / part, folder / "reports" / part)
@@ -203,9 +201,6 @@ def test_the_page_tells_times_machines_and_parameters(reports):
             assert page.count(row) >= sum(claim.stage == stage for claim in register.REGISTER), row
 
 
-# ---- in a browser --------------------------------------------------------------------------------------------
-
-
 @pytest.fixture(scope="module")
 def browser():
     path = next(filter(None, map(shutil.which, BROWSERS)), None)
@@ -222,7 +217,9 @@ def browser():
 
 @pytest.fixture
 def visit(browser, reports):
-    """Opens a page, nothing else within reach; afterwards nothing may have been asked for, and nothing have gone wrong."""
+    """Opens a page, nothing else within reach; afterwards nothing may have been asked for, and
+    nothing have gone wrong.
+    """
     asked, wrong, contexts = [], [], []
 
     def visit(name="index.html", **options):

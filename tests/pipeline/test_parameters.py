@@ -216,7 +216,9 @@ def test_a_missing_file_is_named(tmp_path):
 
 
 def test_the_published_file_is_good_and_listed(tmp_path):
-    """Each parameter of params.yaml has a type, a range and a meaning, and the list shows its value."""
+    """Each parameter of params.yaml has a type, a range and a meaning, and the list shows its
+    value.
+    """
     arguments = ["--params", str(ROOT / "params.yaml"), "--reports", str(tmp_path)]
     assert check_parameters.main(arguments) == 0
     first = (tmp_path / "parameters.ok").read_bytes()

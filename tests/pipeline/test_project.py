@@ -57,7 +57,9 @@ def test_locked_parameters_are_those_of_params_yaml(lock):
 
 
 def test_a_change_of_every_parameter_is_seen():
-    """`dvc exp run -S` acts on any of them: each belongs to a stage's parameters, and says so in params.yaml."""
+    """`dvc exp run -S` acts on any of them: each belongs to a stage's parameters, and says so in
+    params.yaml.
+    """
     stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
     watched = {name for stage in stages.values() for name in stage.get("params", ())}
     assert (
@@ -219,7 +221,9 @@ def test_publishing_replaces_the_parts_and_keeps_the_soak(monkeypatch, tmp_path)
 
 
 def test_environments_agree():
-    """Every requirement of pyproject.toml is pinned in the lock, in its range; conda uses that lock."""
+    """Every requirement of pyproject.toml is pinned in the lock, in its range; conda uses that
+    lock.
+    """
     pins = dict(line.split("==") for line in (ROOT / "requirements.lock").read_text().split())
     pins = {re.sub(r"[-_.]+", "-", name).lower(): version for name, version in pins.items()}
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]

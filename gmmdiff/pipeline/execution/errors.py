@@ -21,8 +21,8 @@ class FailedCell(RuntimeError):
 def exit_code(command: Callable[[], int | None]) -> int:
     """Runs a command: its own exit code, 0 for None.
 
-    One line on standard error and 2 for bad input, 1 for a failed cell or what the disk refuses, 130 for an
-    interruption by the user.
+    One line on standard error and 2 for bad input, 1 for a failed cell or what the disk refuses,
+    130 for an interruption by the user.
     """
     try:
         return command() or 0

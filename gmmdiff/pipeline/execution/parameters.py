@@ -1,4 +1,6 @@
-"""The parameters of one stage: what its notebook declares, and its section of params.yaml checked against that."""
+"""The parameters of one stage: what its notebook declares, and its section of params.yaml checked
+against that.
+"""
 
 from __future__ import annotations
 
@@ -21,9 +23,6 @@ SECTIONS = {  # of params.yaml: the notebook whose parameters cell declares it
 }
 SHARED = ("seed", "device")  # top-level parameters that every notebook may declare
 DEVICES = ("auto", "cpu", "cuda")
-
-
-# ---- what a notebook declares -------------------------------------------------------------------------------
 
 
 def declared_parameters(notebook: Path) -> dict[str, dict[str, str]]:
@@ -117,9 +116,6 @@ def check_parameters(notebook: Path, values: Mapping[str, Any], owner: str | Non
             raise BadInput(f"{owner}: parameter {name} must be {wanted}, got {value!r}")
 
 
-# ---- the file -----------------------------------------------------------------------------------------------
-
-
 def read_params(params: Path) -> dict[str, Any]:
     """The whole file, read as the YAML 1.2 that DVC reads, in which 1e-5 is a number.
 
@@ -165,7 +161,8 @@ def resolve_device(name: str) -> str:
 
 
 def cluster_setting(params: Path) -> str | None:
-    """``cluster`` of the file: how runs are computed, on which no result depends, so no stage declares it.
+    """``cluster`` of the file: how runs are computed, on which no result depends, so no stage
+    declares it.
 
     Raises:
         BadInput: unless it is null, ``local``, or looks like a scheduler's address.
@@ -185,7 +182,9 @@ def cluster_setting(params: Path) -> str | None:
 
 
 def _interpret(text: str, kind: str | None) -> Any:
-    """The value of a command-line override: a Python literal, unless a text is declared or nothing else fits."""
+    """The value of a command-line override: a Python literal, unless a text is declared or nothing
+    else fits.
+    """
     if kind == "str":
         return text
     try:
@@ -197,7 +196,8 @@ def _interpret(text: str, kind: str | None) -> Any:
 def stage_parameters(
     params: Path, section: str, notebook: Path, overrides: dict[str, str] | None = None
 ) -> dict[str, Any]:
-    """One section of params.yaml, the shared parameters the notebook declares, and overrides, checked.
+    """One section of params.yaml, the shared parameters the notebook declares, and overrides,
+    checked.
 
     Raises:
         BadInput: on a missing or malformed file or section, or a bad parameter.

@@ -106,27 +106,27 @@ def parts(
 
 
 def accuracies(
-    run: Run, program: type[ClassifierEnsemble], parameters: Tensor, n: int
+    run: Run, ensemble: type[ClassifierEnsemble], parameters: Tensor, n: int
 ) -> dict[str, float]:
-    """Share of true attributes that a trained classifier finds in n draws from n fresh points, for
-    each of two uses.
+    """Share of true attributes that a trained classifier finds in n batches from n fresh points,
+    for each of two uses.
 
     *validation_accuracy* chooses a learning rate, *accuracy* is told.
     """
-    trained, found = program([run], "cpu"), {}
+    trained, found = ensemble([run], "cpu"), {}
     trained.parameters[:, : trained.count] = parameters
     for name in ("validation_accuracy", "accuracy"):
         points, combinations = run.world.points(n, name)
-        draws = run.draw(
+        batches = run.draw(
             (points / run.data[2]).float(),
             combinations,
             (1, n),
             stream(run.row.seed, f"{name} batch"),
             stream(run.row.seed, f"{name} condition"),
         )
-        trained.take([draws])
+        trained.take([batches])
         found[name] = float(
-            ((trained.logits(0) > 0) == (attributes(run, draws) > 0)).double().mean()
+            ((trained.logits(0) > 0) == (attributes(run, batches) > 0)).double().mean()
         )
     return found
 
@@ -135,12 +135,12 @@ def _classify(
     job: tuple[pd.DataFrame, Tensor],
     tick: Tick,
     recipe: Recipe,
-    program: type[ClassifierEnsemble],
+    ensemble: type[ClassifierEnsemble],
     n: int,
 ) -> dict[str, float]:
     rows, parameters = job
     (row,) = rows.itertuples(index=False)
-    found = accuracies(Run(row, recipe), program, parameters, n)
+    found = accuracies(Run(row, recipe), ensemble, parameters, n)
     tick(1)
     return found
 
@@ -163,16 +163,16 @@ def run_part(
     """
     rows = rows.reset_index(drop=True)
     joint = rows["granularity"].iloc[0] == GRANULARITY
-    program = JointEnsemble if joint else ClassifierEnsemble
-    trained = train(rows, recipe, device, progress, program, workers)
+    ensemble = JointEnsemble if joint else ClassifierEnsemble
+    trained = train(rows, recipe, device, progress, ensemble, workers)
     wide = rows.assign(**_steadiness(rows, trained))
-    function = partial(_classify, recipe=recipe, program=program, n=n_test)
+    function = partial(_classify, recipe=recipe, ensemble=ensemble, n=n_test)
     with progress(total=len(rows), desc="classifying", unit="runs") as bar:
         wide = wide.join(pd.DataFrame(workers(function, run_by_run(rows, trained), bar.update)))
     runs = wide.melt(list(rows), var_name="metric")
     if not joint:
         return {"runs": runs}
-    denoiser = program([Run(next(rows.itertuples(index=False)), recipe)], "cpu").networks[0]
+    denoiser = ensemble([Run(next(rows.itertuples(index=False)), recipe)], "cpu").networks[0]
     weights = trained.parameters[:, : denoiser.parameters.shape[1]]
     denoisers = trained._replace(parameters=weights)
     drawn = by_group(evaluate(rows, denoisers, recipe, progress, workers=workers))

@@ -36,7 +36,8 @@ def race(contestants: dict[str, tuple[Contestant, int, int]], repeats: int) -> p
     """Lets contestants take turns: one row a turn and contestant.
 
     Args:
-        contestants: name -> what runs, for how many steps a turn, and how much work a turn is (floating-point operations, say).
+        contestants: name -> what runs, for how many steps a turn, and how much work a turn is
+            (floating-point operations, say).
         repeats: turns >= 1, after one that is not counted.
 
     Returns:
@@ -59,7 +60,9 @@ def race(contestants: dict[str, tuple[Contestant, int, int]], repeats: int) -> p
 
 
 def ratios(turns: pd.DataFrame, to: str) -> pd.DataFrame:
-    """Rates against the contestant ``to`` of the same turn: one row a contestant, columns median, low, high (quartiles)."""
+    """Rates against the contestant ``to`` of the same turn: one row a contestant, columns median,
+    low, high (quartiles).
+    """
     wide = turns.pivot(index="turn", columns="contestant", values="rate")
     require(to in wide, "ratios", "to", f"one of {', '.join(wide)}", repr(to))
     found = wide.div(wide[to], axis=0).quantile([0.5, 0.25, 0.75]).T

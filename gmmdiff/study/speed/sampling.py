@@ -44,18 +44,24 @@ THEIRS = {  # scheduler and options that make it the same method
 
 
 def moments() -> Tensor:
-    """Times of the discrete schedule's steps, ``(MOMENTS,)`` rising: evenly from ``LAST``, below which no network was trained."""
+    """Times of the discrete schedule's steps, ``(MOMENTS,)`` rising: evenly from ``LAST``, below
+    which no network was trained.
+    """
     return torch.linspace(LAST, 0.999, MOMENTS, dtype=torch.float64)
 
 
 def betas() -> Tensor:
-    """The same schedule as ``diffusers`` takes it: 1 - alpha_k^2 / alpha_{k-1}^2, clipped at 0.999 as it clips."""
+    """The same schedule as ``diffusers`` takes it: 1 - alpha_k^2 / alpha_{k-1}^2, clipped at 0.999
+    as it clips.
+    """
     kept = torch.cat([torch.ones(1, dtype=torch.float64), SCHEDULE.alpha(moments()) ** 2])
     return (1 - kept[1:] / kept[:-1]).clamp_max(0.999)
 
 
 def _grid(count: int) -> Tensor:
-    """The falling times that a scheduler with "trailing" spacing visits in ``count`` evaluations, then 0."""
+    """The falling times that a scheduler with "trailing" spacing visits in ``count`` evaluations,
+    then 0.
+    """
     require(
         count >= 1 and MOMENTS % count == 0,
         "sampling",
@@ -69,7 +75,9 @@ def _grid(count: int) -> Tensor:
 
 
 def ours(name: str, count: int) -> Callable:
-    """Our sampler on the times of the discrete schedule, with a sampler's arguments (its ``times`` are not used)."""
+    """Our sampler on the times of the discrete schedule, with a sampler's arguments (its ``times``
+    are not used).
+    """
     sampler, times = SAMPLERS[name], _grid(count)
     return lambda denoiser, x, _, *rest: sampler(denoiser, x, times, *rest)
 
@@ -78,7 +86,8 @@ def ours(name: str, count: int) -> Callable:
 def schedulers() -> dict[str, type]:
     """The schedulers of ``diffusers`` by our samplers' names; none where it is not installed.
 
-    Its modules load as they are asked for, which two threads must not do at once: ``sides`` asks first.
+    Its modules load as they are asked for, which two threads must not do at once: ``sides`` asks
+    first.
     """
     if not find_spec("diffusers"):
         return {}
@@ -90,7 +99,8 @@ def schedulers() -> dict[str, type]:
 
 
 def theirs(name: str, count: int) -> Callable:
-    """The scheduler of ``diffusers`` with a sampler's arguments; it asks the denoiser at the same times.
+    """The scheduler of ``diffusers`` with a sampler's arguments; it asks the denoiser at the same
+    times.
 
     Raises:
         KeyError: where ``diffusers`` is not installed.
@@ -121,7 +131,9 @@ def sides() -> dict[str, Callable]:
 
 
 def law_error(run: Run, z: Tensor, combination: Tensor) -> float:
-    """Energy distance of samples ``(n, D)`` to as many true points of the same combination, mean over combinations."""
+    """Energy distance of samples ``(n, D)`` to as many true points of the same combination, mean
+    over combinations.
+    """
     real = run.world.manifold.sample(combination, stream(run.row.seed, "reference"))
     return float(
         np.mean(
@@ -142,8 +154,9 @@ def sampling_errors(
 ) -> pd.DataFrame:
     """Error and seconds of every sampler, side and number of evaluations: one row a run.
 
-    The side "ours, own times" is what the experiments use: times even in the log signal-to-noise ratio.  "real"
-    are true points, the floor.  Ancestral sampling also takes ``ANCESTRAL_STEPS`` evaluations.
+    The side "ours, own times" is what the experiments use: times even in the log signal-to-noise
+    ratio.  "real" are true points, the floor.  Ancestral sampling also takes ``ANCESTRAL_STEPS``
+    evaluations.
     """
     combination = torch.arange(16).repeat_interleave(recipe.n_eval)
     settings = [(name, count) for count in evaluations for name in SAMPLERS] + [
@@ -177,7 +190,9 @@ def sampling_errors(
 def evaluation_turns(
     row: tuple, parameters: Tensor, recipe: Recipe, count: int, samples: int, turns: int
 ) -> pd.DataFrame:
-    """Every sampler of either side takes turns on one network: ``race``'s table, rates in evaluations a second, on one thread."""
+    """Every sampler of either side takes turns on one network: ``race``'s table, rates in
+    evaluations a second, on one thread.
+    """
     run = Run(row, recipe)
     combination = torch.arange(samples) % 16
     denoiser = run.predict(
@@ -201,7 +216,9 @@ def evaluation_turns(
 
 
 def evaluation_ratios(turns: pd.DataFrame) -> pd.DataFrame:
-    """Our seconds an evaluation over those of ``diffusers``, turn by turn: one row a sampler and number of samples, none without it."""
+    """Our seconds an evaluation over those of ``diffusers``, turn by turn: one row a sampler and
+    number of samples, none without it.
+    """
     rows = []
     for (sampler, samples), table in turns.groupby(["sampler", "samples"], sort=False):
         wide = table.pivot(index="turn", columns="side", values="seconds")
@@ -221,7 +238,9 @@ def evaluation_ratios(turns: pd.DataFrame) -> pd.DataFrame:
 
 
 def sampling_sentence(errors: pd.DataFrame) -> str:
-    """Whether few evaluations of DPM-Solver++(2M) are as good as ancestral sampling with ``ANCESTRAL_STEPS``, paired by seed."""
+    """Whether few evaluations of DPM-Solver++(2M) are as good as ancestral sampling with
+    ``ANCESTRAL_STEPS``, paired by seed.
+    """
     most = TARGETS["evaluations"]
     mine = (
         errors[errors["side"] == "ours, own times"]

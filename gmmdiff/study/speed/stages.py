@@ -16,10 +16,12 @@ LONGEST_GAP = (
 
 
 def stage_times(records: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
-    """The stages' records of their runs (``execution.run_records``), but for this stage's: one row a stage.
+    """The stages' records of their runs (``execution.run_records``), but for this stage's: one row
+    a stage.
 
-    Columns: stage, device, started, seconds, training, sampling, other (bars), outside (the share of the seconds that
-    is neither training nor sampling), memory (MiB, the largest process).  What a record does not hold is NaN.
+    Columns: stage, device, started, seconds, training, sampling, other (bars), outside (the share
+    of the seconds that is neither training nor sampling), memory (MiB, the largest process).  What
+    a record does not hold is NaN.
     """
     rows = []
     for stage, record in records.items():
@@ -59,7 +61,8 @@ def stage_times(records: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
 
 
 def pipeline_share(stages: pd.DataFrame) -> float:
-    """Share of `dvc repro` outside the notebooks, from the first stage's start to the last one's end; NaN where it is not known.
+    """Share of `dvc repro` outside the notebooks, from the first stage's start to the last one's
+    end; NaN where it is not known.
 
     Not known: a start is not recorded, or the stages did not run in one go.
     """
@@ -73,7 +76,9 @@ def pipeline_share(stages: pd.DataFrame) -> float:
 
 
 def stages_sentence(stages: pd.DataFrame) -> str:
-    """The share of the training stages' time outside training and sampling, and that of the pipeline outside notebooks."""
+    """The share of the training stages' time outside training and sampling, and that of the
+    pipeline outside notebooks.
+    """
     trained = stages[stages["training"] > 0]
     missing = int(stages["outside"].isna().sum())
     inside = (

@@ -1,4 +1,7 @@
-"""Check 4: NGMG as a linear transformation of W1."""
+"""Check 4: for which mixtures, laws and ranges is NGMG a linear transformation of W1?
+
+Measured is the least largest deviation from an affine function of W1, by linear programming.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +19,7 @@ from gmmdiff.worlds.lines import LineCosts
 
 
 def affine_deviation(w1: np.ndarray, cost: np.ndarray) -> float:
-    """How far a cost is from an affine function of W1: the least largest deviation, as a share of
-    its range.
+    """Least largest deviation of a cost from an affine function of W1, as a share of its range.
 
     The best affine function in the maximum norm (Chebyshev), a linear programme: minimise d subject
     to |a w + b - c| <= d.

@@ -1,4 +1,7 @@
-"""Check 6: the error of estimated costs against sample size and dimension."""
+"""Check 6: what does dimension cost?
+
+Estimated costs between two Gaussians against their exact values, by sample size and dimension.
+"""
 
 from __future__ import annotations
 
@@ -32,49 +35,36 @@ def sample_complexity(
     The laws have the same size at every D.  Truth: W1 = 1 (a translation); NGMG by the Gaussian
     integral E exp(-|X - Y|^2 / 2 s^2) = (s^2 / v)^(D/2) exp(-|mu|^2 / 2 v), v = s^2 + 2 / D.
     """
-    require(
-        len(sizes) > 0 and min(sizes) >= 2,
-        "sample_complexity",
-        "sizes",
-        "one or more numbers >= 2",
-        list(sizes),
-    )
+    good = len(sizes) > 0 and min(sizes) >= 2
+    require(good, "sample_complexity", "sizes", "one or more numbers >= 2", list(sizes))
     rows = []
     for dim, n in progress([(dim, n) for dim in dimensions for n in sizes]):
         mean = torch.zeros(dim, dtype=torch.float64)
         mean[0] = 1.0
-        truth = {"W1": 1.0}
-        for name, ngmg in mixtures.items():
-            spread = ngmg.scales**2 + 2 / dim
-            overlap = (ngmg.scales**2 / spread) ** (dim / 2)
-            truth[name] = float(-(ngmg.weights * overlap * torch.expm1(-0.5 / spread)).sum())
+        truth = exact_costs(mixtures, dim)
 
-        def estimate(drawn: Sequence[Tensor], mean: Tensor = mean) -> dict[str, float]:
+        def estimate(drawn: Tensor, mean: Tensor = mean) -> dict[str, float]:
             x, y = drawn[0] + mean, drawn[1]
-            return {"W1": wasserstein1(x, y)} | {
-                name: float(ngmg.cost(x, y)) for name, ngmg in mixtures.items()
-            }
+            ngmg = {name: float(mixture.cost(x, y)) for name, mixture in mixtures.items()}
+            return {"W1": wasserstein1(x, y)} | ngmg
 
-        scale = 1 / math.sqrt(dim)
-        draws = [
-            [
-                scale * torch.randn(n, dim, generator=generator, dtype=torch.float64)
-                for _ in range(2)
-            ]
-            for _ in range(repeats)
-        ]
-        rows += [
-            {
-                "cost": cost,
-                "dimension": dim,
-                "n": n,
-                "repeat": repeat,
-                "error": (value - truth[cost]) / truth[cost],
-            }
-            for repeat, found in enumerate(side_by_side(estimate, draws))
-            for cost, value in found.items()
-        ]
-    return pd.DataFrame(rows)
+        shape, scale = (repeats, 2, n, dim), 1 / math.sqrt(dim)
+        draws = scale * torch.randn(*shape, generator=generator, dtype=torch.float64)
+        for repeat, found in enumerate(side_by_side(estimate, draws)):
+            for cost, value in found.items():
+                error = (value - truth[cost]) / truth[cost]
+                rows.append((cost, dim, n, repeat, error))
+    return pd.DataFrame(rows, columns=["cost", "dimension", "n", "repeat", "error"])
+
+
+def exact_costs(mixtures: dict[str, NGMG], dim: int) -> dict[str, float]:
+    """The true costs between the two Gaussians of ``sample_complexity`` in R^dim."""
+    truth = {"W1": 1.0}
+    for name, ngmg in mixtures.items():
+        spread = ngmg.scales**2 + 2 / dim
+        overlap = (ngmg.scales**2 / spread) ** (dim / 2)
+        truth[name] = float(-(ngmg.weights * overlap * torch.expm1(-0.5 / spread)).sum())
+    return truth
 
 
 def complexity_slopes(errors: pd.DataFrame) -> pd.DataFrame:

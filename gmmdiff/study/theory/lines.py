@@ -1,4 +1,7 @@
-"""Check 3: parallel lines, under every cost."""
+"""Check 3: which costs still say how far apart two laws are whose supports are disjoint?
+
+Parallel lines, thin and thickened, under every cost: closed forms, and estimates from samples.
+"""
 
 from __future__ import annotations
 
@@ -24,9 +27,7 @@ from gmmdiff.worlds.lines import ParallelLine
 
 
 def refine(thetas: Sequence[float], points: int = 60) -> list[float]:
-    """The thetas, with log-spaced ones between their ends: for smooth curves through the sampled
-    places.
-    """
+    """The thetas, with log-spaced ones between their ends, for smooth curves."""
     require(len(thetas) > 0, "refine", "thetas", "at least one number > 0", "an empty grid")
     return sorted({*thetas, *np.geomspace(min(thetas), max(thetas), points)[1:-1].tolist()})
 
@@ -34,7 +35,7 @@ def refine(thetas: Sequence[float], points: int = 60) -> list[float]:
 def line_costs(
     thetas: Sequence[float], widths: Sequence[float], mixtures: dict[str, NGMG]
 ) -> pd.DataFrame:
-    """Every cost between the lines at theta and at 0, and its slope, in closed form: one row each."""
+    """Every cost between the lines at theta and at 0, with its slope, in closed form."""
     require(len(thetas) > 0, "line_costs", "thetas", "at least one number > 0", "an empty grid")
     require(0 in widths, "line_costs", "widths", "one or more numbers, 0 among them", list(widths))
     theta = np.asarray(thetas, dtype=float)

@@ -19,11 +19,11 @@ from gmmdiff.study.speed.race import beside, race, ratios
 from gmmdiff.study.speed.stages import pipeline_share, stage_times, stages_sentence
 from gmmdiff.study.speed.training import (
     engine,
-    ensemble,
+    stacked_modules,
     operations,
     plain_loop,
     products,
-    program_operations,
+    ensemble_operations,
 )
 from tests.study.engine.test_classifiers import table as joint_table
 from tests.study.engine.test_training import SMALL, plain
@@ -31,10 +31,10 @@ from tests.study.engine.test_training import SMALL, plain
 PROGRAMS = (Ensemble, ClassifierEnsemble, JointEnsemble)
 
 
-def runs_of(program, count=3, steps=50):
+def runs_of(ensemble, count=3, steps=50):
     rows = (
         run_table(["class"], [0.1], [50], [1e-3], [steps], count)
-        if program is Ensemble
+        if ensemble is Ensemble
         else joint_table(steps=steps)
     )
     return [Run(row, SMALL) for row in rows.itertuples(index=False)][:count]
@@ -54,26 +54,26 @@ def test_operations_are_those_torch_counts_in_torch_nn(to_input, generator):
     assert counted(lambda: model(x).sum().backward()) == operations(sizes, 32, to_input)
 
 
-@pytest.mark.parametrize("program", PROGRAMS)
-def test_program_operations_are_those_torch_counts_in_a_step(program):
-    made = program(runs_of(program), "cpu")
-    made.prepare(made.next_draws())
+@pytest.mark.parametrize("ensemble", PROGRAMS)
+def test_program_operations_are_those_torch_counts_in_a_step(ensemble):
+    made = ensemble(runs_of(ensemble), "cpu")
+    made.prepare(made.next_batches())
     made.step(0)  # makes room and costs
     with_costs = counted(lambda: made.step(1))
     costs = (
         0
-        if program is Ensemble
+        if ensemble is Ensemble
         else counted(lambda: made.costs.gradient(made.logits(1), made.labels[1]))
         - counted(lambda: made.logits(1))
     )
-    costs *= 2 if program is ClassifierEnsemble else 1  # it tells the value too
-    assert with_costs - costs == 3 * program_operations(made)
+    costs *= 2 if ensemble is ClassifierEnsemble else 1  # it tells the value too
+    assert with_costs - costs == 3 * ensemble_operations(made)
 
 
-@pytest.mark.parametrize("program", PROGRAMS)
-def test_products_are_the_programs_and_no_more(program):
-    made = program(runs_of(program), "cpu")
-    assert counted(lambda: products(made)(2)) == 2 * 3 * program_operations(made)
+@pytest.mark.parametrize("ensemble", PROGRAMS)
+def test_products_are_the_programs_and_no_more(ensemble):
+    made = ensemble(runs_of(ensemble), "cpu")
+    assert counted(lambda: products(made)(2)) == 2 * 3 * ensemble_operations(made)
 
 
 def test_the_plain_loop_and_the_engine_run_what_they_are_asked_for():
@@ -81,10 +81,10 @@ def test_the_plain_loop_and_the_engine_run_what_they_are_asked_for():
     assert all(
         len(run.data[0]) for run in runs
     )  # made beforehand: its products are not the training's
-    expected = 4 * 3 * program_operations(Ensemble(runs, "cpu"))
+    expected = 4 * 3 * ensemble_operations(Ensemble(runs, "cpu"))
     assert counted(lambda: plain_loop(runs)(4)) == expected
     assert counted(lambda: engine(lambda: Ensemble(runs, "cpu"))(4)) == expected
-    assert counted(lambda: ensemble(runs)(4)) == expected
+    assert counted(lambda: stacked_modules(runs)(4)) == expected
     with pytest.raises(
         ValueError, match="engine: steps of the run table must be 5 as asked for, got 4"
     ):
@@ -142,7 +142,7 @@ def test_the_ensemble_trains_what_the_loop_trains(monkeypatch):
     monkeypatch.setattr(training, "_plain", begun)
     monkeypatch.setattr(training, "_adam", kept)
     plain_loop(runs)(5)
-    ensemble(runs)(5)
+    stacked_modules(runs)(5)
     *alone, together = ended
     for number, weights in enumerate(alone):
         assert not torch.equal(weights[0], starts[0]["0.weight"])
@@ -155,18 +155,18 @@ def test_an_ensemble_of_two_rates_is_refused():
     with pytest.raises(
         ValueError, match=r"ensemble: learning rates must be one for all runs, got \[0.001, 0.01\]"
     ):
-        ensemble([Run(row, SMALL) for row in rows.itertuples(index=False)])
+        stacked_modules([Run(row, SMALL) for row in rows.itertuples(index=False)])
 
 
 def test_workloads_are_the_programs_with_enough_rows():
     found = training.workloads(SMALL, SMALL, 50, 0.1, 0.01, 10, 20, 3)
-    assert [workload.program for workload in found.values()] == [
+    assert [workload.ensemble for workload in found.values()] == [
         Ensemble,
         JointEnsemble,
         ClassifierEnsemble,
     ]
     for workload in found.values():
-        workload.program.check(workload.table, workload.recipe)
+        workload.ensemble.check(workload.table, workload.recipe)
         first = workload.first(20)
         assert (
             len(first.table) == 20
@@ -193,9 +193,6 @@ def test_speedups_and_shares_are_the_engine_over_the_rival():
         "engine": 1,
         "products": 0.75,
     }
-
-
-# ---- sampling -----------------------------------------------------------------------------------------------
 
 
 def test_the_schedule_of_both_sides_is_the_cosine():
@@ -262,9 +259,6 @@ def test_sampling_errors_and_turns_have_every_sampler_and_side():
         next(rows.itertuples(index=False)), trained.parameters[0], recipe, 5, 4, 2
     )
     assert len(turns) == 2 * 6 and len(sampling.evaluation_ratios(turns)) == 3
-
-
-# ---- where the time goes ------------------------------------------------------------------------------------
 
 
 def records(folder, **stages):
