@@ -25,7 +25,7 @@ from gmmdiff.pipeline.execution.errors import BadInput
 from gmmdiff.pipeline.execution.notebook import run_records
 from gmmdiff.pipeline.verification import ABSOLUTE, RELATIVE
 
-TEMPLATE = Path(__file__).parents[1] / "notebooks" / "report_template"
+TEMPLATE = Path(__file__).parents[2] / "notebooks" / "report_template"
 FIGURES = "<!-- figures -->"
 
 
@@ -120,6 +120,15 @@ def to_html(markdown: str) -> str:
     return _converter()(formulas_to_mathml(markdown))
 
 
+def small_picture(path: Path) -> tuple[bytes, str]:
+    """A figure as a PNG of at most 256 colours, a third of its size, and its alternative text."""
+    from PIL import Image
+
+    figure, small = Image.open(path), io.BytesIO()
+    figure.convert("RGB").quantize(256, dither=Image.Dither.NONE).save(small, "PNG", optimize=True)
+    return small.getvalue(), figure.text["Description"]
+
+
 def _figure(data: str, alt: str, caption: str) -> str:
     """An image in the page, without loss but smaller than its PNG."""
     from PIL import Image
@@ -127,10 +136,10 @@ def _figure(data: str, alt: str, caption: str) -> str:
     image, smaller = Image.open(io.BytesIO(base64.b64decode(data))).convert("RGB"), io.BytesIO()
     image.save(smaller, "WEBP", lossless=True)
     source = base64.b64encode(smaller.getvalue()).decode()
-    return (
-        f'<figure>\n<div class="wide"><img src="data:image/webp;base64,{source}" alt="{html.escape(alt)}" width="{image.width}" '
-        f'height="{image.height}"></div>\n<figcaption>{to_html(caption)}</figcaption>\n</figure>\n'
-    )
+    size = f'width="{image.width}" height="{image.height}"'
+    shown = f'<img src="data:image/webp;base64,{source}" alt="{html.escape(alt)}" {size}>'
+    told = f"<figcaption>{to_html(caption)}</figcaption>"
+    return f'<figure>\n<div class="wide">{shown}</div>\n{told}\n</figure>\n'
 
 
 def _sections(body: str, level: int = 2) -> str:
@@ -195,7 +204,8 @@ def duration(seconds: float) -> str:
 def machine(record: dict[str, Any]) -> str:
     """What a stage's record says of its machine, without the machine's name."""
     versions = ", ".join(f"{name} {version}" for name, version in record["packages"].items())
-    return f"{record['device']}, {record['processors']} processors, Python {record['python']}; {versions}"
+    kind = f"{record['device']}, {record['processors']} processors"
+    return f"{kind}, Python {record['python']}; {versions}"
 
 
 def _run_time(stage: str, found: Mapping[str, dict[str, Any]]) -> str:

@@ -1,6 +1,6 @@
 """Cuts the pipeline's power at random moments and looks at what is left, as `make soak` does.
 
-    python tests/soak.py [rounds]
+    python -m tests.pipeline.soak [rounds]
 
 The pipeline of dvc.yaml but for its measurements of speed, at the smallest size that passes, runs
 undisturbed twice; then every round starts it from a fresh clone, kills all of its processes at once
@@ -35,7 +35,7 @@ import yaml
 from ruamel.yaml import YAML
 
 from gmmdiff.core.streams import numpy_stream
-from gmmdiff.pipeline.publishing import digest, of_the_machine
+from gmmdiff.pipeline.snapshot import digest, of_the_machine
 from tests.paths import ROOT
 
 ROUNDS, SIDE_BY_SIDE, SEED = 20, 2, 5

@@ -22,11 +22,14 @@ from tests.pipeline import soak
 from tests.pipeline.test_execution import notebook
 
 PARAMETERS = "n: int = 1  # a number"
-TABLE = "import pandas as pd\nfrom gmmdiff.pipeline.execution.notebook import Results\nResults('{0}').table('{1}', pd.DataFrame({{'n': [n]}}))"
+TABLE = (
+    "import pandas as pd\nfrom gmmdiff.pipeline.execution.notebook import Results\n"
+    "Results('{0}').table('{1}', pd.DataFrame({{'n': [n]}}))"
+)
 
 
 def two_stages(tree):
-    """The smallest pipeline of two stages, of which the second takes its time between two tables."""
+    """The smallest pipeline of two stages; the second takes its time between two tables."""
     (tree / "notebooks").mkdir(parents=True)
     pause = "import time\ntime.sleep(2)"
     notebook(tree / "notebooks" / "first.ipynb", PARAMETERS, TABLE.format("first", "one"))
@@ -144,9 +147,15 @@ def test_what_a_killed_dvc_leaves_goes_unless_one_is_at_work(tmp_path, left, kep
 @pytest.mark.parametrize("mended", [False, True])
 def test_dvc_lock_is_written_whole(tmp_path, mended):
     """DVC by itself leaves half of it, which is why `gmmdiff.pipeline.resume` is there."""
-    code = "import os, signal, sys\nfrom dvc.utils.serialize import _common\nfrom gmmdiff.pipeline.resume import whole\nwrite = _common._dump_data\n"
-    code += "write = whole(write)\n" if mended else ""
-    code += "def half(data, file): file.write('half'); file.flush(); os.kill(os.getpid(), signal.SIGKILL)\nwrite(sys.argv[1], {}, half)"
+    code = (
+        "import os, signal, sys\n"
+        "from dvc.utils.serialize import _common\n"
+        "from gmmdiff.pipeline.resume import whole\n"
+        f"write = {'whole(_common._dump_data)' if mended else '_common._dump_data'}\n"
+        "def half(data, file):\n"
+        "    file.write('half'); file.flush(); os.kill(os.getpid(), signal.SIGKILL)\n"
+        "write(sys.argv[1], {}, half)"
+    )
     lock = tmp_path / "dvc.lock"
     lock.write_text("whole")
     done = subprocess.run([sys.executable, "-c", code, str(lock)], check=False)

@@ -33,7 +33,8 @@ TEXT = (ROOT / "params.yaml").read_text()
 BAD = {  # params.yaml -> what its one line has to say
     "empty": (
         "",
-        "must be a mapping with the sections theory_checks, feature_vs_class, ngmg_stability, report, performance, got None",
+        "must be a mapping with the sections theory_checks, feature_vs_class, ngmg_stability, "
+        "report, performance, got None",
     ),
     "a list": ("- 1\n- 2\n", "must be a mapping with the sections theory_checks"),
     "a text": ("hello", "must be a mapping with the sections theory_checks"),

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class BadInput(ValueError):
-    """Something the user can mend; the message names the file, the parameter and what is allowed."""
+    """Something the user can mend: a message with the file, the parameter and what is allowed."""
 
 
 class FailedCell(RuntimeError):

@@ -111,7 +111,7 @@ def check_parameters(notebook: Path, values: Mapping[str, Any], owner: str | Non
             )
         kind = declared[name]["inferred_type_name"]
         limits = declared[name]["help"].partition("; ")[2]
-        wanted = f"{'a non-empty ' if kind.startswith('list') else ''}{kind}{' ' + limits if limits else ''}"
+        wanted = f"{'a non-empty ' if kind.startswith('list') else ''}{kind} {limits}".strip()
         if not _has_type(value, kind) or (limits and not _in_range(value, limits)):
             raise BadInput(f"{owner}: parameter {name} must be {wanted}, got {value!r}")
 
@@ -154,9 +154,8 @@ def resolve_device(name: str) -> str:
     if name not in DEVICES:
         raise BadInput(f"params.yaml: device must be one of {', '.join(DEVICES)}, got {name!r}")
     if name == "cuda" and not torch.cuda.is_available():
-        raise BadInput(
-            "params.yaml: device is cuda, but this machine has no CUDA device; allowed here: auto, cpu"
-        )
+        missing = "device is cuda, but this machine has no CUDA device"
+        raise BadInput(f"params.yaml: {missing}; allowed here: auto, cpu")
     return "cuda" if name != "cpu" and torch.cuda.is_available() else "cpu"
 
 
@@ -204,9 +203,8 @@ def stage_parameters(
     """
     content, declared = read_params(params), declared_parameters(notebook)
     if not isinstance(content.get(section), dict):
-        raise BadInput(
-            f"{params}: section {section} must be a mapping of parameters, got {content.get(section)!r}"
-        )
+        allowed = f"must be a mapping of parameters, got {content.get(section)!r}"
+        raise BadInput(f"{params}: section {section} {allowed}")
     resolve_device(content.get("device", "auto"))
     shared = {name: content[name] for name in SHARED if name in content and name in declared}
     check_parameters(notebook, shared | content[section], f"{params}, section {section}")

@@ -95,7 +95,7 @@ def _progress_file(terminal: TextIO, path: Path) -> Iterator[None]:
 
 
 def sweep(reports: Path) -> None:
-    """Removes what killed runs left in reports/.staging; runs that are alive or failed keep theirs."""
+    """Removes what killed runs left in reports/.staging; those alive or failed keep theirs."""
     for path in list((reports / ".staging").rglob(PROGRESS_FILE)):
         with suppress(OSError), open(path, "r+") as lines:
             fcntl.flock(lines, fcntl.LOCK_EX | fcntl.LOCK_NB)

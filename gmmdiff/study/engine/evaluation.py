@@ -52,7 +52,7 @@ def evaluate(
     evaluations: int | None = None,
     workers: Workers = side_by_side,
 ) -> pd.DataFrame:
-    """Samples every run for every combination and measures: one row a run, combination and metric."""
+    """Samples every run for every combination: one row a run, combination and metric."""
     progress = progress or partial(tqdm, disable=True)
     function = partial(
         _measure, recipe=recipe, sampler=sampler, evaluations=evaluations or recipe.evaluations

@@ -258,13 +258,10 @@ def training_checks(
 
 
 def _training_curves(axis: Axes, losses: pd.DataFrame) -> None:
-    """The mixture arms' losses at the largest training set."""
-    largest = losses[losses["n_train"] == losses["n_train"].max()]
-    mixture = largest[largest["s_c"] == largest["s_c"].max()]
-    for arm, table in mixture.groupby("granularity", sort=False):
-        curve = table.groupby("step")["loss"].median()
-        axis.plot(curve.index, curve, color=ARM_COLOURS[arm], label=arm)
-    title = f"Training curves, n_train = {largest['n_train'].max()}"
+    """``losses`` as ``curves.training_curves`` makes them."""
+    for arm, curve in losses.groupby("granularity", sort=False):
+        axis.plot(curve["step"], curve["loss"], color=ARM_COLOURS[arm], label=arm)
+    title = f"Training curves, n_train = {losses['n_train'].iloc[0]}"
     axis.set(yscale="log", xlabel="step", ylabel="v-loss, median of seeds", title=title)
 
 

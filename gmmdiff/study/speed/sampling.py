@@ -19,12 +19,11 @@ from torch import Tensor
 from gmmdiff.core.checks import require
 from gmmdiff.core.diffusion import ancestral, ddim, dpmpp_2m
 from gmmdiff.core.distances import energy_distance
-from gmmdiff.core.streams import numpy_stream, stream
+from gmmdiff.core.streams import stream
 from gmmdiff.study.engine.runs import LAST, SCHEDULE, Progress, Recipe, Run
 from gmmdiff.study.engine.training import Trained, side_by_side
 from gmmdiff.study.feature_vs_class.runs import ANCESTRAL_STEPS
-from gmmdiff.study.speed.race import TARGETS, Contestant, _against, beside, race
-from gmmdiff.study.statistics import paired
+from gmmdiff.study.speed.race import Contestant, beside, race
 
 MOMENTS = 1000  # steps of the discrete schedule that both sides share
 SAMPLERS = {"ancestral": ancestral, "DDIM": ddim, "DPM-Solver++(2M)": dpmpp_2m}
@@ -235,50 +234,3 @@ def evaluation_ratios(turns: pd.DataFrame) -> pd.DataFrame:
                 }
             )
     return pd.DataFrame(rows, columns=["sampler", "samples", "device", "median", "low", "high"])
-
-
-def sampling_sentence(errors: pd.DataFrame) -> str:
-    """Whether few evaluations of DPM-Solver++(2M) are as good as ancestral sampling with
-    ``ANCESTRAL_STEPS``, paired by seed.
-    """
-    most = TARGETS["evaluations"]
-    mine = (
-        errors[errors["side"] == "ours, own times"]
-        .set_index(["sampler", "evaluations", "seed"])["error"]
-        .sort_index()
-    )
-    full = mine["ancestral", ANCESTRAL_STEPS]
-    counts = sorted({n for name, n, _ in mine.index if name == "DPM-Solver++(2M)" and n <= most})
-    if not counts:
-        return f"DPM-Solver++(2M) with at most {most} evaluations: not measured."
-    few = mine["DPM-Solver++(2M)", counts[-1]].loc[full.index]
-    found = paired(few.to_numpy(), full.to_numpy(), numpy_stream(0, "performance"))
-    verdict = (
-        "as good, within the interval"
-        if found.low <= 0 <= found.high
-        else "better"
-        if found.high < 0
-        else "worse"
-    )
-    real = errors[errors["sampler"] == "real"]["error"].mean()
-    return (
-        f"DPM-Solver++(2M) with {counts[-1]} evaluations minus ancestral sampling with {ANCESTRAL_STEPS}, on the times of the experiments: "
-        f"energy distance {found.estimate:+.5f} [{found.low:+.5f}, {found.high:+.5f}] (IQM over {len(full)} seeds, 95 % interval, paired; "
-        f"ancestral {full.mean():.5f}, real points {real:.5f}): {verdict}. Energy distance is not the only judge: the share of defects, "
-        "which sees what it hardly weighs, is compared in notebook 02."
-    )
-
-
-def evaluation_sentence(ratio: pd.DataFrame) -> str:
-    """Whether our samplers take longer an evaluation than those of diffusers."""
-    if ratio.empty:
-        return "`diffusers` is not installed here: its time an evaluation was not measured."
-    told = [
-        f"{r.sampler}, {r.samples} samples {r.median:.2f} [{r.low:.2f}, {r.high:.2f}]"
-        for r in ratio.itertuples()
-    ]
-    no_longer = int((ratio["median"] <= 1).sum())
-    return (
-        f"Our seconds an evaluation over those of `diffusers` (median of the turns and quartiles): {'; '.join(told)}. "
-        f"Target, no longer than theirs: {_against(no_longer, len(ratio))} ({no_longer} of {len(ratio)})."
-    )

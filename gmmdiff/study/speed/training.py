@@ -27,16 +27,7 @@ from gmmdiff.study.engine.networks import StackedMLP
 from gmmdiff.study.engine.runs import PREPARED, Progress, Recipe, Run, run_table
 from gmmdiff.study.engine.training import ADAM, Ensemble, block_rows, blocks_of, train_block
 from gmmdiff.study.ngmg_stability.runs import parts as stability_parts
-from gmmdiff.study.speed.race import (
-    JUDGED_ROWS,
-    TARGETS,
-    Contestant,
-    _against,
-    beside,
-    device_name,
-    race,
-    ratios,
-)
+from gmmdiff.study.speed.race import Contestant, beside, device_name, race, ratios
 
 
 def operations(sizes: Sequence[int], batch: int, to_input: bool = False) -> int:
@@ -371,41 +362,3 @@ def speedups(turns: pd.DataFrame) -> pd.DataFrame:
             found = ratios(table, rival).loc["engine"]
             tables.append({"device": device, "shape": shape, "rows": rows, "rival": rival, **found})
     return pd.DataFrame(tables)
-
-
-def training_sentence(ratio: pd.DataFrame) -> str:
-    """What the engine's share of the products' rate says."""
-    told = [
-        f"{r.shape} on {r.device} {r.median:.0%} [{r.low:.0%}, {r.high:.0%}]"
-        for r in ratio.itertuples()
-    ]
-    cpu, target = ratio[ratio["device"] == "cpu"]["median"], TARGETS["training"]
-    return (
-        f"Of the rate of its own matrix products the engine reaches (median of the turns and quartiles): {'; '.join(told)}. "
-        f"Target on the CPU, {target:.0%} at every shape: {_against(cpu.min(), target)} ({(cpu >= target).sum()} of {len(cpu)} shapes)."
-    )
-
-
-def growth_sentence(ratio: pd.DataFrame, target: str) -> str:
-    """What the engine's speed against the loops and torch.func says; ``target``, "loop" or "cuda",
-    is for the small shape.
-    """
-    told = []
-    for (shape, rival), table in ratio[ratio["rival"] != "engine"].groupby(
-        ["shape", "rival"], sort=False
-    ):
-        slower = table[table["median"] < 1]["rows"].tolist()
-        most = table.loc[table["median"].idxmax()]
-        never = "never slower" if not slower else f"slower with {', '.join(map(str, slower))} rows"
-        told.append(
-            f"{shape} shape, against {rival}: {never}, at most {most['median']:.1f} times as fast (with {most['rows']} rows)"
-        )
-    rows = JUDGED_ROWS[target]
-    judged = ratio[
-        (ratio["shape"] == "small") & (ratio["rival"] == "loop") & (ratio["rows"] == rows)
-    ]
-    found = "not measured"
-    if len(judged):
-        row = judged.iloc[0]
-        found = f"{row['median']:.1f} [{row['low']:.1f}, {row['high']:.1f}], {_against(row['median'], TARGETS[target])}"
-    return f"{'. '.join(told)}. Target, {TARGETS[target]} times the loop's speed at the small shape with {rows} rows: {found}."

@@ -143,7 +143,7 @@ def test_results_keep_their_order_and_errors_their_kind(running):
 
 
 def test_a_worker_that_dies_costs_its_block_alone(running):
-    """One of two is killed at work: the other computes what it had, and the results are the same."""
+    """One of two is killed at work: the other computes what it had, with the same results."""
     client, victim = running.map.client, running.processes[0]
     place = next(place for place, pid in client.run(os.getpid).items() if pid == victim.pid)
     finished, lost, kept = [], [], []

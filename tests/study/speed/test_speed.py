@@ -15,15 +15,22 @@ from gmmdiff.study.engine.networks import StackedMLP
 from gmmdiff.study.engine.runs import Recipe, Run, run_table
 from gmmdiff.study.engine.training import Ensemble, block_rows, train
 from gmmdiff.study.speed import figures, sampling, training
+from gmmdiff.study.speed.findings import (
+    evaluation_finding,
+    growth_finding,
+    sampling_finding,
+    stages_finding,
+    training_finding,
+)
 from gmmdiff.study.speed.race import beside, race, ratios
-from gmmdiff.study.speed.stages import pipeline_share, stage_times, stages_sentence
+from gmmdiff.study.speed.stages import pipeline_share, stage_times
 from gmmdiff.study.speed.training import (
     engine,
-    stacked_modules,
+    ensemble_operations,
     operations,
     plain_loop,
     products,
-    ensemble_operations,
+    stacked_modules,
 )
 from tests.study.engine.test_classifiers import table as joint_table
 from tests.study.engine.test_training import SMALL, plain
@@ -153,7 +160,7 @@ def test_the_ensemble_trains_what_the_loop_trains(monkeypatch):
 def test_an_ensemble_of_two_rates_is_refused():
     rows = run_table(["class"], [0.1], [50], [1e-3, 1e-2], [4], 1)
     with pytest.raises(
-        ValueError, match=r"ensemble: learning rates must be one for all runs, got \[0.001, 0.01\]"
+        ValueError, match=r"stacked_modules: learning rates must be one for all runs, got \[0.001, 0.01\]"
     ):
         stacked_modules([Run(row, SMALL) for row in rows.itertuples(index=False)])
 
@@ -234,7 +241,7 @@ def test_without_diffusers_its_side_is_missing_and_said_to_be(monkeypatch):
     turns = pd.DataFrame(
         {"turn": [0], "sampler": ["DDIM"], "samples": [4], "side": ["ours"], "seconds": [1.0]}
     )
-    assert "`diffusers` is not installed here" in sampling.evaluation_sentence(
+    assert "`diffusers` is not installed here" in evaluation_finding(
         sampling.evaluation_ratios(turns)
     )
 
@@ -253,7 +260,7 @@ def test_sampling_errors_and_turns_have_every_sampler_and_side():
     )
     assert (
         "DPM-Solver++(2M) with 5 evaluations minus ancestral sampling with 1000"
-        in sampling.sampling_sentence(errors)
+        in sampling_finding(errors)
     )
     turns = sampling.evaluation_turns(
         next(rows.itertuples(index=False)), trained.parameters[0], recipe, 5, 4, 2
@@ -285,7 +292,7 @@ def test_stage_times_and_shares(tmp_path):
     assert found["stage"].tolist() == ["first", "second"] and found["other"].tolist() == [2, 0]
     assert found["outside"].tolist() == pytest.approx([0.1, 1])
     assert pipeline_share(found) == pytest.approx(0.1)  # 10 of 100 seconds
-    said = stages_sentence(found)
+    said = stages_finding(found)
     assert (
         "90.0% is training or sampling (target 90%: met)" in said
         and "outside the notebooks: 10.0%" in said
@@ -298,7 +305,7 @@ def test_what_old_records_do_not_hold_is_said(tmp_path):
         old={"seconds": 3.0},
         new={"started": at(0, 0), "seconds": 1.0, "spent": {}, "memory": 1},
     )
-    said = stages_sentence(found)
+    said = stages_finding(found)
     assert "Training stages: not recorded" in said and "1 of 2 records do not say" in said
     assert math.isnan(pipeline_share(found))
 
@@ -307,7 +314,7 @@ def test_no_record_at_all_is_said(tmp_path):
     found = stage_times(run_records(tmp_path))
     assert (
         "Training stages: not recorded. Share of `dvc repro` outside the notebooks: not recorded"
-        in stages_sentence(found)
+        in stages_finding(found)
     )
     assert figures.stage_shares(found).axes
 
@@ -325,8 +332,8 @@ def test_sentences_follow_the_numbers():
     ratio = pd.DataFrame(
         {"device": "cpu", "shape": ["a", "b"], "median": [0.8, 0.7], "low": 0.6, "high": 0.9}
     )
-    assert "not met (1 of 2 shapes)" in training.training_sentence(ratio)
-    assert ": met (1 of 1 shapes)" in training.training_sentence(ratio.head(1))
+    assert "not met (1 of 2 shapes)" in training_finding(ratio)
+    assert ": met (1 of 1 shapes)" in training_finding(ratio.head(1))
     growth = pd.DataFrame(
         {
             "device": "cpu",
@@ -338,6 +345,6 @@ def test_sentences_follow_the_numbers():
             "high": 10.0,
         }
     )
-    said = training.growth_sentence(growth, "loop")
+    said = growth_finding(growth, "loop")
     assert "slower with 1 rows" in said and "9.0 [1.0, 10.0], met" in said
-    assert "with 1024 rows: not measured" in training.growth_sentence(growth, "cuda")
+    assert "with 1024 rows: not measured" in growth_finding(growth, "cuda")

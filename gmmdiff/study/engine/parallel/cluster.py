@@ -33,6 +33,7 @@ if TYPE_CHECKING:  # and imported where it is used: whoever needs no cluster sta
 REACH = 8  # seconds in which a scheduler has to answer
 PATIENCE = 60  # seconds that a map waits without any worker
 LOOK = 1  # seconds between two looks for workers
+PACKAGE = Path(__file__).parents[3]
 PACKAGES = ("torch", "numpy", "pandas", "distributed")
 
 
@@ -41,7 +42,7 @@ def made_of() -> dict[str, str]:
     """What a worker must share with whoever sends it work: versions, without local labels, and the
     code of this package.
     """
-    sources = b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py")))
+    sources = b"".join(path.read_bytes() for path in sorted(PACKAGE.rglob("*.py")))
     found = {name: importlib.metadata.version(name).partition("+")[0] for name in PACKAGES}
     python = ".".join(platform.python_version_tuple()[:2])
     return {"python": python, **found, "gmmdiff": hashlib.sha256(sources).hexdigest()[:12]}
@@ -63,9 +64,8 @@ def require_like(wanted: dict[str, str], found: Any, place: str) -> None:
         if found[name] != wanted[name]
     ]
     if differing:
-        raise ConnectionError(
-            f"the worker at {place} has {', '.join(differing)}; install the same gmmdiff and its lock there, and start it anew"
-        )
+        mend = "install the same gmmdiff and its lock there, and start it anew"
+        raise ConnectionError(f"the worker at {place} has {', '.join(differing)}; {mend}")
 
 
 def work(wanted: dict[str, str], function: Callable, ticking: bool, job: Any) -> tuple[Any, int]:
@@ -187,9 +187,8 @@ class Cluster:
             if future.status == "error":
                 _, error, trace = result
                 if isinstance(error, KilledWorker):
-                    raise ConnectionError(
-                        f"one piece of work killed {error.allowed_failures + 1} workers of {self.address} (out of memory?)"
-                    )
+                    killed = f"killed {error.allowed_failures + 1} workers of {self.address}"
+                    raise ConnectionError(f"one piece of work {killed} (out of memory?)")
                 raise error.with_traceback(trace)
             if future.status != "finished":
                 raise ConnectionError(f"the scheduler at {self.address} is gone")
