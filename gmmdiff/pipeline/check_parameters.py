@@ -1,8 +1,10 @@
-"""The whole of params.yaml, checked: types, ranges, and combinations that an experiment would refuse once it ran.
+"""The whole of params.yaml, checked: types, ranges, and combinations that an experiment would
+refuse once it ran.
 
     python -m gmmdiff.pipeline.check_parameters
 
-is the pipeline's first stage: it refuses a bad file before anything runs, and lists what every parameter means.
+is the pipeline's first stage: it refuses a bad file before anything runs, and lists what every
+parameter means.
 """
 
 from __future__ import annotations
@@ -31,7 +33,8 @@ from gmmdiff.pipeline.execution.parameters import (
 
 
 def check_file(params: Path, notebooks: Path = NOTEBOOKS) -> dict[str, dict[str, Any]]:
-    """Checks a whole params.yaml, also for combinations that an experiment would refuse only once it ran.
+    """Checks a whole params.yaml, also for combinations that an experiment would refuse only once
+    it ran.
 
     Returns:
         every section's values, with the notebook's defaults for what the file leaves out.
@@ -109,14 +112,14 @@ def _check_theory(values: Mapping[str, Any]) -> None:
         )
 
 
-def _check_runs(parts: Callable, program: type, values: Mapping[str, Any]) -> None:
+def _check_runs(parts: Callable, ensemble: type, values: Mapping[str, Any]) -> None:
     from gmmdiff.study.engine.runs import Recipe
 
     recipe = Recipe(
         **{field.name: values[field.name] for field in fields(Recipe) if field.name in values}
     )
     for rows in parts(**_taken(values, parts), first_seed=values["seed"]).values():
-        program.check(rows, recipe)
+        ensemble.check(rows, recipe)
 
 
 def _check_feature(values: Mapping[str, Any]) -> None:
@@ -163,7 +166,9 @@ COMBINATIONS = {
 
 
 def reference(found: Mapping[str, Mapping[str, Any]], notebooks: Path = NOTEBOOKS) -> str:
-    """Every parameter as a Markdown table: section, name, type, range, meaning, value, and the notebook's default."""
+    """Every parameter as a Markdown table: section, name, type, range, meaning, value, and the
+    notebook's default.
+    """
     lines = [
         "| Section | Parameter | Type | Allowed | Meaning | Value | Quick look |",
         "|---|---|---|---|---|---|---|",
@@ -198,7 +203,8 @@ def main(arguments: list[str] | None = None) -> int:
         found = check_file(options.params)
         options.reports.mkdir(exist_ok=True)
         (options.reports / "parameters.md").write_text(f"# Parameters\n\n{reference(found)}")
-        # Every other stage depends on this file, whose bytes never change: so it comes first and makes none stale.
+        # Every other stage depends on this file, whose bytes never change: so it comes first and
+        # makes none stale.
         (options.reports / "parameters.ok").write_text(
             "Every value of params.yaml has its type and lies in its range.\n"
         )

@@ -1,9 +1,9 @@
 """The report as a web page, and the Markdown of which its notebook is made.
 
-The executed notebook reports/notebooks/report.ipynb becomes reports/index.html: one file, without scripts, that asks for
-nothing from outside.  What may differ between two runs of the same numbers, run times and machines, is read from
-reports/environment and stands in the page alone.  Words, templates and stylesheet are those of
-notebooks/report_template.
+The executed notebook reports/notebooks/report.ipynb becomes reports/index.html: one file, without
+scripts, that asks for nothing from outside.  What may differ between two runs of the same numbers,
+run times and machines, is read from reports/environment and stands in the page alone.  Words,
+templates and stylesheet are those of notebooks/report_template.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from gmmdiff.pipeline.execution.errors import BadInput
 from gmmdiff.pipeline.execution.notebook import run_records
 from gmmdiff.pipeline.verification import ABSOLUTE, RELATIVE
 
-TEMPLATE = Path(__file__).parents[1] / "notebooks" / "report_template"
+TEMPLATE = Path(__file__).parents[2] / "notebooks" / "report_template"
 FIGURES = "<!-- figures -->"
 
 
@@ -43,11 +43,10 @@ def _render(template: str, **values: Any) -> str:
     return templates.get_template(template).render(values)
 
 
-# ---- Markdown, for the notebook -----------------------------------------------------------------------------
-
-
 def itemised(details: str) -> str:
-    """What was measured as a list: an item a sentence; three or more parts after a colon are items of their own."""
+    """What was measured as a list: an item a sentence; three or more parts after a colon are items
+    of their own.
+    """
     lines = []
     details = re.sub(
         r"\[(\S+), (\S+)\]", "[\\1,\u00a0\\2]", details
@@ -64,7 +63,9 @@ def itemised(details: str) -> str:
 
 
 def verdicts(found: list[dict[str, Any]]) -> str:
-    """The claims of claims.json at a glance: how many of each verdict, and a table whose rows lead to the claims."""
+    """The claims of claims.json at a glance: how many of each verdict, and a table whose rows lead
+    to the claims.
+    """
     return _render("verdicts.md.j2", found=found)
 
 
@@ -83,9 +84,6 @@ def section(
     )
     before, after = text.split(FIGURES)
     return before, after
-
-
-# ---- HTML ---------------------------------------------------------------------------------------------------
 
 
 def formulas_to_mathml(markdown: str) -> str:
@@ -116,8 +114,19 @@ def _converter() -> mistune.Markdown:
 
 
 def to_html(markdown: str) -> str:
-    """HTML of a notebook's Markdown: formulas as MathML, a name on every heading, links that start at the page."""
+    """HTML of a notebook's Markdown: formulas as MathML, a name on every heading, links that start
+    at the page.
+    """
     return _converter()(formulas_to_mathml(markdown))
+
+
+def small_picture(path: Path) -> tuple[bytes, str]:
+    """A figure as a PNG of at most 256 colours, a third of its size, and its alternative text."""
+    from PIL import Image
+
+    figure, small = Image.open(path), io.BytesIO()
+    figure.convert("RGB").quantize(256, dither=Image.Dither.NONE).save(small, "PNG", optimize=True)
+    return small.getvalue(), figure.text["Description"]
 
 
 def _figure(data: str, alt: str, caption: str) -> str:
@@ -127,10 +136,10 @@ def _figure(data: str, alt: str, caption: str) -> str:
     image, smaller = Image.open(io.BytesIO(base64.b64decode(data))).convert("RGB"), io.BytesIO()
     image.save(smaller, "WEBP", lossless=True)
     source = base64.b64encode(smaller.getvalue()).decode()
-    return (
-        f'<figure>\n<div class="wide"><img src="data:image/webp;base64,{source}" alt="{html.escape(alt)}" width="{image.width}" '
-        f'height="{image.height}"></div>\n<figcaption>{to_html(caption)}</figcaption>\n</figure>\n'
-    )
+    size = f'width="{image.width}" height="{image.height}"'
+    shown = f'<img src="data:image/webp;base64,{source}" alt="{html.escape(alt)}" {size}>'
+    told = f"<figcaption>{to_html(caption)}</figcaption>"
+    return f'<figure>\n<div class="wide">{shown}</div>\n{told}\n</figure>\n'
 
 
 def _sections(body: str, level: int = 2) -> str:
@@ -142,7 +151,9 @@ def _sections(body: str, level: int = 2) -> str:
 
 
 def _shown(notebook: nbformat.NotebookNode) -> Iterator[dict[str, str]]:
-    """What a notebook shows without its code, in order: each piece by its kinds, an image with its alternative text."""
+    """What a notebook shows without its code, in order: each piece by its kinds, an image with its
+    alternative text.
+    """
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
             yield {"text/markdown": cell.source}
@@ -184,9 +195,6 @@ def page(title: str, body: str) -> str:
     return _render("page.html.j2", title=title, body=body, contents=contents, style=style)
 
 
-# ---- what the pages add -------------------------------------------------------------------------------------
-
-
 def duration(seconds: float) -> str:
     """63.4 -> "1 min 3 s"."""
     minutes, rest = divmod(round(seconds), 60)
@@ -196,7 +204,8 @@ def duration(seconds: float) -> str:
 def machine(record: dict[str, Any]) -> str:
     """What a stage's record says of its machine, without the machine's name."""
     versions = ", ".join(f"{name} {version}" for name, version in record["packages"].items())
-    return f"{record['device']}, {record['processors']} processors, Python {record['python']}; {versions}"
+    kind = f"{record['device']}, {record['processors']} processors"
+    return f"{kind}, Python {record['python']}; {versions}"
 
 
 def _run_time(stage: str, found: Mapping[str, dict[str, Any]]) -> str:
@@ -243,7 +252,9 @@ def report_page(reports: Path) -> str:
 
 
 def verification_page(found: Mapping[str, Any]) -> str:
-    """This machine's results beside the published ones, from the content of reports/verification.json."""
+    """This machine's results beside the published ones, from the content of
+    reports/verification.json.
+    """
     tolerance = {"relative": RELATIVE, "absolute": ABSOLUTE}
     return page(
         "Verification", to_html(_render("verification.md.j2", found=found, tolerance=tolerance))

@@ -1,20 +1,25 @@
-"""`dvc repro` that may be killed at any moment, by a machine that loses power too, and then simply started again.
+"""`dvc repro` that may be killed at any moment, by a machine that loses power too, and then simply
+started again.
 
     python -m gmmdiff.pipeline.resume     takes the arguments of `dvc repro`
 
 What DVC 3.67 leaves behind when it is killed, and what is done about it here:
 
-- ``dvc.lock`` is written in place after every stage.  Cut there, it is empty, which DVC refuses, or lacks its last
-  stages, which then run again.  Here it is written aside and renamed, so that it is the old one or the new one, on a
-  full disk too.
-- ``.dvc/tmp/rwlock`` lists the processes at work by number.  DVC strikes out those that no longer live, but gives way to
-  one whose number another process has got since (after a reboot, or in a new container), and refuses a file cut short.
-  Here it is removed where none of those processes lives.
-- ``.dvc/tmp/lock`` is a lock of the kernel's and ends with its process; the cache is written aside and renamed.  What
-  remains there under a temporary name is litter, removed here; so is what the stages left in reports/.staging.
+- ``dvc.lock`` is written in place after every stage.  Cut there, it is empty, which DVC refuses, or
+lacks its last
+  stages, which then run again.  Here it is written aside and renamed, so that it is the old one or
+  the new one, on a full disk too.
+- ``.dvc/tmp/rwlock`` lists the processes at work by number.  DVC strikes out those that no longer
+live, but gives way to
+  one whose number another process has got since (after a reboot, or in a new container), and
+  refuses a file cut short. Here it is removed where none of those processes lives.
+- ``.dvc/tmp/lock`` is a lock of the kernel's and ends with its process; the cache is written aside
+and renamed.  What
+  remains there under a temporary name is litter, removed here; so is what the stages left in
+  reports/.staging.
 
-A plain `dvc repro` goes without this help.  Killed in the quarter of a second after a stage in which it writes
-dvc.lock, it may need `git checkout dvc.lock`, and then runs the stages again.
+A plain `dvc repro` goes without this help.  Killed in the quarter of a second after a stage in
+which it writes dvc.lock, it may need `git checkout dvc.lock`, and then runs the stages again.
 """
 
 from __future__ import annotations
@@ -33,7 +38,9 @@ from gmmdiff.pipeline.execution.runner import sweep
 
 
 def whole(write: Callable[..., Any]) -> Callable[..., Any]:
-    """A function that writes a file, its first argument, made to write aside and rename: all of it or nothing."""
+    """A function that writes a file, its first argument, made to write aside and rename: all of it
+    or nothing.
+    """
 
     def written(path: os.PathLike[str] | str, *rest: Any, **options: Any) -> None:
         aside = f"{os.fspath(path)}.tmp"
@@ -70,7 +77,9 @@ def at_work(rwlock: Path) -> set[int]:
 
 
 def clear(root: Path) -> None:
-    """Removes what killed runs left in a DVC repository, unless another DVC process is at work there."""
+    """Removes what killed runs left in a DVC repository, unless another DVC process is at work
+    there.
+    """
     from dvc.lock import LockError, make_lock
 
     sweep(root / "reports")

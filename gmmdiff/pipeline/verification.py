@@ -1,9 +1,10 @@
-"""Does another machine find what was published?  Metric by metric, verdict by verdict, byte by byte.
+"""Does another machine find what was published?  Metric by metric, verdict by verdict, byte by
+byte.
 
-A metric is one number of one arm: the interquartile mean over its repeats.  It is reproduced when it lies in the
-published 95 % interval, widened on either side by that interval's own width and by ``RELATIVE`` of the published
-estimate plus ``ABSOLUTE``: seeds and data are the same everywhere, but rounding differs between processors, and training
-amplifies it.
+A metric is one number of one arm: the interquartile mean over its repeats.  It is reproduced when
+it lies in the published 95 % interval, widened on either side by that interval's own width and by
+``RELATIVE`` of the published estimate plus ``ABSOLUTE``: seeds and data are the same everywhere,
+but rounding differs between processors, and training amplifies it.
 """
 
 from __future__ import annotations
@@ -44,8 +45,8 @@ KEY = ["stage", "table", "arm", "metric"]
 def summarise(stage: str, tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """Every metric of one stage: stage, table, arm, metric, estimate, low, high, n (of repeats).
 
-    Where there is one repeat, or all agree, the interval is the estimate itself.  Values that are not finite count as
-    missing; a metric without any is left out.
+    Where there is one repeat, or all agree, the interval is the estimate itself.  Values that are
+    not finite count as missing; a metric without any is left out.
     """
     rows = []
     for name, (repeats, values) in REPEATS[stage].items():
@@ -82,7 +83,8 @@ def summarise(stage: str, tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 
 
 def compare_metrics(here: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
-    """Both summaries side by side, one row a published metric: published estimate and widened interval, here, inside.
+    """Both summaries side by side, one row a published metric: published estimate and widened
+    interval, here, inside.
 
     ``here`` is NaN and ``inside`` False for a metric that this machine did not make.
     """
@@ -100,7 +102,9 @@ def compare_metrics(here: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame
 def compare_verdicts(
     here: Sequence[Mapping[str, Any]], published: Sequence[Mapping[str, Any]]
 ) -> pd.DataFrame:
-    """One row a published claim: id, statement, verdicts here ("missing" without one) and published, same."""
+    """One row a published claim: id, statement, verdicts here ("missing" without one) and
+    published, same.
+    """
     ours = {claim["id"]: claim["verdict"] for claim in here}
     rows = [
         (c["id"], c["statement"], ours.get(c["id"], "missing"), c["verdict"]) for c in published
@@ -112,7 +116,9 @@ def compare_verdicts(
 def differences(
     here: Mapping[str, Any], there: Mapping[str, Any], path: str = ""
 ) -> list[dict[str, Any]]:
-    """Leaves that differ between two nested mappings: name, here, published; None where one side has none."""
+    """Leaves that differ between two nested mappings: name, here, published; None where one side
+    has none.
+    """
     found = []
     for name in dict.fromkeys([*there, *here]):
         one, other, full = here.get(name), there.get(name), f"{path}{name}"
@@ -124,7 +130,9 @@ def differences(
 
 
 def conclusion(verdicts: pd.DataFrame, metrics: pd.DataFrame, differing_files: int) -> str:
-    """In words: "byte-identical", "reproduced" (every verdict and metric), "verdicts reproduced" or "not reproduced"."""
+    """In words: "byte-identical", "reproduced" (every verdict and metric), "verdicts reproduced" or
+    "not reproduced".
+    """
     if not verdicts["same"].all():
         return "not reproduced"
     if not differing_files:

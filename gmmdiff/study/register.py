@@ -1,6 +1,7 @@
 """Every claim, and the verdicts of a stage as claims.json holds them.
 
-``judge`` reads finished tables and nothing else, so anybody can recompute every verdict from the published ones.
+``judge`` reads finished tables and nothing else, so anybody can recompute every verdict from the
+published ones.
 """
 
 from __future__ import annotations

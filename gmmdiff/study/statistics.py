@@ -30,7 +30,9 @@ def iqm(strata: list[np.ndarray]) -> np.ndarray:
 
 
 def iqm_by(table: pd.DataFrame, index: str, columns: str) -> pd.DataFrame:
-    """Interquartile means of ``value``: a row a level of ``index``, a column a level of ``columns``."""
+    """Interquartile means of ``value``: a row a level of ``index``, a column a level of
+    ``columns``.
+    """
     return table.pivot_table(
         index=index, columns=columns, values="value", aggfunc=lambda v: float(iqm([v.to_numpy()]))
     ).reset_index()

@@ -34,8 +34,6 @@ def style() -> None:
             "legend.frameon": False,
             "axes.titlesize": "medium",
             "font.size": 11,
-            "svg.hashsalt": "gmmdiff",
-            "svg.fonttype": "none",
         },
     )
 

@@ -1,12 +1,13 @@
 """Cuts the pipeline's power at random moments and looks at what is left, as `make soak` does.
 
-    python tests/soak.py [rounds]
+    python -m tests.pipeline.soak [rounds]
 
-The pipeline of dvc.yaml but for its measurements of speed, at the smallest size that passes, runs undisturbed twice; then every round starts it
-from a fresh clone, kills all of its processes at once at a random moment, and starts it again.  A round is good when
-the second start ends well, runs no stage again that was finished, ends in the bytes of the undisturbed run and in no
-file more.  Everything happens in a temporary folder; reports/soak.csv gets one row a round.  (Outside the tree, a
-killed kernel leaves the file by which Jupyter reached it among the system's temporary files.)
+The pipeline of dvc.yaml but for its measurements of speed, at the smallest size that passes, runs
+undisturbed twice; then every round starts it from a fresh clone, kills all of its processes at once
+at a random moment, and starts it again.  A round is good when the second start ends well, runs no
+stage again that was finished, ends in the bytes of the undisturbed run and in no file more.
+Everything happens in a temporary folder; reports/soak.csv gets one row a round.  (Outside the tree,
+a killed kernel leaves the file by which Jupyter reached it among the system's temporary files.)
 """
 
 from __future__ import annotations
@@ -34,13 +35,15 @@ import yaml
 from ruamel.yaml import YAML
 
 from gmmdiff.core.streams import numpy_stream
-from gmmdiff.pipeline.publishing import digest, of_the_machine
+from gmmdiff.pipeline.snapshot import digest, of_the_machine
 from tests.paths import ROOT
 
 ROUNDS, SIDE_BY_SIDE, SEED = 20, 2, 5
 BAD = ("stages_lost", "leftovers", "files_differing", "exit_code")  # what has to be nothing
 LIMIT = 900  # seconds after which a run counts as stuck
-SMALL = {  # what has to differ from the notebooks' own defaults for a stage to take no longer than its imports
+# What has to differ from the notebooks' own defaults for a stage to take no longer than its
+# imports.
+SMALL = {
     "theory_checks": {
         "n_marginal": 100,
         "sampler_steps": [5, 10, 20],
@@ -96,11 +99,10 @@ class Run:
     killed: int  # processes
 
 
-# ---- one start ----------------------------------------------------------------------------------------------
-
-
 def cut_power(pid: int) -> int:
-    """Kills a process and all that descend from it, in whatever session, none of them seeing another die; their number."""
+    """Kills a process and all that descend from it, in whatever session, none of them seeing
+    another die; their number.
+    """
     frozen: list[psutil.Process] = []
     top = psutil.Process(pid)
     while new := [p for p in (top, *top.children(recursive=True)) if p not in frozen]:
@@ -115,7 +117,9 @@ def cut_power(pid: int) -> int:
 
 
 def start(tree: Path, cut: Callable[[float], bool] = lambda elapsed: elapsed > LIMIT) -> Run:
-    """Starts the pipeline in a tree and cuts its power once ``cut(seconds since the start)`` says so."""
+    """Starts the pipeline in a tree and cuts its power once ``cut(seconds since the start)`` says
+    so.
+    """
     beside = tree.parent / f"{tree.name}.beside"  # temporary files, DVC's hashes, the terminal
     (beside / "tmp").mkdir(parents=True, exist_ok=True)
     environment = os.environ | {
@@ -139,9 +143,6 @@ def start(tree: Path, cut: Callable[[float], bool] = lambda elapsed: elapsed > L
         log.seek(0)
         stages = re.findall(r"^Running stage '(.+)':$", log.read(), re.M)
     return Run(process.wait(), time.monotonic() - since, stages, killed)
-
-
-# ---- what is left -------------------------------------------------------------------------------------------
 
 
 def changing(tree: Path) -> list[str]:
@@ -180,11 +181,10 @@ def everything(tree: Path) -> set[str]:
     return found | ({f"rwlock: {held}"} - {"rwlock: {}"})
 
 
-# ---- rounds -------------------------------------------------------------------------------------------------
-
-
 def start_again(tree: Path, reference: Path, first: Run) -> dict[str, Any]:
-    """What comes of a second start after the first one, which was cut or not, beside a tree that ran undisturbed."""
+    """What comes of a second start after the first one, which was cut or not, beside a tree that
+    ran undisturbed.
+    """
     finished = (
         first.started[:-1] if first.killed else first.started
     )  # a stage is in dvc.lock when the next one starts
@@ -210,7 +210,9 @@ def start_again(tree: Path, reference: Path, first: Run) -> dict[str, Any]:
 
 
 def small_clone(tree: Path) -> None:
-    """A Git and DVC repository of its own: the working tree, changes and all, with parameters of the smallest size."""
+    """A Git and DVC repository of its own: the working tree, changes and all, with parameters of
+    the smallest size.
+    """
     listed = subprocess.run(
         ["git", "ls-files", "-z", "-co", "--exclude-standard"],
         cwd=ROOT,
@@ -234,7 +236,9 @@ def small_clone(tree: Path) -> None:
 
 
 def soak(folder: Path, rounds: int) -> Iterator[dict[str, Any]]:
-    """One row a round: round 0 is not killed, the others are at a random share of the time the pipeline takes."""
+    """One row a round: round 0 is not killed, the others are at a random share of the time the
+    pipeline takes.
+    """
     pristine, reference, control = (folder / name for name in ("pristine", "reference", "0"))
     small_clone(pristine)
 

@@ -1,4 +1,6 @@
-"""The runner: parameters refused before the kernel starts, results installed whole, bytes that repeat."""
+"""The runner: parameters refused before the kernel starts, results installed whole, bytes that
+repeat.
+"""
 
 import json
 import os
@@ -16,6 +18,8 @@ from gmmdiff.pipeline.execution import runner
 from gmmdiff.pipeline.execution.parameters import used_parameters
 from gmmdiff.study.theory import costs, figures, lines
 from tests.paths import ROOT
+
+IMPORT = "from gmmdiff.pipeline.execution.notebook import"
 
 
 def notebook(path, *sources):
@@ -56,7 +60,8 @@ def run(tmp_path, capfd):
 def test_used_parameters_are_the_defaults_and_what_was_injected_over_them(tmp_path, run):
     book = notebook(
         tmp_path / "book.ipynb",
-        'n: int = 1  # a number; in [0, 9]\nname: str = "x"  # a name\nr: list[float] = [0.5]  # rates',
+        'n: int = 1  # a number; in [0, 9]\nname: str = "x"  # a name\n'
+        "r: list[float] = [0.5]  # rates",
     )
     assert run(book, {"stage": {"n": 2, "r": [1e-5, 3]}})[0] == 0
     used = used_parameters(tmp_path / "reports" / "notebooks" / "stage.ipynb")
@@ -121,7 +126,7 @@ def test_an_interruption_is_one_line(tmp_path, run, monkeypatch):
 
 
 def test_progress_reaches_the_terminal_and_not_the_notebook(tmp_path, run):
-    source = "from gmmdiff.pipeline.execution.notebook import progress\nfor i in progress(range(3), desc='working on it'): pass"
+    source = f"{IMPORT} progress\nfor i in progress(range(3), desc='working on it'): pass"
     code, error = run(
         notebook(tmp_path / "book.ipynb", "n: int = 1  # a number", source), {"stage": {}}
     )
@@ -132,7 +137,8 @@ def test_progress_reaches_the_terminal_and_not_the_notebook(tmp_path, run):
 def test_a_record_tells_when_on_what_and_in_how_much_memory(tmp_path, run):
     """Bars are added up by their first word; nothing of them is among the results."""
     source = (
-        "import time\nfrom gmmdiff.pipeline.execution.notebook import progress\nfor n in (1, 2):\n    with progress(total=1, desc=f'waiting {n}'): time.sleep(0.2)\n"
+        f"import time\n{IMPORT} progress\nfor n in (1, 2):\n"
+        "    with progress(total=1, desc=f'waiting {n}'): time.sleep(0.2)\n"
         "for i in progress(range(2)): time.sleep(0.1)"
     )
     before = datetime.now(UTC)
@@ -164,7 +170,9 @@ def no_cell_warns(executed):
 
 
 def quick_look(folder, book, stage, values=None):
-    """Runs a committed notebook at its defaults (but for ``values``), from the command line; every output but the machine's record."""
+    """Runs a committed notebook at its defaults (but for ``values``), from the command line; every
+    output but the machine's record.
+    """
     folder.mkdir()
     command = [
         sys.executable,
@@ -188,20 +196,22 @@ def test_the_theory_notebook_twice_gives_the_same_bytes(tmp_path):
     first, second = (
         quick_look(tmp_path / name, "01_theory_checks.ipynb", "theory_checks") for name in "ab"
     )
-    assert len(first) == 2 * 6 + 11 + 1
+    assert len(first) == 6 + 11 + 1
     assert [path for path in first if first[path] != second.get(path)] == []
 
 
 def test_feature_vs_class_runs_at_quick_look_size(tmp_path):
     files = quick_look(tmp_path / "a", "02_feature_vs_class.ipynb", "feature_vs_class")
-    assert len(files) == 2 * 7 + 10 + 1
+    assert len(files) == 7 + 10 + 1
     assert (
         "inconclusive" in files["reports/notebooks/feature_vs_class.ipynb"].decode()
     )  # two seeds are not enough
 
 
 def test_one_part_is_a_stage_of_its_own(tmp_path):
-    """Another section than the stage's name, a nested name, an override that stays text though it looks like a number."""
+    """Another section than the stage's name, a nested name, an override that stays text though it
+    looks like a number.
+    """
     small = {
         "n_train": [20, 30],
         "steps": 50,
@@ -226,7 +236,7 @@ def test_one_part_is_a_stage_of_its_own(tmp_path):
 
 def test_ngmg_stability_runs_at_quick_look_size(tmp_path):
     files = quick_look(tmp_path / "a", "03_ngmg_stability.ipynb", "ngmg_stability")
-    assert len(files) == 2 * 7 + 8 + 1
+    assert len(files) == 7 + 9 + 1
     assert "inconclusive" in files["reports/notebooks/ngmg_stability.ipynb"].decode()
 
 
@@ -260,7 +270,7 @@ SMALLEST = {
 def test_performance_runs_at_quick_look_size(tmp_path):
     """Smaller still than its defaults; its bytes are the machine's."""
     files = quick_look(tmp_path / "a", "05_performance.ipynb", "performance", SMALLEST)
-    assert len(files) == 2 * 4 + 12 + 1 - (not torch.cuda.is_available())
+    assert len(files) == 4 + 12 + 1 - (not torch.cuda.is_available())
     told = files["reports/notebooks/performance.ipynb"].decode()
     assert "Target on the CPU, 75%" in told and "not recorded" in told
     assert (

@@ -1,4 +1,6 @@
-"""`dvc exp run -S` on a small clone: only what a change touches runs again, and DVC tells what changed."""
+"""`dvc exp run -S` on a small clone: only what a change touches runs again, and DVC tells what
+changed.
+"""
 
 import json
 import os

@@ -1,4 +1,6 @@
-"""Every stage depends on what it runs; what only judges or draws retrains nothing; no wing looks down."""
+"""Every stage depends on what it runs; what only judges or draws retrains nothing; no wing looks
+down.
+"""
 
 import ast
 import json
@@ -103,7 +105,9 @@ JUDGES = ("claims.py", "statistics.py", "style.py", "register.py")
 
 
 def test_what_judges_or_draws_retrains_nothing():
-    """Figures, rules, sentences and other experiments lie outside of what the training stages depend on."""
+    """Figures, rules, sentences and other experiments lie outside of what the training stages
+    depend on.
+    """
     training = [stage for stage, content in STAGES.items() if "_runs/" in str(content.get("outs"))]
     assert len(training) == 4
     study = ROOT / "gmmdiff" / "study"
@@ -121,7 +125,9 @@ def test_what_judges_or_draws_retrains_nothing():
 
 
 def test_dvc_reruns_no_training_for_a_figure(tmp_path):
-    """DVC itself, on the real graph: with a figure edited, no training stage has a changed dependency."""
+    """DVC itself, on the real graph: with a figure edited, no training stage has a changed
+    dependency.
+    """
     small_clone(tmp_path)
     figures = tmp_path / "gmmdiff" / "study" / "feature_vs_class" / "figures.py"
     figures.write_text(figures.read_text() + "\n# another look\n")

@@ -22,14 +22,14 @@ from tests.pipeline import soak
 from tests.pipeline.test_execution import notebook
 
 PARAMETERS = "n: int = 1  # a number"
-TABLE = "import pandas as pd\nfrom gmmdiff.pipeline.execution.notebook import Results\nResults('{0}').table('{1}', pd.DataFrame({{'n': [n]}}))"
-
-
-# ---- a power cut --------------------------------------------------------------------------------------------
+TABLE = (
+    "import pandas as pd\nfrom gmmdiff.pipeline.execution.notebook import Results\n"
+    "Results('{0}').table('{1}', pd.DataFrame({{'n': [n]}}))"
+)
 
 
 def two_stages(tree):
-    """The smallest pipeline of two stages, of which the second takes its time between two tables."""
+    """The smallest pipeline of two stages; the second takes its time between two tables."""
     (tree / "notebooks").mkdir(parents=True)
     pause = "import time\ntime.sleep(2)"
     notebook(tree / "notebooks" / "first.ipynb", PARAMETERS, TABLE.format("first", "one"))
@@ -147,9 +147,15 @@ def test_what_a_killed_dvc_leaves_goes_unless_one_is_at_work(tmp_path, left, kep
 @pytest.mark.parametrize("mended", [False, True])
 def test_dvc_lock_is_written_whole(tmp_path, mended):
     """DVC by itself leaves half of it, which is why `gmmdiff.pipeline.resume` is there."""
-    code = "import os, signal, sys\nfrom dvc.utils.serialize import _common\nfrom gmmdiff.pipeline.resume import whole\nwrite = _common._dump_data\n"
-    code += "write = whole(write)\n" if mended else ""
-    code += "def half(data, file): file.write('half'); file.flush(); os.kill(os.getpid(), signal.SIGKILL)\nwrite(sys.argv[1], {}, half)"
+    code = (
+        "import os, signal, sys\n"
+        "from dvc.utils.serialize import _common\n"
+        "from gmmdiff.pipeline.resume import whole\n"
+        f"write = {'whole(_common._dump_data)' if mended else '_common._dump_data'}\n"
+        "def half(data, file):\n"
+        "    file.write('half'); file.flush(); os.kill(os.getpid(), signal.SIGKILL)\n"
+        "write(sys.argv[1], {}, half)"
+    )
     lock = tmp_path / "dvc.lock"
     lock.write_text("whole")
     done = subprocess.run([sys.executable, "-c", code, str(lock)], check=False)
@@ -171,7 +177,9 @@ def test_a_full_disk_leaves_the_old_dvc_lock(tmp_path):
 
 @pytest.mark.parametrize("moves", range(4))
 def test_a_kill_between_two_moves_is_repaired_by_the_next_run(tmp_path, monkeypatch, moves):
-    """Whatever moves came before it: afterwards all is of the new run and nothing of an earlier one, which had figures."""
+    """Whatever moves came before it: afterwards all is of the new run and nothing of an earlier
+    one, which had figures.
+    """
     staged, reports = tmp_path / "reports" / ".staging" / "stage", tmp_path / "reports"
 
     def run(what, *made):
@@ -221,9 +229,6 @@ def test_every_published_round_was_good():
     assert [row["round"] for row in table.to_dict("records") if not soak.good(row)] == []
 
 
-# ---- a full disk, a folder that cannot be written ------------------------------------------------------------
-
-
 def mounts() -> bool:
     """Whether this user may mount a file system in a namespace of their own."""
     unshare = shutil.which("unshare")
@@ -242,7 +247,9 @@ needs_mounts = pytest.mark.skipif(
 
 @pytest.fixture
 def on_a_small_disk(tmp_path):
-    """Runs commands of the shell beside a `reports` of so many kilobytes of its own; what it held at the end, and the output."""
+    """Runs commands of the shell beside a `reports` of so many kilobytes of its own; what it held
+    at the end, and the output.
+    """
 
     def run(kilobytes, *commands):
         (tmp_path / "reports").mkdir()
@@ -289,7 +296,9 @@ def stage(book, n):
 
 
 def told(stderr):
-    """Our lines, of which the last has to be one; a kernel whose port another one took meanwhile complains before it starts anew."""
+    """Our lines, of which the last has to be one; a kernel whose port another one took meanwhile
+    complains before it starts anew.
+    """
     lines = stderr.splitlines()
     return [line for line in lines[:-1] if line.startswith("error: ")] + lines[-1:]
 
@@ -297,7 +306,9 @@ def told(stderr):
 @needs_mounts
 @pytest.mark.parametrize("who", ["a cell", "the runner"])
 def test_a_full_disk_is_one_line_and_damages_nothing(tmp_path, on_a_small_disk, who):
-    """The second run fills the disk: with a table, or with so much that the executed notebook finds no room."""
+    """The second run fills the disk: with a table, or with so much that the executed notebook finds
+    no room.
+    """
     fill = (
         "print('x\\n' * 100_000)"
         if who == "the runner"

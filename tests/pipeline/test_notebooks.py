@@ -1,4 +1,6 @@
-"""Every notebook explains itself: contents, parameters with meaning and range, links to the claims it serves."""
+"""Every notebook explains itself: contents, parameters with meaning and range, links to the claims
+it serves.
+"""
 
 import re
 

@@ -1,4 +1,6 @@
-"""The report's words fit the register, and its page works in a real browser, without asking for anything."""
+"""The report's words fit the register, and its page works in a real browser, without asking for
+anything.
+"""
 
 import ast
 import json
@@ -18,9 +20,6 @@ from tests.paths import PUBLISHED, ROOT
 
 WORDS = yaml.safe_load((pages.TEMPLATE / "claims.yaml").read_text())
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-
-
-# ---- words ---------------------------------------------------------------------------------------------------
 
 
 def texts(value):
@@ -62,7 +61,8 @@ def test_every_figure_and_definition_named_exists_and_is_used():
 
 
 def test_details_become_lists_where_they_list():
-    details = "Difference (IQM; 10 seeds): a, n 5: -0.1 [-0.2, +0.0]; b: 2; c: 3. Two: x; y. At 1.5 % it ends."
+    details = "Difference (IQM; 10 seeds): a, n 5: -0.1 [-0.2, +0.0]; b: 2; c: 3. "
+    details += "Two: x; y. At 1.5 % it ends."
     assert pages.itemised(details).splitlines() == [
         "- Difference (IQM; 10 seeds):",
         "  - a, n 5: -0.1 [-0.2,\u00a0+0.0]",
@@ -75,7 +75,8 @@ def test_details_become_lists_where_they_list():
 
 def test_markdown_becomes_html():
     html = pages.to_html(
-        "## A *new* part\n\n$\\alpha_t$ [book](x.ipynb) [drawing](../figures/a.svg) [up](#T1) [out](https://a.b/c)\n"
+        "## A *new* part\n\n$\\alpha_t$ [book](x.ipynb) [drawing](../figures/a.png) "
+        "[up](#T1) [out](https://a.b/c)\n"
     )
     assert (
         '<h2 id="a-new-part">A <em>new</em> part</h2>' in html
@@ -84,7 +85,7 @@ def test_markdown_becomes_html():
     )
     assert re.findall(r'href="([^"]*)"', html) == [
         "notebooks/x.ipynb",
-        "figures/a.svg",
+        "figures/a.png",
         "#T1",
         "https://a.b/c",
     ]
@@ -101,12 +102,11 @@ def test_durations_and_missing_records(tmp_path):
         pages.report_page(tmp_path)
 
 
-# ---- the page ------------------------------------------------------------------------------------------------
-
-
 @pytest.fixture(scope="module")
 def reports(tmp_path_factory):
-    """The report as the pipeline makes it, from the published tables: executed in a real kernel, then rendered."""
+    """The report as the pipeline makes it, from the published tables: executed in a real kernel,
+    then rendered.
+    """
     folder = tmp_path_factory.mktemp("report")
     for part in ("tables", "figures", "notebooks", "environment"):
         shutil.copytree(PUBLISHED / part, folder / "reports" / part)
@@ -199,18 +199,17 @@ def test_the_page_tells_times_machines_and_parameters(reports):
             if "injected-parameters" in cell.metadata.get("tags", [])
         )
         for line in ast.parse(injected).body:
-            row = f"<td><code>{line.targets[0].id}</code></td>\n  <td><code>{ast.unparse(line.value)}</code></td>"
+            cells = (line.targets[0].id, ast.unparse(line.value))
+            row = "\n  ".join(f"<td><code>{cell}</code></td>" for cell in cells)
             assert page.count(row) >= sum(claim.stage == stage for claim in register.REGISTER), row
-
-
-# ---- in a browser --------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
 def browser():
     path = next(filter(None, map(shutil.which, BROWSERS)), None)
     if path is None:
-        reason = f"no browser: none of {', '.join(BROWSERS)} is installed; on Debian, `apt-get install chromium`"
+        missing = f"no browser: none of {', '.join(BROWSERS)} is installed"
+        reason = f"{missing}; on Debian, `apt-get install chromium`"
         (pytest.fail if os.environ.get("CI") else pytest.skip)(reason)
     from playwright.sync_api import sync_playwright
 
@@ -222,7 +221,9 @@ def browser():
 
 @pytest.fixture
 def visit(browser, reports):
-    """Opens a page, nothing else within reach; afterwards nothing may have been asked for, and nothing have gone wrong."""
+    """Opens a page, nothing else within reach; afterwards nothing may have been asked for, and
+    nothing have gone wrong.
+    """
     asked, wrong, contexts = [], [], []
 
     def visit(name="index.html", **options):
@@ -331,9 +332,12 @@ def contrasts(tab):
     return tab.evaluate("""() => {
         const rgb = colour => colour.match(/[\\d.]+/g).map(Number);
         const light = colour => rgb(colour).slice(0, 3).map(v => v / 255)
-            .map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4).reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
-        const ground = e => rgb(getComputedStyle(e).backgroundColor)[3] === 0 ? ground(e.parentElement) : getComputedStyle(e).backgroundColor;
-        return [...document.querySelectorAll('p, dt, a, figcaption, span[data-verdict], nav a[data-verdict]')].map(e => {
+            .map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
+            .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
+        const own = e => getComputedStyle(e).backgroundColor;
+        const ground = e => rgb(own(e))[3] === 0 ? ground(e.parentElement) : own(e);
+        const read = 'p, dt, a, figcaption, span[data-verdict], nav a[data-verdict]';
+        return [...document.querySelectorAll(read)].map(e => {
             const pair = [light(getComputedStyle(e).color), light(ground(e))];
             return (Math.max(...pair) + 0.05) / (Math.min(...pair) + 0.05);
         });
@@ -357,7 +361,8 @@ def test_the_page_is_readable_on_a_phone_in_the_dark_and_on_paper(visit):
     paper.emulate_media(media="print", color_scheme="light")
     assert paper.evaluate("getComputedStyle(document.querySelector('header')).display") == "none"
     shown = paper.evaluate(
-        "[...document.querySelectorAll('details')].filter(e => getComputedStyle(e).display != 'none').length"
+        "[...document.querySelectorAll('details')]"
+        ".filter(e => getComputedStyle(e).display != 'none').length"
     )
     assert shown == len(WORDS["stages"])
     assert len(re.findall(rb"/Type\s*/Page\b", paper.pdf(format="A4"))) > len(WORDS["stages"])

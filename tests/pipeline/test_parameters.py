@@ -33,7 +33,8 @@ TEXT = (ROOT / "params.yaml").read_text()
 BAD = {  # params.yaml -> what its one line has to say
     "empty": (
         "",
-        "must be a mapping with the sections theory_checks, feature_vs_class, ngmg_stability, report, performance, got None",
+        "must be a mapping with the sections theory_checks, feature_vs_class, ngmg_stability, "
+        "report, performance, got None",
     ),
     "a list": ("- 1\n- 2\n", "must be a mapping with the sections theory_checks"),
     "a text": ("hello", "must be a mapping with the sections theory_checks"),
@@ -216,7 +217,9 @@ def test_a_missing_file_is_named(tmp_path):
 
 
 def test_the_published_file_is_good_and_listed(tmp_path):
-    """Each parameter of params.yaml has a type, a range and a meaning, and the list shows its value."""
+    """Each parameter of params.yaml has a type, a range and a meaning, and the list shows its
+    value.
+    """
     arguments = ["--params", str(ROOT / "params.yaml"), "--reports", str(tmp_path)]
     assert check_parameters.main(arguments) == 0
     first = (tmp_path / "parameters.ok").read_bytes()

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class BadInput(ValueError):
-    """Something the user can mend; the message names the file, the parameter and what is allowed."""
+    """Something the user can mend: a message with the file, the parameter and what is allowed."""
 
 
 class FailedCell(RuntimeError):
@@ -21,8 +21,8 @@ class FailedCell(RuntimeError):
 def exit_code(command: Callable[[], int | None]) -> int:
     """Runs a command: its own exit code, 0 for None.
 
-    One line on standard error and 2 for bad input, 1 for a failed cell or what the disk refuses, 130 for an
-    interruption by the user.
+    One line on standard error and 2 for bad input, 1 for a failed cell or what the disk refuses,
+    130 for an interruption by the user.
     """
     try:
         return command() or 0

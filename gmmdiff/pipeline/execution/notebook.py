@@ -1,4 +1,6 @@
-"""What a notebook uses: where its results go, progress bars, the parallel map, tables of other stages, verdicts."""
+"""What a notebook uses: where its results go, progress bars, the parallel map, tables of other
+stages, verdicts.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +47,9 @@ def progress(iterable: Any = None, **options: Any) -> tqdm:
 
 @cache
 def workers() -> Workers:
-    """The parallel map over the runner's ``cluster``; over threads where there is none, and in JupyterLab."""
+    """The parallel map over the runner's ``cluster``; over threads where there is none, and in
+    JupyterLab.
+    """
     if address := os.environ.get(CLUSTER):
         from gmmdiff.study.engine.parallel.cluster import Cluster
 
@@ -80,16 +84,9 @@ class Results:
         return table
 
     def figure(self, name: str, figure: Figure, description: str) -> None:
-        """Writes figures/NAME.png and .svg; the description travels inside both as their alternative text."""
-        import matplotlib as mpl
-
-        path = self._path("figures", name)
-        figure.savefig(f"{path}.png", metadata={"Description": description, "Software": None})
-        with mpl.rc_context({"svg.hashsalt": "gmmdiff"}):
-            figure.savefig(
-                f"{path}.svg",
-                metadata={"Description": description, "Date": None, "Creator": "gmmdiff"},
-            )
+        """Writes figures/NAME.png, the description inside as its alternative text."""
+        told = {"Description": description, "Software": None}  # equal figures are equal bytes
+        figure.savefig(self._path("figures", f"{name}.png"), metadata=told)
 
     def json(self, name: str, content: Any) -> None:
         """Writes NAME.json beside the folders."""
@@ -110,7 +107,9 @@ def read_tables(folder: Path | str) -> dict[str, pd.DataFrame]:
 
 
 def run_records(folder: Path | str) -> dict[str, dict[str, Any]]:
-    """Every stage's record of its run by the stage's name, from an environment folder; none where there is no such folder."""
+    """Every stage's record of its run by the stage's name, from an environment folder; none where
+    there is no such folder.
+    """
     paths = sorted(Path(folder).rglob("*.json"))
     return {
         path.relative_to(folder).with_suffix("").as_posix(): json.loads(path.read_text())
@@ -124,8 +123,5 @@ def show_verdicts(claims: Iterable[Claim], tables: Mapping[str, pd.DataFrame], *
 
     for claim in (claim for claim in claims if claim.id in ids):
         found = claim.judge(tables)
-        display(
-            Markdown(
-                f"**{claim.id}. {claim.statement}** *{found.verdict}* ({claim.criterion}). {found.details}"
-            )
-        )
+        told = f"**{claim.id}. {claim.statement}** *{found.verdict}* ({claim.criterion})."
+        display(Markdown(f"{told} {found.details}"))

@@ -1,4 +1,6 @@
-"""The parameters of one stage: what its notebook declares, and its section of params.yaml checked against that."""
+"""The parameters of one stage: what its notebook declares, and its section of params.yaml checked
+against that.
+"""
 
 from __future__ import annotations
 
@@ -21,9 +23,6 @@ SECTIONS = {  # of params.yaml: the notebook whose parameters cell declares it
 }
 SHARED = ("seed", "device")  # top-level parameters that every notebook may declare
 DEVICES = ("auto", "cpu", "cuda")
-
-
-# ---- what a notebook declares -------------------------------------------------------------------------------
 
 
 def declared_parameters(notebook: Path) -> dict[str, dict[str, str]]:
@@ -112,12 +111,9 @@ def check_parameters(notebook: Path, values: Mapping[str, Any], owner: str | Non
             )
         kind = declared[name]["inferred_type_name"]
         limits = declared[name]["help"].partition("; ")[2]
-        wanted = f"{'a non-empty ' if kind.startswith('list') else ''}{kind}{' ' + limits if limits else ''}"
+        wanted = f"{'a non-empty ' if kind.startswith('list') else ''}{kind} {limits}".strip()
         if not _has_type(value, kind) or (limits and not _in_range(value, limits)):
             raise BadInput(f"{owner}: parameter {name} must be {wanted}, got {value!r}")
-
-
-# ---- the file -----------------------------------------------------------------------------------------------
 
 
 def read_params(params: Path) -> dict[str, Any]:
@@ -158,14 +154,14 @@ def resolve_device(name: str) -> str:
     if name not in DEVICES:
         raise BadInput(f"params.yaml: device must be one of {', '.join(DEVICES)}, got {name!r}")
     if name == "cuda" and not torch.cuda.is_available():
-        raise BadInput(
-            "params.yaml: device is cuda, but this machine has no CUDA device; allowed here: auto, cpu"
-        )
+        missing = "device is cuda, but this machine has no CUDA device"
+        raise BadInput(f"params.yaml: {missing}; allowed here: auto, cpu")
     return "cuda" if name != "cpu" and torch.cuda.is_available() else "cpu"
 
 
 def cluster_setting(params: Path) -> str | None:
-    """``cluster`` of the file: how runs are computed, on which no result depends, so no stage declares it.
+    """``cluster`` of the file: how runs are computed, on which no result depends, so no stage
+    declares it.
 
     Raises:
         BadInput: unless it is null, ``local``, or looks like a scheduler's address.
@@ -185,7 +181,9 @@ def cluster_setting(params: Path) -> str | None:
 
 
 def _interpret(text: str, kind: str | None) -> Any:
-    """The value of a command-line override: a Python literal, unless a text is declared or nothing else fits."""
+    """The value of a command-line override: a Python literal, unless a text is declared or nothing
+    else fits.
+    """
     if kind == "str":
         return text
     try:
@@ -197,16 +195,16 @@ def _interpret(text: str, kind: str | None) -> Any:
 def stage_parameters(
     params: Path, section: str, notebook: Path, overrides: dict[str, str] | None = None
 ) -> dict[str, Any]:
-    """One section of params.yaml, the shared parameters the notebook declares, and overrides, checked.
+    """One section of params.yaml, the shared parameters the notebook declares, and overrides,
+    checked.
 
     Raises:
         BadInput: on a missing or malformed file or section, or a bad parameter.
     """
     content, declared = read_params(params), declared_parameters(notebook)
     if not isinstance(content.get(section), dict):
-        raise BadInput(
-            f"{params}: section {section} must be a mapping of parameters, got {content.get(section)!r}"
-        )
+        allowed = f"must be a mapping of parameters, got {content.get(section)!r}"
+        raise BadInput(f"{params}: section {section} {allowed}")
     resolve_device(content.get("device", "auto"))
     shared = {name: content[name] for name in SHARED if name in content and name in declared}
     check_parameters(notebook, shared | content[section], f"{params}, section {section}")

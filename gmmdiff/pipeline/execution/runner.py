@@ -2,15 +2,16 @@
 
     python -m gmmdiff.pipeline.execution notebooks/01_theory_checks.ipynb theory_checks
 
-executes the notebook with Papermill and the parameters of that section of params.yaml, and puts what it
-made under reports/: notebooks/STAGE.ipynb, tables/STAGE/, figures/STAGE/.  Results are collected aside, in
-reports/.staging/STAGE, and moved into place only when every cell has passed and all is written.  Host, versions,
-start, run time, how long the progress bars ran and the memory it took go to environment/STAGE.json, on which no output depends
-that is compared byte by byte.
+executes the notebook with Papermill and the parameters of that section of params.yaml, and puts
+what it made under reports/: notebooks/STAGE.ipynb, tables/STAGE/, figures/STAGE/.  Results are
+collected aside, in reports/.staging/STAGE, and moved into place only when every cell has passed and
+all is written.  Host, versions, start, run time, how long the progress bars ran and the memory it
+took go to environment/STAGE.json, on which no output depends that is compared byte by byte.
 
-A full disk or a folder that cannot be written is one line on standard error, and earlier results stay.  A run that
-was killed leaves its staging folder, which the next run of any stage removes; killed while it moved results into
-place, it was never recorded in dvc.lock, so `dvc repro` runs the stage again, which replaces all of them.
+A full disk or a folder that cannot be written is one line on standard error, and earlier results
+stay.  A run that was killed leaves its staging folder, which the next run of any stage removes;
+killed while it moved results into place, it was never recorded in dvc.lock, so `dvc repro` runs the
+stage again, which replaces all of them.
 """
 
 from __future__ import annotations
@@ -68,7 +69,9 @@ def _environment(**values: str) -> Iterator[None]:
 
 @contextmanager
 def _progress_file(terminal: TextIO, path: Path) -> Iterator[None]:
-    """Forwards to the terminal what the kernel's progress bars append to a file; its lock says that the run is alive."""
+    """Forwards to the terminal what the kernel's progress bars append to a file; its lock says that
+    the run is alive.
+    """
     done = threading.Event()
     with open(path, "w+", errors="replace", newline="") as lines:
         with suppress(OSError):  # a file system without locks
@@ -92,7 +95,7 @@ def _progress_file(terminal: TextIO, path: Path) -> Iterator[None]:
 
 
 def sweep(reports: Path) -> None:
-    """Removes what killed runs left in reports/.staging; runs that are alive or failed keep theirs."""
+    """Removes what killed runs left in reports/.staging; those alive or failed keep theirs."""
     for path in list((reports / ".staging").rglob(PROGRESS_FILE)):
         with suppress(OSError), open(path, "r+") as lines:
             fcntl.flock(lines, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -126,7 +129,9 @@ def _require_writable(reports: Path, stage: str) -> None:
 
 
 def normalise(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
-    """Drops what differs between two identical executions: times, paths and the injected cell's random id."""
+    """Drops what differs between two identical executions: times, paths and the injected cell's
+    random id.
+    """
     notebook.metadata.pop("papermill", None)
     for cell in notebook.cells:
         cell.metadata.pop("papermill", None)
@@ -137,7 +142,9 @@ def normalise(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
 
 
 def _execute(notebook: Path, target: Path, values: dict[str, Any]) -> None:
-    """One Papermill run, from the notebook's own folder as in JupyterLab; raises ``FailedCell``, or ``OSError`` on a full disk."""
+    """One Papermill run, from the notebook's own folder as in JupyterLab; raises ``FailedCell``, or
+    ``OSError`` on a full disk.
+    """
     import nbformat
     import papermill
     from nbclient.exceptions import DeadKernelError
@@ -173,7 +180,8 @@ def _execute(notebook: Path, target: Path, values: dict[str, Any]) -> None:
 
 
 def require_reachable(cluster: str | None, params: Path) -> None:
-    """Refuses the address of a scheduler that does not answer or has other workers than this code's, before anything runs.
+    """Refuses the address of a scheduler that does not answer or has other workers than this
+    code's, before anything runs.
 
     Raises:
         BadInput: one line that names the file and what is wrong.
@@ -190,7 +198,9 @@ def require_reachable(cluster: str | None, params: Path) -> None:
 
 @contextmanager
 def _workers(cluster: str | None, device: str) -> Iterator[str]:
-    """The address of the scheduler, empty where there is none; workers of this machine live as long as the context."""
+    """The address of the scheduler, empty where there is none; workers of this machine live as long
+    as the context.
+    """
     if cluster != "local":
         yield cluster or ""
         return
@@ -225,7 +235,9 @@ def _install(staged: Path, stage: str, reports: Path) -> None:
 
 
 def environment() -> dict[str, Any]:
-    """Host, device and versions: what byte-identity must not depend on.  Of torch also the build, which its metadata may not name."""
+    """Host, device and versions: what byte-identity must not depend on.  Of torch also the build,
+    which its metadata may not name.
+    """
     import torch
 
     packages = ("numpy", "scipy", "pandas", "matplotlib", "POT", "papermill", "dvc")
@@ -243,7 +255,9 @@ def environment() -> dict[str, Any]:
 
 
 def _take_spent(staged: Path) -> dict[str, float]:
-    """Seconds of the kernel's progress bars by their first word; the file they were told in is gone afterwards."""
+    """Seconds of the kernel's progress bars by their first word; the file they were told in is gone
+    afterwards.
+    """
     file, spent = staged / SPENT, {}
     for line in file.read_text().splitlines() if file.is_file() else ():
         word, seconds = line.split()
@@ -261,7 +275,8 @@ def _memory() -> int:
 def run(
     notebook: Path, stage: str, values: dict[str, Any], reports: Path, cluster: str | None = None
 ) -> None:
-    """Executes a notebook with checked parameters, on a ``cluster``, and installs its results under ``reports``.
+    """Executes a notebook with checked parameters, on a ``cluster``, and installs its results under
+    ``reports``.
 
     Earlier results are untouched when it raises.
 

@@ -1,7 +1,8 @@
-"""Classifiers trained with any cost, alone or with the denoiser: programs for the engine of ``gmmdiff.study.engine.training``.
+"""Classifiers trained with any cost, alone or with the denoiser: ensembles for the engine of
+``gmmdiff.study.engine.training``.
 
-A run's cost, its factor lambda, whether its signal is matched, and the noise of its labels stand in its row;
-rows with different costs train in one batched program.
+A run's cost, its factor lambda, whether its signal is matched, and the noise of its labels stand in
+its row; rows with different costs train in one batched ensemble.
 """
 
 from __future__ import annotations
@@ -24,13 +25,15 @@ FACTORS = ("cost", "signal", "lam", "label_noise")
 SIGNALS = ("raw", "matched")
 
 
-def attributes(run: Run, draws: Batches) -> Tensor:
+def attributes(run: Run, batches: Batches) -> Tensor:
     """The true labels of drawn points: ``(batches, batch, m)`` in {0, 1}."""
-    return run.world.manifold.combinations[draws.combination].float()
+    return run.world.manifold.combinations[batches.combination].float()
 
 
 def noisy_labels(run: Run) -> Tensor:
-    """The labels ``(n_train, m)`` of a run's training points, each flipped once and for all with its probability."""
+    """The labels ``(n_train, m)`` of a run's training points, each flipped once and for all with
+    its probability.
+    """
     labels = run.world.manifold.combinations[run.data[1]]
     flip = (
         torch.rand(labels.shape, generator=stream(run.row.seed, "label noise"))
@@ -39,14 +42,16 @@ def noisy_labels(run: Run) -> Tensor:
     return (labels ^ flip).float()
 
 
-def matching_draws(run: Run) -> Batches:
+def matching_batches(run: Run) -> Batches:
     """The batches on which a run's signal is measured where it is matched."""
     streams = (stream(run.row.seed, name) for name in ("matching", "matching condition"))
     return run.draw(*run.data[:2], (PREPARED, run.recipe.batch), *streams)
 
 
 class ClassifierEnsemble(Ensemble):
-    """Experiment A: classifiers of noisy points x_t, trained on cost(classifier(x_t, t), labels) alone."""
+    """Experiment A: classifiers of noisy points x_t, trained on cost(classifier(x_t, t), labels)
+    alone.
+    """
 
     columns = (*COLUMNS, *FACTORS)
 
@@ -56,7 +61,9 @@ class ClassifierEnsemble(Ensemble):
 
     @classmethod
     def check(cls, table: pd.DataFrame, recipe: Recipe) -> None:
-        """As ``Ensemble.check``; also refuses an unknown cost or signal, lam < 0, and label noise outside [0, 0.5]."""
+        """As ``Ensemble.check``; also refuses an unknown cost or signal, lam < 0, and label noise
+        outside [0, 0.5].
+        """
         super().check(table, recipe)
         owner, noise = "run table", table["label_noise"]
         Costs(list(table["cost"].unique()))
@@ -84,9 +91,11 @@ class ClassifierEnsemble(Ensemble):
 
     @cached_property
     def costs(self) -> Costs:
-        """The rows' costs times lambda, matched where the row says so, at the starting weights on batches of their own."""
+        """The rows' costs times lambda, matched where the row says so, at the starting weights on
+        batches of their own.
+        """
         names, start = [run.row.cost for run in self.runs], type(self)(self.runs, self.device)
-        start.prepare(self.shared(matching_draws))
+        start.prepare(self.shared(matching_batches))
         logits = torch.cat([start.logits(number).clone() for number in range(PREPARED)], 1).cpu()
         factors = matched(names, logits, torch.cat(start.labels, 1).cpu()).factors
         raw = torch.tensor([run.row.signal == "raw" for run in self.runs])
@@ -95,20 +104,24 @@ class ClassifierEnsemble(Ensemble):
 
     def take(self, drawn: Sequence[Batches]) -> None:
         """Takes in the inputs of batches, of whatever points."""
-        self.seen = self.stack(lambda _, draws: [draws.seen], drawn).unbind()
+        self.seen = self.stack(lambda _, batches: [batches.seen], drawn).unbind()
 
     def prepare(self, drawn: Sequence[Batches]) -> None:
         self.take(drawn)
         self.labels = self.stack(
-            lambda run, draws: [gather_rows(self._noisy[run], draws.index)], drawn
+            lambda run, batches: [gather_rows(self._noisy[run], batches.index)], drawn
         ).unbind()
 
     def logits(self, number: int) -> Tensor:
-        """What the classifiers say of batch ``number``: ``(runs, batch, m)``, valid until the next call."""
+        """What the classifiers say of batch ``number``: ``(runs, batch, m)``, valid until the next
+        call.
+        """
         return self.networks[0].forward(self.seen[number])
 
     def step(self, number: int) -> Tensor:
-        """Fills ``gradient`` on batch ``number``; the cost, lambda and matching included: ``(runs,)``."""
+        """Fills ``gradient`` on batch ``number``; the cost, lambda and matching included:
+        ``(runs,)``.
+        """
         logits, labels = self.logits(number).mT, self.labels[number].mT  # as they lie in memory
         loss = self.costs.value(logits, labels, trusted=True).mean((1, 2))
         self.networks[0].backward(
@@ -118,10 +131,12 @@ class ClassifierEnsemble(Ensemble):
 
 
 class JointEnsemble(ClassifierEnsemble):
-    """Experiment B: v-loss + lambda * cost(classifier(x_0, t), labels), x_0 being the denoiser's prediction.
+    """Experiment B: v-loss + lambda * cost(classifier(x_0, t), labels), x_0 being the denoiser's
+    prediction.
 
-    The classifier learns from the cost, the denoiser from both: the cost's signal flows through the classifier
-    and the predicted x_0 into it.  The gradient watched and the loss told are the denoiser's.
+    The classifier learns from the cost, the denoiser from both: the cost's signal flows through the
+    classifier and the predicted x_0 into it.  The gradient watched and the loss told are the
+    denoiser's.
     """
 
     @staticmethod
@@ -133,9 +148,9 @@ class JointEnsemble(ClassifierEnsemble):
         super().take(drawn)
         dimension = self.targets[0].shape[-1]
         self.kept = self.stack(
-            lambda _, draws: [draws.alpha * draws.seen[..., :dimension]], drawn
+            lambda _, batches: [batches.alpha * batches.seen[..., :dimension]], drawn
         ).unbind()
-        self.sigma = self.stack(lambda _, draws: [draws.sigma], drawn).unbind()
+        self.sigma = self.stack(lambda _, batches: [batches.sigma], drawn).unbind()
         self.x_0 = [
             seen[..., :dimension] for seen in self.seen
         ]  # where x_t stands until it is predicted

@@ -52,7 +52,7 @@ def evaluate(
     evaluations: int | None = None,
     workers: Workers = side_by_side,
 ) -> pd.DataFrame:
-    """Samples every run for every combination and measures: one row a run, combination and metric."""
+    """Samples every run for every combination: one row a run, combination and metric."""
     progress = progress or partial(tqdm, disable=True)
     function = partial(
         _measure, recipe=recipe, sampler=sampler, evaluations=evaluations or recipe.evaluations
@@ -64,7 +64,9 @@ def evaluate(
 
 
 def floor(table: pd.DataFrame, recipe: Recipe) -> pd.DataFrame:
-    """As ``evaluate`` for the manifold's own samples, one row of the table a seed: granularity "real"."""
+    """As ``evaluate`` for the manifold's own samples, one row of the table a seed: granularity
+    "real".
+    """
     combination = torch.arange(16).repeat_interleave(recipe.n_eval)
     found = []
     for row in table.drop_duplicates("seed").itertuples(index=False):
@@ -76,7 +78,9 @@ def floor(table: pd.DataFrame, recipe: Recipe) -> pd.DataFrame:
 
 
 def by_group(results: pd.DataFrame) -> pd.DataFrame:
-    """One row a run, group of combinations and metric: seen, rare, held out; combinations weigh alike."""
+    """One row a run, group of combinations and metric: seen, rare, held out; combinations weigh
+    alike.
+    """
     seen = results[results["group"] != "held out"].assign(group="seen")
     rest = results[results["group"] != "frequent"]
     both = pd.concat([seen, rest], ignore_index=True)

@@ -1,4 +1,6 @@
-"""How steadily a training goes, measured while it goes on: nothing is kept but the last norms and three sums."""
+"""How steadily a training goes, measured while it goes on: nothing is kept but the last norms and
+three sums.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +14,10 @@ SPIKE = 3.0  # times the running median
 class GradientNorms:
     """Spike rate and variation of the gradient norms of R runs (our definitions).
 
-    A step is a *spike* when its norm is above ``SPIKE`` times the median (the lower of the two middle ones) of the
-    ``WINDOW`` norms before it, or is not finite.  *Variation* is the norms' standard deviation over their mean, of the finite ones.  Both leave
-    out the first tenth of the steps, and at least the first ``WINDOW``.
+    A step is a *spike* when its norm is above ``SPIKE`` times the median (the lower of the two
+    middle ones) of the ``WINDOW`` norms before it, or is not finite.  *Variation* is the norms'
+    standard deviation over their mean, of the finite ones.  Both leave out the first tenth of the
+    steps, and at least the first ``WINDOW``.
 
     Args:
         runs: R >= 1.
@@ -36,7 +39,8 @@ class GradientNorms:
         )  # of these steps, how many count
         counted, finite = norms[:, count - new :], norms[:, count - new :].isfinite()
         before = series.unfold(1, WINDOW, 1)[:, count - new : count]
-        # Above the median of an even number (the lower middle one): above at least half of them; NaN has no median.
+        # Above the median of an even number (the lower middle one): above at least half of them;
+        # NaN has no median.
         above = (SPIKE * before < counted.unsqueeze(2)).sum(2) >= WINDOW // 2
         self._spikes += ((above & ~before.isnan().any(2)) | ~finite).sum(1)
         kept = counted.double().where(finite, 0)

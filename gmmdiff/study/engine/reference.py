@@ -29,7 +29,7 @@ def multilayer_perceptron(sizes: Sequence[int]) -> torch.nn.Sequential:
 
 def batches(run: Run) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """For ever: noisy points with their times, conditions, and targets v, ``(batch, ...)`` each."""
-    for drawn in run.draws():
+    for drawn in run.batches():
         yield from zip(*run.inputs(drawn), drawn.target, strict=True)
 
 

@@ -30,10 +30,10 @@ from gmmdiff.worlds.defects import find_defects
 
 COLUMNS = ("granularity", "s_c", "n_train", "learning_rate", "steps", "seed")
 PREPARED = 50  # steps whose batches are drawn at once
-SIZE = 2.0  # root mean square of the points the network sees: the larger, the later noise hides what is fine
-LAST = (
-    0.12  # the sampler's last time before 0: one prediction of x_0 takes the rest of the noise away
-)
+# Root mean square of the points the network sees: the larger, the later noise hides what is fine.
+SIZE = 2.0
+# The sampler's last time before 0: one prediction of x_0 takes the rest of the noise away.
+LAST = 0.12
 FAR = 1e6  # a coordinate that no arc comes near
 Progress = Callable[..., tqdm]
 SCHEDULE = CosineSchedule()
@@ -69,14 +69,8 @@ def run_table(
         ValueError: on an empty factor or fewer than one seed.
     """
     require(seeds >= 1, "run_table", "seeds", ">= 1", seeds)
-    factors = (
-        granularity,
-        s_c,
-        n_train,
-        learning_rate,
-        steps,
-        range(first_seed, first_seed + seeds),
-    )
+    numbers = range(first_seed, first_seed + seeds)
+    factors = (granularity, s_c, n_train, learning_rate, steps, numbers)
     for name, levels in zip(COLUMNS, factors, strict=True):
         require(len(levels) > 0, "run_table", name, "at least one level", "none")
     return pd.DataFrame(list(itertools.product(*factors)), columns=list(COLUMNS))
@@ -93,54 +87,68 @@ def choose(parts: dict[str, pd.DataFrame], part: str) -> pd.DataFrame:
 
 
 class World:
-    """What every arm of one seed shares: the manifold, and which combinations are held out or rare."""
+    """What every arm of one seed shares: the manifold; which combinations are held out or rare.
+
+    Attributes:
+        seen: combinations trained on, the most frequent first; ``rare`` are its last.
+    """
 
     def __init__(self, seed: int, recipe: Recipe) -> None:
         self.seed, self.recipe = seed, recipe
         self.manifold = Arcs(recipe.dimension, stream(seed, "manifold"))
         shuffled = torch.randperm(16, generator=stream(seed, "held out"))
         self.held_out, seen = shuffled[: recipe.held_out], shuffled[recipe.held_out :]
-        self.seen = seen[
-            self.manifold.frequencies[seen].argsort(descending=True)
-        ]  # most frequent first
+        by_frequency = self.manifold.frequencies[seen].argsort(descending=True)
+        self.seen = seen[by_frequency]
         self.rare = self.seen[-recipe.rare :]
 
     def points(self, n: int, name: str) -> tuple[Tensor, Tensor]:
-        """n points ``(n, D)`` of the seen combinations by frequency, and their combinations ``(n,)``: one draw a name."""
+        """n points ``(n, D)`` of the seen combinations by frequency, and their combinations
+        ``(n,)``.
+
+        One draw a name.
+        """
         generator = stream(self.seed, name)
         combination = self.manifold.sample_combinations(n, generator, self.seen)
         return self.manifold.sample(combination, generator), combination
 
     def evaluate(self, z: Tensor, combination: Tensor, admitted: Tensor) -> pd.DataFrame:
-        """Metrics of samples z ``(n, D)`` drawn for combinations ``(n,)``: one row a combination and metric.
+        """Metrics of samples z ``(n, D)`` drawn for combinations ``(n,)``.
 
-        Columns: place (1 = the most frequent combination seen; held-out ones follow), group, metric, value.
         Shares of defects, and the energy distance to as many fresh points of the same combination.
+
+        Args:
+            admitted: ``(16, 16)`` bool, which combinations a condition stands for, see
+                ``find_defects``.
+
+        Returns:
+            one row a combination and metric: place (1 = the most frequent combination seen;
+            held-out ones follow), group, metric, value.
         """
-        z = z.double()
-        flags = find_defects(
-            self.manifold.distances(z), combination, admitted, self.manifold.tolerance()
-        )
+        z, tolerance = z.double(), self.manifold.tolerance()
+        flags = find_defects(self.manifold.distances(z), combination, admitted, tolerance)
         real = self.manifold.sample(combination, stream(self.seed, "reference"))
         rows = []
         for place, c in enumerate(torch.cat([self.seen, self.held_out]).tolist(), 1):
             mine = combination == c
-            group = (
-                "held out" if place > len(self.seen) else "rare" if c in self.rare else "frequent"
-            )
             values = {
                 name: float(flag[mine].double().mean()) for name, flag in flags._asdict().items()
             }
             values["energy_distance"] = energy_distance(z[mine], real[mine])
-            rows += [
-                {"place": place, "group": group, "metric": name, "value": value}
-                for name, value in values.items()
-            ]
-        return pd.DataFrame(rows)
+            rows += [(place, self._group(c), *metric) for metric in values.items()]
+        return pd.DataFrame(rows, columns=["place", "group", "metric", "value"])
+
+    def _group(self, combination: int) -> str:
+        if combination in self.held_out:
+            return "held out"
+        return "rare" if combination in self.rare else "frequent"
 
 
 class Batches(NamedTuple):
-    """Batches of noisy points, ``PREPARED`` of them in training, alike for all arms; in memory features first."""
+    """Batches of noisy points, ``PREPARED`` of them in training, alike for all arms of a seed.
+
+    In memory features come first.
+    """
 
     index: Tensor  # (batches, batch), which points of the data
     t: Tensor  # (batches, batch)
@@ -153,25 +161,28 @@ class Batches(NamedTuple):
 
 
 class Run:
-    """One row of the table: its data, its conditioning and its streams."""
+    """One row of the table: its data, its conditioning and its streams.
+
+    Attributes:
+        data_key: runs of one key have the same data and the same batches.
+        sizes: widths of its denoiser.
+    """
 
     def __init__(self, row: tuple, recipe: Recipe) -> None:
-        self.row, self.recipe, self.drawn_as = row, recipe, (row.seed, row.n_train)
+        self.row, self.recipe, self.data_key = row, recipe, (row.seed, row.n_train)
         self.world = World(row.seed, recipe)
-        self.conditioning = Conditioning(
-            row.granularity,
-            row.s_c,
-            self.world.manifold.combinations,
-            stream(row.seed, "condition means"),
-        )
+        combinations, means = self.world.manifold.combinations, stream(row.seed, "condition means")
+        self.conditioning = Conditioning(row.granularity, row.s_c, combinations, means)
         self.means = self.conditioning.means.float()
-        self.sizes = denoiser_sizes(
-            recipe.dimension, self.conditioning.dim, recipe.width, recipe.hidden
-        )
+        condition = self.conditioning.dim
+        self.sizes = denoiser_sizes(recipe.dimension, condition, recipe.width, recipe.hidden)
 
     @cached_property
     def data(self) -> tuple[Tensor, Tensor, float]:
-        """Training points of root mean square ``SIZE``, ``(n, D)`` float32; combinations ``(n,)``; the scale taken out."""
+        """Training points, their combinations ``(n,)``, and the scale taken out.
+
+        The points ``(n, D)``, float32, have the root mean square ``SIZE``.
+        """
         points, combination = self.world.points(self.row.n_train, f"data {self.row.n_train}")
         scale = float(points.square().mean().sqrt()) / SIZE
         return (points / scale).float(), combination, scale
@@ -186,41 +197,49 @@ class Run:
     ) -> Batches:
         """Batches of points ``(n, D)`` with combinations ``(n,)``, drawn with replacement.
 
-        Times lie where the samplers ask, in [LAST, 1], stratified over the batch (Kingma et al. 2021, arXiv
-        2107.00630, appendix I.1) and cubed, so that little noise, where precision is won, comes more often.
+        Times lie where the samplers ask, in [LAST, 1], stratified over the batch (Kingma et al.
+        2021, arXiv 2107.00630, appendix I.1) and cubed, so that little noise, where precision is
+        won, comes more often.
+
+        Args:
+            shape: (batches, batch).
+            generator: of points, times and noise.
+            blurred: of the conditions' noise.
         """
         index = torch.randint(len(points), shape, generator=generator)
         even = (torch.arange(shape[1]) + torch.rand(shape, generator=generator)) / shape[1]
         t = LAST + (1 - LAST) * even**3
         noise = features_first(torch.randn(*shape, self.recipe.dimension, generator=generator))
         blur = features_first(torch.randn(*shape, self.conditioning.dim, generator=blurred))
-        x_0, alpha, sigma = (
-            gather_rows(points, index),
-            SCHEDULE.alpha(t).unsqueeze(-1),
-            SCHEDULE.sigma(t).unsqueeze(-1),
-        )
-        seen, target = (
-            with_time_features(diffuse(x_0, noise, alpha, sigma), t),
-            velocity(x_0, noise, alpha, sigma),
-        )
+        x_0 = gather_rows(points, index)
+        alpha, sigma = SCHEDULE.alpha(t).unsqueeze(-1), SCHEDULE.sigma(t).unsqueeze(-1)
+        seen = with_time_features(diffuse(x_0, noise, alpha, sigma), t)
+        target = velocity(x_0, noise, alpha, sigma)
         return Batches(index, t, alpha, sigma, seen, target, combinations[index], blur)
 
-    def draws(self) -> Iterator[Batches]:
-        """For ever, ``PREPARED`` steps at a time: what all arms of one seed and n_train are trained on."""
+    def batches(self) -> Iterator[Batches]:
+        """For ever, ``PREPARED`` at a time: what all arms of one seed and n_train train on."""
         shape, (points, combinations, _) = (PREPARED, self.recipe.batch), self.data
         generator, blurred = stream(self.row.seed, "batches"), stream(self.row.seed, "condition")
         while True:
             yield self.draw(points, combinations, shape, generator, blurred)
 
-    def inputs(self, draws: Batches) -> tuple[Tensor, Tensor]:
-        """What the denoiser sees of these draws, side by side: noisy points with their times, this arm's conditions."""
-        condition = gather_rows(self.means, draws.combination)
+    def inputs(self, batches: Batches) -> tuple[Tensor, Tensor]:
+        """What the denoiser sees, side by side: noisy points with their times, and conditions.
+
+        Each ``(batches, batch, features)``; the conditions are this arm's own.
+        """
+        condition = gather_rows(self.means, batches.combination)
         if self.conditioning.scale > 0:
-            condition.add_(draws.blur, alpha=self.conditioning.scale)
-        return draws.seen, condition
+            condition.add_(batches.blur, alpha=self.conditioning.scale)
+        return batches.seen, condition
 
     def predict(self, parameters: Tensor, condition: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
-        """The denoiser with these weights ``(parameters,)`` and conditions ``(n, C)``, as the samplers want it."""
+        """The denoiser as the samplers want it, with conditions ``(n, C)``.
+
+        Args:
+            parameters: its weights, ``(count,)``.
+        """
         network = StackedMLP(self.sizes, parameters.unsqueeze(0))
 
         def denoise(x_t: Tensor, t: Tensor) -> Tensor:
@@ -232,16 +251,16 @@ class Run:
     def generate(
         self, parameters: Tensor, combination: Tensor, steps: int, sampler: Callable = dpmpp_2m
     ) -> Tensor:
-        """One sample for each combination ``(n,)``, in ``steps`` >= 2 network evaluations: ``(n, D)``.
+        """One sample a combination ``(n,)``, in ``steps`` >= 2 network evaluations: ``(n, D)``.
 
         What is not finite, from a run that diverged, comes out at +-``FAR``.
         """
-        draws = stream(self.row.seed, "generation")
-        condition = self.conditioning.sample(
-            combination, stream(self.row.seed, "generation condition")
-        ).float()
-        start = torch.randn(len(combination), self.recipe.dimension, generator=draws)
-        denoise = self.predict(parameters, condition)
+        noise = stream(self.row.seed, "generation")
+        conditions = stream(self.row.seed, "generation condition")
+        start = torch.randn(len(combination), self.recipe.dimension, generator=noise)
+        denoise = self.predict(
+            parameters, self.conditioning.sample(combination, conditions).float()
+        )
         times = torch.cat([SCHEDULE.even_times(steps - 1, end=LAST).float(), torch.zeros(1)])
-        z = self.data[2] * sampler(denoise, start, times, SCHEDULE, "v", draws)
+        z = self.data[2] * sampler(denoise, start, times, SCHEDULE, "v", noise)
         return z.nan_to_num(FAR, FAR, -FAR).clamp(-FAR, FAR)

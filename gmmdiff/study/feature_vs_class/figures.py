@@ -19,40 +19,49 @@ GROUPS = ("seen", "rare", "held out")
 
 
 def _floor_and_ceiling(axis: Axes, runs: pd.DataFrame, group: str, metric: str) -> None:
-    """What real samples reach, and the unconditional model's misses: its defects are judged too mildly to compare."""
-    part = runs[(runs["group"] == group) & (runs["s_c"] == 0)].set_index(["granularity", "metric"])[
-        "value"
-    ]
-    axis.axhline(
-        part["real", metric].mean(), color="0.5", ls=":", lw=1.2, label="floor: real samples"
-    )
-    ceiling = "miss" if metric == "defect" else metric
-    axis.axhline(
-        part["none", ceiling].mean(),
-        color="0.5",
-        ls="-.",
-        lw=1.2,
-        label="ceiling: unconditional (misses)",
-    )
+    """What real samples reach, and the unconditional model, which is judged by its misses.
+
+    Its condition admits every arc, so its defects are judged too mildly to compare.
+    """
+    points = runs[(runs["group"] == group) & (runs["s_c"] == 0)]
+    values = points.set_index(["granularity", "metric"])["value"]
+    floor = values["real", metric].mean()
+    ceiling = values["none", "miss" if metric == "defect" else metric].mean()
+    axis.axhline(floor, color="0.5", ls=":", lw=1.2, label="floor: real samples")
+    axis.axhline(ceiling, color="0.5", ls="-.", lw=1.2, label="ceiling: unconditional (misses)")
 
 
 def _share_axis(axis: Axes) -> None:
-    """Shares from 0 to 100 %, logarithmic above 0.1 %: from the floor to the ceiling there are three decades."""
+    """Shares from 0 to 100 %, logarithmic above 0.1 %: floor and ceiling lie decades apart."""
     axis.set_yscale("symlog", linthresh=1e-3, linscale=0.4)
     axis.set_ylim(-1e-4, 1.4)
     axis.set_yticks([0, 1e-3, 1e-2, 1e-1, 1], ["0", "0.1 %", "1 %", "10 %", "100 %"])
 
 
 def _arm_title(granularity: str, s_c: float) -> str:
-    return (
-        granularity
-        if granularity == "none"
-        else f"{granularity}, {'mixture' if s_c else 'point'} ($s_c$ = {s_c:g})"
-    )
+    kind = "mixture" if s_c else "point"
+    return granularity if granularity == "none" else f"{granularity}, {kind} ($s_c$ = {s_c:g})"
+
+
+def _arm_lines(axis: Axes, table: pd.DataFrame, x: str) -> None:
+    """One line an arm: full for mixture conditions, dashed for points."""
+    for (arm, s_c), values in table.groupby(["granularity", "s_c"], sort=False):
+        iqm_lines(
+            axis,
+            values,
+            x,
+            color=ARM_COLOURS[arm],
+            marker=ARM_MARKERS[arm],
+            ls="-" if s_c else "--",
+            markerfacecolor=None if s_c else "white",
+            label=_arm_title(arm, s_c),
+        )
 
 
 def arm_pictures(pictures: pd.DataFrame, manifold: Arcs) -> Figure:
-    """Samples of every arm over the true arcs: seen combinations above, held-out ones below; defects red."""
+    """Samples of every arm over the true arcs: seen combinations above, held-out ones below;
+    defects red.
+    """
     mixture = pictures["s_c"].max()
     arms = [arm for arm in ARM_COLOURS if arm in set(pictures["granularity"])]
     figure, axes = plt.subplots(
@@ -96,7 +105,7 @@ def reverse_strip(strip: pd.DataFrame, manifold: Arcs) -> Figure:
 
 
 def defects_by_size(runs: pd.DataFrame) -> Figure:
-    """Defects, misses and energy distances against n_train for every arm; floor and ceiling in grey."""
+    """Defects, misses and energy distances against n_train for every arm."""
     measures = {
         "defect": "share of defects",
         "miss": "share of misses of the arc asked for",
@@ -108,31 +117,17 @@ def defects_by_size(runs: pd.DataFrame) -> Figure:
     for line, (metric, name) in zip(axes, measures.items(), strict=True):
         for axis, group in zip(line, GROUPS, strict=True):
             part = runs[(runs["group"] == group) & (runs["metric"] == metric)]
-            for (arm, s_c), table in part[part["granularity"] != "real"].groupby(
-                ["granularity", "s_c"], sort=False
-            ):
-                if arm == "none" and s_c:
-                    continue  # noise instead of a constant: nothing is said by either
-                iqm_lines(
-                    axis,
-                    table,
-                    "n_train",
-                    color=ARM_COLOURS[arm],
-                    marker=ARM_MARKERS[arm],
-                    ls="-" if s_c else "--",
-                    markerfacecolor=None if s_c else "white",
-                    label=_arm_title(arm, s_c),
-                )
+            # The unconditional arm is shown once: noise says no more than a constant does.
+            noise_alone = (part["granularity"] == "none") & (part["s_c"] > 0)
+            _arm_lines(axis, part[(part["granularity"] != "real") & ~noise_alone], "n_train")
             _floor_and_ceiling(axis, runs, group, metric)
             axis.set(xscale="log")
             if metric == "energy_distance":
                 axis.set_yscale("log")
             else:
                 _share_axis(axis)
-            axis.set_xticks(
-                sorted(part["n_train"].unique()),
-                [f"{n:g}" for n in sorted(part["n_train"].unique())],
-            )
+            sizes = sorted(part["n_train"].unique())
+            axis.set_xticks(sizes, [f"{n:g}" for n in sizes])
             axis.minorticks_off()
         line[0].set_ylabel(name)
     for axis, group in zip(axes[0], GROUPS, strict=True):
@@ -188,7 +183,9 @@ def defect_map(places: pd.DataFrame) -> Figure:
 
 
 def forest(contrasts: pd.DataFrame, title: str) -> Figure:
-    """Paired contrasts with their intervals, one panel a claim; filled markers decide, open ones are controls."""
+    """Paired contrasts with their intervals, one panel a claim; filled markers decide, open ones
+    are controls.
+    """
     claims = list(contrasts["claim"].unique())
     tallest = contrasts.groupby("claim").size().max()
     figure, axes = plt.subplots(
@@ -237,70 +234,20 @@ def forest(contrasts: pd.DataFrame, title: str) -> Figure:
 def training_checks(
     losses: pd.DataFrame, lengths: pd.DataFrame, samplers: pd.DataFrame, runs: pd.DataFrame
 ) -> Figure:
-    """Training curves, defects against training length, and defects against the sampler's evaluations."""
+    """Training curves; defects against training length, and against the sampler's evaluations."""
     figure, (left, middle, right) = plt.subplots(1, 3, figsize=(14, 4.4))
-    largest = losses[losses["n_train"] == losses["n_train"].max()]
-    mixture = largest[largest["s_c"] == largest["s_c"].max()]
-    for arm, table in mixture.groupby("granularity", sort=False):
-        curve = table.groupby("step")["loss"].median()
-        left.plot(curve.index, curve, color=ARM_COLOURS[arm], label=arm)
-    left.set(
-        yscale="log",
-        xlabel="step",
-        ylabel="v-loss, median of seeds",
-        title=f"Training curves, n_train = {largest['n_train'].max()}",
-    )
-    seen = lengths[
-        (lengths["metric"] == "defect")
-        & (lengths["group"] == "seen")
-        & (lengths["granularity"] != "real")
-    ]
-    for (arm, s_c), table in seen.groupby(["granularity", "s_c"], sort=False):
-        iqm_lines(
-            middle,
-            table,
-            "steps",
-            color=ARM_COLOURS[arm],
-            marker=ARM_MARKERS[arm],
-            ls="-" if s_c else "--",
-            markerfacecolor=None if s_c else "white",
-            label=_arm_title(arm, s_c),
-        )
+    _training_curves(left, losses)
+    seen = lengths.query("metric == 'defect' and group == 'seen' and granularity != 'real'")
+    _arm_lines(middle, seen, "steps")
     steps = sorted(lengths["steps"].unique())
-    middle.set(
-        xscale="log",
-        xlabel="training steps",
-        ylabel="share of defects, seen",
-        title="Is the training long enough?",
-    )
+    middle.set(xscale="log", xlabel="training steps", title="Is the training long enough?")
     middle.set_xticks(steps, steps)
-    few = samplers[samplers["sampler"] != "ancestral"]
-    iqm_lines(
-        right,
-        few,
-        "evaluations",
-        color=ARM_COLOURS["feature"],
-        marker="o",
-        label="DPM-Solver++(2M)",
-    )
-    iqm_lines(
-        right,
-        samplers[samplers["sampler"] == "ancestral"],
-        "evaluations",
-        color="black",
-        marker="s",
-        ls="",
-        label="ancestral",
-    )
+    _sampler_lines(right, samplers)
     counts = sorted(samplers["evaluations"].unique())
-    right.set(
-        xscale="log",
-        xlabel="network evaluations",
-        ylabel="share of defects, seen",
-        title="Is the sampler good enough?",
-    )
+    right.set(xscale="log", xlabel="network evaluations", title="Is the sampler good enough?")
     right.set_xticks(counts, counts, rotation=45)
     for axis in (middle, right):
+        axis.set_ylabel("share of defects, seen")
         axis.minorticks_off()
         _share_axis(axis)
         _floor_and_ceiling(axis, runs[runs["n_train"] == runs["n_train"].max()], "seen", "defect")
@@ -308,6 +255,22 @@ def training_checks(
     for axis, down in ((middle, -0.18), (right, -0.26)):
         axis.legend(fontsize="x-small", loc="upper center", bbox_to_anchor=(0.5, down), ncols=2)
     return figure
+
+
+def _training_curves(axis: Axes, losses: pd.DataFrame) -> None:
+    """``losses`` as ``curves.training_curves`` makes them."""
+    for arm, curve in losses.groupby("granularity", sort=False):
+        axis.plot(curve["step"], curve["loss"], color=ARM_COLOURS[arm], label=arm)
+    title = f"Training curves, n_train = {losses['n_train'].iloc[0]}"
+    axis.set(yscale="log", xlabel="step", ylabel="v-loss, median of seeds", title=title)
+
+
+def _sampler_lines(axis: Axes, samplers: pd.DataFrame) -> None:
+    ancestral = samplers["sampler"] == "ancestral"
+    few = {"color": ARM_COLOURS["feature"], "marker": "o", "label": "DPM-Solver++(2M)"}
+    iqm_lines(axis, samplers[~ancestral], "evaluations", **few)
+    look = {"color": "black", "marker": "s", "ls": "", "label": "ancestral"}
+    iqm_lines(axis, samplers[ancestral], "evaluations", **look)
 
 
 def scale_sweep(sweep: pd.DataFrame, runs: pd.DataFrame) -> Figure:

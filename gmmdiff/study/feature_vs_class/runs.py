@@ -33,57 +33,30 @@ def parts(
 ) -> dict[str, pd.DataFrame]:
     """Run tables by name, each trained and kept by itself.
 
-    One part for each n_train holds every arm: granularity x s_c x seeds.  ``s_c`` sweeps the scale of the
-    components at the middle n_train, for class and feature, ``steps`` the training length at the largest, for
-    coarse too; levels that the arms hold anyway are left out.
+    One part for each n_train holds every arm: granularity x s_c x seeds.  ``s_c`` sweeps the scale
+    of the components at the middle n_train, for class and feature, ``steps`` the training length at
+    the largest, for coarse too; levels that the arms hold anyway are left out.
     """
-    owner, fixed, sizes = "feature_vs_class", ([learning_rate], [steps]), sorted(n_train)
+    owner, sizes = "feature_vs_class", sorted(n_train)
     require(len(set(sizes)) == len(sizes), owner, "n_train", "distinct sizes", sizes)
-    require(
-        min(s_c) == 0 < max(s_c),
-        owner,
-        "s_c",
-        "0 (point) and at least one larger scale (mixture)",
-        s_c,
-    )
-    require(
-        max(swept_steps) >= 2 * steps,
-        owner,
-        "swept_steps",
-        f"at least one of twice steps = {steps} or more",
-        swept_steps,
-    )
-    other_s_c, other_steps = (
-        [v for v in swept if v not in held]
-        for swept, held in ((swept_s_c, s_c), (swept_steps, [steps]))
-    )
-    require(
-        len(other_s_c) > 0, owner, "swept_s_c", f"at least one scale beside s_c = {s_c}", swept_s_c
-    )
-    arms = {str(n): run_table(GRANULARITIES, s_c, [n], *fixed, seeds, first_seed) for n in sizes}
-    return arms | {
-        "s_c": run_table(
-            ["class", "feature"],
-            other_s_c,
-            [sizes[len(sizes) // 2]],
-            *fixed,
-            swept_seeds,
-            first_seed,
-        ),
-        "steps": run_table(
-            ["coarse", "class", "feature"],
-            s_c,
-            [sizes[-1]],
-            [learning_rate],
-            other_steps,
-            swept_seeds,
-            first_seed,
-        ),
-    }
+    allowed = "0 (point) and at least one larger scale (mixture)"
+    require(min(s_c) == 0 < max(s_c), owner, "s_c", allowed, s_c)
+    allowed = f"at least one of twice steps = {steps} or more"
+    require(max(swept_steps) >= 2 * steps, owner, "swept_steps", allowed, swept_steps)
+    other_s_c = [scale for scale in swept_s_c if scale not in s_c]
+    other_steps = [length for length in swept_steps if length != steps]
+    allowed = f"at least one scale beside s_c = {s_c}"
+    require(len(other_s_c) > 0, owner, "swept_s_c", allowed, swept_s_c)
+    rate, all_seeds, few_seeds = [learning_rate], (seeds, first_seed), (swept_seeds, first_seed)
+    middle, largest, compared = [sizes[len(sizes) // 2]], [sizes[-1]], ["class", "feature"]
+    found = {str(n): run_table(GRANULARITIES, s_c, [n], rate, [steps], *all_seeds) for n in sizes}
+    found["s_c"] = run_table(compared, other_s_c, middle, rate, [steps], *few_seeds)
+    found["steps"] = run_table(["coarse", *compared], s_c, largest, rate, other_steps, *few_seeds)
+    return found
 
 
 def with_arms(sweep: pd.DataFrame, arms: pd.DataFrame, factor: str) -> pd.DataFrame:
-    """A sweep's runs and, for its seeds, those of the arms that differ from it in ``factor`` alone."""
+    """A sweep's runs and, for its seeds, those of the arms that differ in ``factor`` alone."""
     same = [name for name in COLUMNS if name != factor]
     alike = arms.merge(sweep[same].drop_duplicates(), on=same)
     return pd.concat([sweep, alike[arms.columns]], ignore_index=True)
@@ -99,9 +72,10 @@ def run_part(
 ) -> dict[str, pd.DataFrame]:
     """Trains one part and measures it: tables by name.
 
-    ``runs``: one row a run, group of combinations and metric, the floor and whether a run diverged among them. ``places``: defects by
-    combination. ``losses``: the training curves. ``closely`` adds a picture of the samples of the first
-    seed, a strip of the reverse diffusion and the check of the sampler.
+    ``runs``: one row a run, group of combinations and metric, the floor and whether a run diverged
+    among them. ``places``: defects by combination. ``losses``: the training curves. ``closely``
+    adds a picture of the samples of the first seed, a strip of the reverse diffusion and the check
+    of the sampler.
     """
     trained = train(rows, recipe, device, progress, workers=workers)
     found = evaluate(rows, trained, recipe, progress, workers=workers)
@@ -139,7 +113,7 @@ def _plane(run: Run, z: Tensor) -> dict[str, Tensor]:
 
 
 def pictures(rows: pd.DataFrame, trained: Trained, recipe: Recipe, n: int = 24) -> pd.DataFrame:
-    """Samples of every arm's first seed in the manifold's plane: n a combination, defects flagged."""
+    """Samples of every arm's first seed in the manifold's plane, n a combination."""
     combination = torch.arange(16).repeat_interleave(n)
     tables = []
     for number, row in enumerate(rows.itertuples(index=False)):
@@ -168,7 +142,9 @@ def _feature_runs(rows: pd.DataFrame) -> pd.Series:
 def reverse_strip(
     rows: pd.DataFrame, trained: Trained, recipe: Recipe, n: int = 60
 ) -> pd.DataFrame:
-    """x_t along the sampler as the network sees it, in the manifold's plane: the feature arm's first seed."""
+    """x_t along the sampler as the network sees it, in the manifold's plane: the feature arm's
+    first seed.
+    """
     number = int(_feature_runs(rows).to_numpy().argmax())
     run = Run(next(rows.iloc[[number]].itertuples(index=False)), recipe)
     combination = torch.arange(16).repeat_interleave(n)
@@ -194,7 +170,8 @@ def reverse_strip(
 def compare_samplers(
     rows: pd.DataFrame, trained: Trained, recipe: Recipe, progress: Progress, workers: Workers
 ) -> pd.DataFrame:
-    """Defects of seen combinations under DPM-Solver++(2M) with several numbers of evaluations, and ancestral.
+    """Defects of seen combinations under DPM-Solver++(2M) with several numbers of evaluations, and
+    ancestral.
 
     One row a run of the feature arm, sampler and number of evaluations.
     """

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
@@ -48,7 +53,9 @@ SMALLEST_SHOWN = {
 
 
 def backward_signals(signals: pd.DataFrame) -> Figure:
-    """What every cost sends back to the probability and to the logit, against the discrepancy of a true label."""
+    """What every cost sends back to the probability and to the logit, against the discrepancy of a
+    true label.
+    """
     figure, axes = plt.subplots(1, 2, figsize=(12, 4.6))
     for cost, table in signals.groupby("cost", sort=False):
         for axis, place in zip(axes, ("probability", "logit"), strict=True):
@@ -76,176 +83,99 @@ def backward_signals(signals: pd.DataFrame) -> Figure:
     return figure
 
 
-def gradient_traces(traces: pd.DataFrame, runs: pd.DataFrame, signal: str) -> Figure:
-    """Largest gradient norm of every few steps: median and worst seed of every cost, one row a lambda, at the largest learning rate."""
-    rate, steps = traces["learning_rate"].max(), traces["steps"].min()
-    shown = traces[(traces["learning_rate"] == rate) & (traces["steps"] == steps)]
-    reference = shown[shown["lam"] == 0].groupby("step")["norm"].median()
-    shown = shown[(shown["lam"] > 0) & ((shown["signal"] == signal) | (shown["cost"] == "BCE"))]
-    costs, levels = (
-        [c for c in STABILITY_COLOURS if c in set(shown["cost"])],
-        sorted(shown["lam"].unique()),
-    )
-    rates = runs[(runs["metric"] == "spike_rate") & (runs["learning_rate"] == rate)]
+def gradient_traces(traces: pd.DataFrame, signal: str) -> Figure:
+    """Largest gradient norm of every few steps: median and worst seed of every cost.
+
+    One row a lambda; ``traces`` as ``curves.norm_curves`` makes them.
+    """
+    reference = traces[traces["lam"] == 0]
+    shown = traces[(traces["lam"] > 0) & ((traces["signal"] == signal) | (traces["cost"] == "BCE"))]
+    costs = [cost for cost in STABILITY_COLOURS if cost in set(shown["cost"])]
+    levels = sorted(shown["lam"].unique())
+    size = (3 * len(costs), 2.5 * len(levels))
     figure, axes = plt.subplots(
-        len(levels),
-        len(costs),
-        figsize=(3 * len(costs), 2.5 * len(levels)),
-        sharex=True,
-        sharey=True,
-        squeeze=False,
+        len(levels), len(costs), figsize=size, sharex=True, sharey=True, squeeze=False
     )
+    without = {"color": "0.6", "lw": 1, "ls": "--", "label": r"without a cost ($\lambda$ = 0)"}
     for line, lam in zip(axes, levels, strict=True):
         for axis, cost in zip(line, costs, strict=True):
             mine = shown[(shown["lam"] == lam) & (shown["cost"] == cost)]
-            spikes = rates[
-                (rates["lam"] == lam)
-                & (rates["cost"] == cost)
-                & (rates["signal"] == mine["signal"].iloc[0])
-            ]
-            worst = spikes.loc[spikes["value"].idxmax()]
-            bad = mine[mine["seed"] == worst["seed"]]
-            axis.plot(
-                bad["step"],
-                bad["norm"],
-                color=STABILITY_COLOURS[cost],
-                lw=0.8,
-                alpha=0.6,
-                label="worst seed",
-            )
-            middle = mine.groupby("step")["norm"].median()
-            axis.plot(
-                middle.index, middle, color=STABILITY_COLOURS[cost], lw=2, label="median seed"
-            )
-            axis.plot(
-                reference.index,
-                reference,
-                color="0.6",
-                lw=1,
-                ls="--",
-                label=r"without a cost ($\lambda$ = 0)",
-            )
+            colour, step = STABILITY_COLOURS[cost], mine["step"]
+            axis.plot(step, mine["worst"], color=colour, lw=0.8, alpha=0.6, label="worst seed")
+            axis.plot(step, mine["median"], color=colour, lw=2, label="median seed")
+            axis.plot(reference["step"], reference["median"], **without)
             plain_log(axis, "y")
-            axis.set_title(f"{cost}: {worst['value']:.1%} spikes at worst", fontsize="small")
+            worst = mine["worst_spike_rate"].iloc[0]
+            axis.set_title(f"{cost}: {worst:.1%} spikes at worst", fontsize="small")
         line[0].set_ylabel(rf"$\lambda$ = {lam:g}" + "\ngradient norm")
     for axis in axes[-1]:
         axis.set_xlabel("step")
-    figure.legend(
-        *axes[0, 0].get_legend_handles_labels(),
-        loc="outside lower center",
-        ncols=3,
-        fontsize="small",
-    )
+    handles = axes[0, 0].get_legend_handles_labels()
+    figure.legend(*handles, loc="outside lower center", ncols=3, fontsize="small")
     return figure
 
 
 def against_learning_rate(classifier: pd.DataFrame) -> Figure:
-    """Experiment A: accuracy and stability against the learning rate; shaded: decades within 5 % of the best, BCE and NGMG s = 1."""
-    tasks = [
-        (noise, signal)
-        for noise in sorted(classifier["label_noise"].unique())
-        for signal in ("raw", "matched")
-    ]
+    """Experiment A: accuracy and stability against the learning rate.
+
+    Shaded: the decades within 5 % of the best accuracy, for BCE and NGMG s = 1.
+    """
+    noises = sorted(classifier["label_noise"].unique())
+    tasks = list(itertools.product(noises, ("raw", "matched")))
     metrics = ("accuracy", "spike_rate", "variation")
+    size = (3.7 * len(tasks), 8.4)
     figure, axes = plt.subplots(
-        len(metrics),
-        len(tasks),
-        figsize=(3.7 * len(tasks), 8.4),
-        sharex=True,
-        sharey="row",
-        squeeze=False,
+        len(metrics), len(tasks), figsize=size, sharex=True, sharey="row", squeeze=False
     )
     for column, (noise, signal) in zip(axes.T, tasks, strict=True):
-        mine = classifier[
-            (classifier["label_noise"] == noise)
-            & ((classifier["signal"] == signal) | (classifier["cost"] == "BCE"))
-        ]
+        alike = (classifier["signal"] == signal) | (classifier["cost"] == "BCE")
+        mine = classifier[(classifier["label_noise"] == noise) & alike]
         for axis, metric in zip(column, metrics, strict=True):
-            for cost, table in mine[mine["metric"] == metric].groupby("cost", sort=False):
-                iqm_lines(
-                    axis,
-                    table,
-                    "learning_rate",
-                    color=STABILITY_COLOURS[cost],
-                    marker=STABILITY_MARKERS[cost],
-                    label=cost,
-                )
-            axis.set_xscale("log")
-            if classifier["learning_rate"].nunique() == 1:
-                axis.set_xlim(
-                    classifier["learning_rate"].iloc[0] / 2, classifier["learning_rate"].iloc[0] * 2
-                )
+            _cost_lines(axis, mine[mine["metric"] == metric])
             if metric != "accuracy":
                 axis.set_yscale("symlog", linthresh=0.01)
-        for cost, hatch in (("BCE", "///"), ("NGMG s=1", None)):
-            accuracy = (
-                mine[(mine["metric"] == "accuracy") & (mine["cost"] == cost)]
-                .groupby("learning_rate")["value"]
-                .median()
-            )
-            near = accuracy[accuracy >= 0.95 * accuracy.max()].index
-            for axis in column:
-                axis.axvspan(
-                    near.min(),
-                    near.max(),
-                    facecolor=STABILITY_COLOURS[cost] if hatch is None else "none",
-                    alpha=0.15,
-                    hatch=hatch,
-                    edgecolor=STABILITY_COLOURS[cost],
-                    lw=0,
-                )
+        _shade_basins(column, mine[mine["metric"] == "accuracy"])
         column[0].set_title(f"label noise {noise:g}, {signal}")
         column[-1].set_xlabel("learning rate")
     for axis, metric in zip(axes[:, 0], metrics, strict=True):
         axis.set_ylabel(MEASURES[metric])
-    figure.legend(
-        *axes[0, 0].get_legend_handles_labels(),
-        loc="outside lower center",
-        ncols=7,
-        fontsize="small",
-    )
+    handles = axes[0, 0].get_legend_handles_labels()
+    figure.legend(*handles, loc="outside lower center", ncols=7, fontsize="small")
     return figure
 
 
+def _cost_lines(axis: Axes, table: pd.DataFrame) -> None:
+    """One line a cost, against the learning rate."""
+    for cost, values in table.groupby("cost", sort=False):
+        look = {"color": STABILITY_COLOURS[cost], "marker": STABILITY_MARKERS[cost]}
+        iqm_lines(axis, values, "learning_rate", label=cost, **look)
+    axis.set_xscale("log")
+    if table["learning_rate"].nunique() == 1:
+        rate = table["learning_rate"].iloc[0]
+        axis.set_xlim(rate / 2, rate * 2)
+
+
+def _shade_basins(axes: Sequence[Axes], accuracy: pd.DataFrame) -> None:
+    """Hatched for BCE, plain for NGMG s = 1."""
+    for cost, hatch in (("BCE", "///"), ("NGMG s=1", None)):
+        middle = accuracy[accuracy["cost"] == cost].groupby("learning_rate")["value"].median()
+        near, colour = middle[middle >= 0.95 * middle.max()].index, STABILITY_COLOURS[cost]
+        face = colour if hatch is None else "none"
+        look = {"facecolor": face, "alpha": 0.15, "hatch": hatch, "edgecolor": colour, "lw": 0}
+        for axis in axes:
+            axis.axvspan(near.min(), near.max(), **look)
+
+
 def stability_forest(contrasts: pd.DataFrame, cost: str) -> Figure:
-    """One cost minus BCE and minus Brier, raw (filled) and matched (open), in every cell and measure of experiment B."""
+    """One cost minus BCE and minus Brier in every cell and measure of experiment B."""
     mine = contrasts[contrasts["cost"] == cost]
-    cells = list(
-        mine[["lam", "learning_rate"]]
-        .drop_duplicates()
-        .sort_values(["lam", "learning_rate"])
-        .itertuples(index=False)
-    )
+    cells = sorted(set(mine[["lam", "learning_rate"]].itertuples(index=False, name=None)))
     figure, axes = plt.subplots(2, 4, figsize=(14, 2 * (0.5 * len(cells) + 1.2)), sharey=True)
-    offsets = {
-        ("BCE", "raw"): 0.27,
-        ("BCE", "matched"): 0.09,
-        ("Brier", "raw"): -0.09,
-        ("Brier", "matched"): -0.27,
-    }
+    names = [rf"$\lambda$ = {lam:g}, rate {rate:g}" for lam, rate in reversed(cells)]
     for axis, (metric, name) in zip(axes.flat, MEASURES.items(), strict=False):
-        for (rival, signal), offset in offsets.items():
-            colour = STABILITY_COLOURS[rival]
-            table = mine[
-                (mine["metric"] == metric) & (mine["rival"] == rival) & (mine["signal"] == signal)
-            ].set_index(["lam", "learning_rate"])
-            rows = table.reindex(cells)
-            at = np.arange(len(cells))[::-1] + offset
-            axis.hlines(at, rows["low"], rows["high"], color=colour, lw=1.6)
-            axis.plot(
-                rows["estimate"],
-                at,
-                "o",
-                color=colour,
-                markerfacecolor=colour if signal == "raw" else "white",
-                markersize=4.5,
-                label=f"minus {rival}, {signal}",
-            )
+        _intervals(axis, mine[mine["metric"] == metric], cells)
         axis.axvline(0, color="0.4", lw=1)
-        axis.set_yticks(
-            range(len(cells)),
-            [rf"$\lambda$ = {lam:g}, rate {rate:g}" for lam, rate in reversed(cells)],
-        )
+        axis.set_yticks(range(len(cells)), names)
         axis.set_title(name, fontsize="small")
         if metric in SMALLEST_SHOWN:
             axis.set_xscale("symlog", linthresh=SMALLEST_SHOWN[metric])
@@ -255,51 +185,43 @@ def stability_forest(contrasts: pd.DataFrame, cost: str) -> Figure:
         axis.grid(axis="y", visible=False)
     axes.flat[-1].axis("off")
     axes.flat[-1].legend(*axes.flat[0].get_legend_handles_labels(), loc="center", fontsize="small")
-    figure.suptitle(
-        f"{cost} minus BCE and minus Brier, paired by seed, 95 % intervals (IQM)", fontsize="medium"
-    )
+    title = f"{cost} minus BCE and minus Brier, paired by seed, 95 % intervals (IQM)"
+    figure.suptitle(title, fontsize="medium")
     return figure
 
 
+def _intervals(axis: Axes, contrasts: pd.DataFrame, cells: Sequence[tuple]) -> None:
+    """Four intervals a cell: against either rival, raw (filled) and matched (open)."""
+    arms = itertools.product(("BCE", "Brier"), ("raw", "matched"))
+    for (rival, signal), offset in zip(arms, (0.27, 0.09, -0.09, -0.27), strict=True):
+        colour = STABILITY_COLOURS[rival]
+        mine = contrasts[(contrasts["rival"] == rival) & (contrasts["signal"] == signal)]
+        rows = mine.set_index(["lam", "learning_rate"]).reindex(cells)
+        at = np.arange(len(cells))[::-1] + offset
+        axis.hlines(at, rows["low"], rows["high"], color=colour, lw=1.6)
+        look = {"color": colour, "markerfacecolor": colour if signal == "raw" else "white"}
+        label = f"minus {rival}, {signal}"
+        axis.plot(rows["estimate"], at, "o", markersize=4.5, label=label, **look)
+
+
 def quality_beside_stability(joint: pd.DataFrame) -> Figure:
-    """Share of defects against spike rate and against variation: one column a lambda, one dot an arm."""
+    """Share of defects against spike rate and variation: one column a lambda, one dot an arm."""
     runs = joint[joint["steps"] == joint["steps"].min()]
     arms = runs.groupby(["lam", "learning_rate", "cost", "signal", "metric"])["value"].agg(
-        lambda v: bootstrap([v.to_numpy()], numpy_stream(0, "figure")).estimate
+        lambda values: bootstrap([values.to_numpy()], numpy_stream(0, "figure")).estimate
     )
     wide = arms.unstack("metric").reset_index()
-    levels, rates = (
-        sorted(wide.loc[wide["lam"] > 0, "lam"].unique()),
-        sorted(wide["learning_rate"].unique()),
-    )
+    levels = sorted(wide.loc[wide["lam"] > 0, "lam"].unique())
+    rates = sorted(wide["learning_rate"].unique())
+    size = (4.6 * len(levels), 7.6)
     figure, axes = plt.subplots(
-        2, len(levels), figsize=(4.6 * len(levels), 7.6), sharey=True, sharex="row", squeeze=False
+        2, len(levels), figsize=size, sharey=True, sharex="row", squeeze=False
     )
     for line, metric in zip(axes, ("spike_rate", "variation"), strict=True):
         for axis, lam in zip(line, levels, strict=True):
-            for row in wide[wide["lam"] == lam].itertuples():
-                colour = STABILITY_COLOURS[row.cost]
-                axis.plot(
-                    getattr(row, metric),
-                    row.defect,
-                    STABILITY_MARKERS[row.cost],
-                    color=colour,
-                    markersize=6 + 4 * rates.index(row.learning_rate),
-                    markerfacecolor=colour if row.signal == "raw" else "white",
-                    alpha=0.8,
-                    label=row.cost
-                    if row.signal == "raw" and row.learning_rate == rates[0]
-                    else None,
-                )
-            for row in wide[wide["lam"] == 0].itertuples():
-                axis.plot(
-                    getattr(row, metric),
-                    row.defect,
-                    "*",
-                    color="0.5",
-                    markersize=9 + 4 * rates.index(row.learning_rate),
-                    label="without a cost" if row.learning_rate == rates[0] else None,
-                )
+            shown = wide[wide["lam"].isin([lam, 0])]
+            for row in shown.sort_values("lam", ascending=False, kind="stable").itertuples():
+                _dot(axis, row, metric, rates.index(row.learning_rate))
             axis.set(title=rf"$\lambda$ = {lam:g}", xlabel=MEASURES[metric])
             axis.yaxis.set_major_formatter(PercentFormatter(1))
             if metric == "spike_rate":
@@ -307,26 +229,35 @@ def quality_beside_stability(joint: pd.DataFrame) -> Figure:
             else:
                 plain_log(axis, "x")
         line[0].set_ylabel("share of defects, seen")
-    figure.legend(
-        *axes[0, 0].get_legend_handles_labels(),
-        loc="outside lower center",
-        ncols=6,
-        fontsize="small",
-        title=f"filled: raw, open: matched; larger: rate {rates[-1]:g}",
-    )
+    handles = axes[0, 0].get_legend_handles_labels()
+    title = f"filled: raw, open: matched; larger: rate {rates[-1]:g}"
+    figure.legend(*handles, loc="outside lower center", ncols=6, fontsize="small", title=title)
     return figure
 
 
-def reference_losses(traces: pd.DataFrame) -> Figure:
-    """The v-loss of the denoiser without a cost, at the published length and at twice that."""
-    reference = traces[traces["lam"] == 0]
-    figure, axes = plt.subplots(
-        1, reference["learning_rate"].nunique(), figsize=(10, 3.8), sharey=True, squeeze=False
-    )
-    for axis, (rate, table) in zip(axes[0], reference.groupby("learning_rate"), strict=True):
+def _dot(axis: Axes, arm: Any, metric: str, rate: int) -> None:
+    """One arm, the larger the higher the number of its learning rate; a star without a cost."""
+    at, colour = (getattr(arm, metric), arm.defect), STABILITY_COLOURS[arm.cost]
+    if arm.lam == 0:
+        label = "without a cost" if rate == 0 else None
+        axis.plot(*at, "*", color="0.5", markersize=9 + 4 * rate, label=label)
+        return
+    raw = arm.signal == "raw"
+    label = arm.cost if raw and rate == 0 else None
+    look = {"color": colour, "markerfacecolor": colour if raw else "white", "label": label}
+    axis.plot(*at, STABILITY_MARKERS[arm.cost], markersize=6 + 4 * rate, alpha=0.8, **look)
+
+
+def reference_losses(losses: pd.DataFrame) -> Figure:
+    """The v-loss of the denoiser without a cost, at the published length and at twice that.
+
+    ``losses`` as ``curves.reference_curves`` makes them.
+    """
+    rates = losses.groupby("learning_rate")
+    figure, axes = plt.subplots(1, rates.ngroups, figsize=(10, 3.8), sharey=True, squeeze=False)
+    for axis, (rate, table) in zip(axes[0], rates, strict=True):
         for (steps, one), colour in zip(table.groupby("steps"), ("0.3", PALETTE[1]), strict=True):
-            middle = one.groupby("step")["loss"].median()
-            axis.plot(middle.index, middle, color=colour, label=f"{steps} steps")
+            axis.plot(one["step"], one["loss"], color=colour, label=f"{steps} steps")
         plain_log(axis, "y")
         axis.set(xlabel="step", title=f"learning rate {rate:g}")
     axes[0, 0].set_ylabel("v-loss, median of seeds")

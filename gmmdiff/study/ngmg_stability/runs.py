@@ -1,16 +1,18 @@
 """The NGMG stability experiments, declared: run tables, what is measured of them, and tidy tables.
 
-A trains a classifier of noisy points alone, B the denoiser with it (see ``gmmdiff.study.engine.classifiers``).  Both stand raw and
-with every cost's signal matched to BCE's at the start; matched to itself, BCE stands once.
+A trains a classifier of noisy points alone, B the denoiser with it (see
+``gmmdiff.study.engine.classifiers``).  Both stand raw and with every cost's signal matched to BCE's
+at the start; matched to itself, BCE stands once.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 
+import numpy as np
 import pandas as pd
 import torch
 from scipy.spatial.distance import cdist, pdist
@@ -33,13 +35,14 @@ GRANULARITY = "feature"  # of the denoiser's condition in B
 
 
 def _table(
-    costs: Sequence[str],
+    costs: Iterable[str],
+    learning_rate: Sequence[float],
+    *,
     lam: float,
     label_noise: float,
     granularity: str,
     s_c: float,
     n_train: int,
-    learning_rate: Sequence[float],
     steps: int,
     seeds: int,
     first_seed: int,
@@ -75,8 +78,8 @@ def parts(
 ) -> dict[str, pd.DataFrame]:
     """Run tables by name, each trained and kept by itself.
 
-    ``label_noise_X``: experiment A at that noise.  ``lam_X``: experiment B at that lambda; 0, which has to be among
-    them, is the reference without a cost, also trained twice as long.
+    ``label_noise_X``: experiment A at that noise.  ``lam_X``: experiment B at that lambda; 0, which
+    has to be among them, is the reference without a cost, also trained twice as long.
     """
     owner = "ngmg_stability"
     for name, levels in (
@@ -86,66 +89,44 @@ def parts(
         ("joint_learning_rate", joint_learning_rate),
     ):
         require(len(set(levels)) == len(levels) > 0, owner, name, "distinct levels", levels)
-    require(
-        min(lam) == 0 < max(lam), owner, "lam", "0 (the reference) and at least one larger", lam
-    )
-    shared = {"n_train": n_train, "seeds": seeds, "first_seed": first_seed}
+    allowed = "0 (the reference) and at least one larger"
+    require(min(lam) == 0 < max(lam), owner, "lam", allowed, lam)
+    alike = {"n_train": n_train, "seeds": seeds, "first_seed": first_seed}
+    alone = alike | {"lam": 1.0, "granularity": "none", "s_c": 0.0, "steps": classifier_steps}
+    joint = alike | {"label_noise": 0.0, "granularity": GRANULARITY, "s_c": s_c}
     found = {
-        f"label_noise_{noise}": _table(
-            list(COSTS),
-            1.0,
-            noise,
-            "none",
-            0.0,
-            learning_rate=learning_rate,
-            steps=classifier_steps,
-            **shared,
-        )
+        f"label_noise_{noise}": _table(COSTS, learning_rate, label_noise=noise, **alone)
         for noise in label_noise
     }
     for level in lam:
-        costs = JOINT_COSTS if level else ("BCE",)
-        lengths = (steps,) if level else (steps, 2 * steps)
-        found[f"lam_{level}"] = pd.concat(
-            [
-                _table(
-                    costs,
-                    level,
-                    0.0,
-                    GRANULARITY,
-                    s_c,
-                    learning_rate=joint_learning_rate,
-                    steps=n,
-                    **shared,
-                )
-                for n in lengths
-            ],
-            ignore_index=True,
-        )
+        costs, lengths = (JOINT_COSTS, [steps]) if level else (("BCE",), [steps, 2 * steps])
+        tables = [_table(costs, joint_learning_rate, lam=level, steps=n, **joint) for n in lengths]
+        found[f"lam_{level}"] = pd.concat(tables, ignore_index=True)
     return found
 
 
 def accuracies(
-    run: Run, program: type[ClassifierEnsemble], parameters: Tensor, n: int
+    run: Run, ensemble: type[ClassifierEnsemble], parameters: Tensor, n: int
 ) -> dict[str, float]:
-    """Share of true attributes that a trained classifier finds in n draws from n fresh points, for each of two uses.
+    """Share of true attributes that a trained classifier finds in n batches from n fresh points,
+    for each of two uses.
 
     *validation_accuracy* chooses a learning rate, *accuracy* is told.
     """
-    trained, found = program([run], "cpu"), {}
+    trained, found = ensemble([run], "cpu"), {}
     trained.parameters[:, : trained.count] = parameters
     for name in ("validation_accuracy", "accuracy"):
         points, combinations = run.world.points(n, name)
-        draws = run.draw(
+        batches = run.draw(
             (points / run.data[2]).float(),
             combinations,
             (1, n),
             stream(run.row.seed, f"{name} batch"),
             stream(run.row.seed, f"{name} condition"),
         )
-        trained.take([draws])
+        trained.take([batches])
         found[name] = float(
-            ((trained.logits(0) > 0) == (attributes(run, draws) > 0)).double().mean()
+            ((trained.logits(0) > 0) == (attributes(run, batches) > 0)).double().mean()
         )
     return found
 
@@ -154,12 +135,12 @@ def _classify(
     job: tuple[pd.DataFrame, Tensor],
     tick: Tick,
     recipe: Recipe,
-    program: type[ClassifierEnsemble],
+    ensemble: type[ClassifierEnsemble],
     n: int,
 ) -> dict[str, float]:
     rows, parameters = job
     (row,) = rows.itertuples(index=False)
-    found = accuracies(Run(row, recipe), program, parameters, n)
+    found = accuracies(Run(row, recipe), ensemble, parameters, n)
     tick(1)
     return found
 
@@ -174,48 +155,43 @@ def run_part(
 ) -> dict[str, pd.DataFrame]:
     """Trains one part and measures it: tables by name.
 
-    ``runs``: one row a run and metric.  ``traces``: for B, loss and largest gradient norm of every few steps.
+    ``runs``: one row a run and metric.  ``traces``: for B, loss and largest gradient norm of every
+    few steps.
 
-    *diverged*: a weight is not finite, or the loss ends above where it began.  *final_loss*: of the last steps;
-    of the denoiser in B, the row's own cost in A.
+    *diverged*: a weight is not finite, or the loss ends above where it began.  *final_loss*: of the
+    last steps; of the denoiser in B, the row's own cost in A.
     """
     rows = rows.reset_index(drop=True)
     joint = rows["granularity"].iloc[0] == GRANULARITY
-    program = JointEnsemble if joint else ClassifierEnsemble
-    trained = train(rows, recipe, device, progress, program, workers)
+    ensemble = JointEnsemble if joint else ClassifierEnsemble
+    trained = train(rows, recipe, device, progress, ensemble, workers)
+    wide = rows.assign(**_steadiness(rows, trained))
+    function = partial(_classify, recipe=recipe, ensemble=ensemble, n=n_test)
+    with progress(total=len(rows), desc="classifying", unit="runs") as bar:
+        wide = wide.join(pd.DataFrame(workers(function, run_by_run(rows, trained), bar.update)))
+    runs = wide.melt(list(rows), var_name="metric")
+    if not joint:
+        return {"runs": runs}
+    denoiser = ensemble([Run(next(rows.itertuples(index=False)), recipe)], "cpu").networks[0]
+    weights = trained.parameters[:, : denoiser.parameters.shape[1]]
+    denoisers = trained._replace(parameters=weights)
+    drawn = by_group(evaluate(rows, denoisers, recipe, progress, workers=workers))
+    told = (drawn["group"] == "seen") & drawn["metric"].isin(["defect", "energy_distance"])
+    runs = pd.concat([runs, drawn[told].drop(columns="group")], ignore_index=True)
+    return {"runs": runs, "traces": traces(rows, trained)}
+
+
+def _steadiness(rows: pd.DataFrame, trained: Trained) -> dict[str, np.ndarray]:
+    """What the training itself says of each run, see ``run_part``."""
     ends = torch.tensor((rows["steps"].to_numpy() - 1) // PREPARED)
     first, last = trained.losses[:, 0], trained.losses.gather(1, ends.unsqueeze(1)).squeeze(1)
     measured = {
         "spike_rate": trained.spike_rate,
         "variation": trained.variation,
         "final_loss": last,
-        "diverged": (trained.diverged | ~(last <= first)).double(),
+        "diverged": trained.diverged | ~(last <= first),
     }
-    wide = rows.assign(**{name: value.double().numpy() for name, value in measured.items()})
-    function = partial(_classify, recipe=recipe, program=program, n=n_test)
-    with progress(total=len(rows), desc="classifying", unit="runs") as bar:
-        wide = wide.join(pd.DataFrame(workers(function, run_by_run(rows, trained), bar.update)))
-    runs = wide.melt(list(rows), var_name="metric")
-    if not joint:
-        return {"runs": runs}
-    count = (
-        program([Run(next(rows.itertuples(index=False)), recipe)], "cpu")
-        .networks[0]
-        .parameters.shape[1]
-    )
-    drawn = by_group(
-        evaluate(
-            rows,
-            trained._replace(parameters=trained.parameters[:, :count]),
-            recipe,
-            progress,
-            workers=workers,
-        )
-    )
-    drawn = drawn[
-        (drawn["group"] == "seen") & drawn["metric"].isin(["defect", "energy_distance"])
-    ].drop(columns="group")
-    return {"runs": pd.concat([runs, drawn], ignore_index=True), "traces": traces(rows, trained)}
+    return {name: value.double().numpy() for name, value in measured.items()}
 
 
 def traces(rows: pd.DataFrame, trained: Trained) -> pd.DataFrame:
@@ -230,7 +206,9 @@ def traces(rows: pd.DataFrame, trained: Trained) -> pd.DataFrame:
 
 
 def backward_signals(points: int = 201) -> pd.DataFrame:
-    """What every cost sends back to a probability p and to its logit, against the discrepancy e = p - 1 of a true label."""
+    """What every cost sends back to a probability p and to its logit, against the discrepancy e = p
+    - 1 of a true label.
+    """
     p = torch.linspace(0.001, 0.999, points, dtype=torch.float64).view(1, -1, 1)
     labels = torch.ones_like(p)
     tables = []
@@ -254,7 +232,9 @@ def backward_signals(points: int = 201) -> pd.DataFrame:
 
 
 def known_terms(seed: int) -> pd.DataFrame:
-    """NGMG in known terms, each with its check: one row a statement, what was measured, and what it should be."""
+    """NGMG in known terms, each with its check: one row a statement, what was measured, and what it
+    should be.
+    """
     generator = stream(seed, "known terms")
     e = torch.linspace(-4, 4, 8001, dtype=torch.float64).unsqueeze(-1)
     x, y = (

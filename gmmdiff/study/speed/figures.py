@@ -13,8 +13,6 @@ from matplotlib.ticker import PercentFormatter
 
 from gmmdiff.study.style import PALETTE, plain_log
 
-# ---- performance --------------------------------------------------------------------------------------------
-
 CONTESTANT_COLOURS = {
     "engine": PALETTE[0],
     "torch.func": PALETTE[2],
@@ -39,7 +37,9 @@ def _quartiles(axis: Axes, at: Any, table: pd.DataFrame, **look: Any) -> None:
 
 
 def training_rates(rates: pd.DataFrame, ratio: pd.DataFrame, target: float) -> Figure:
-    """Operations a second of the products and the engine, and the engine's share; quartiles of the turns."""
+    """Operations a second of the products and the engine, and the engine's share; quartiles of the
+    turns.
+    """
     figure, (left, right) = plt.subplots(1, 2, figsize=(12, 4.2))
     places = {
         key: place
@@ -77,7 +77,9 @@ def training_rates(rates: pd.DataFrame, ratio: pd.DataFrame, target: float) -> F
 
 
 def growth(costs: pd.DataFrame) -> Figure:
-    """Milliseconds a run-step against the number of rows, one panel a device and shape; quartiles of the turns."""
+    """Milliseconds a run-step against the number of rows, one panel a device and shape; quartiles
+    of the turns.
+    """
     panels = costs.groupby(["device", "shape"], sort=False)
     figure, axes = plt.subplots(
         1, panels.ngroups, figsize=(6 * panels.ngroups, 4.4), sharey=True, squeeze=False
@@ -108,7 +110,9 @@ def growth(costs: pd.DataFrame) -> Figure:
 
 
 def sampling_costs(errors: pd.DataFrame, ratio: pd.DataFrame) -> Figure:
-    """Energy distance against evaluations and against seconds, and our time an evaluation over that of diffusers."""
+    """Energy distance against evaluations and against seconds, and our time an evaluation over that
+    of diffusers.
+    """
     figure, axes = plt.subplots(1, 3, figsize=(15, 4.6))
     drawn = (
         errors[errors["sampler"] != "real"]
@@ -159,7 +163,9 @@ def sampling_costs(errors: pd.DataFrame, ratio: pd.DataFrame) -> Figure:
 
 
 def stage_shares(stages: pd.DataFrame) -> Figure:
-    """What every stage's seconds went to; grey where it is neither training nor sampling, hatched where it is not recorded."""
+    """What every stage's seconds went to; grey where it is neither training nor sampling, hatched
+    where it is not recorded.
+    """
     figure, axis = plt.subplots(figsize=(10, 1.2 + 0.32 * len(stages)))
     left = np.zeros(len(stages))
     known = stages["outside"].notna()

@@ -13,18 +13,10 @@ from gmmdiff.study.engine.training import side_by_side
 
 Contestant = Callable[[int], None]  # does so many steps
 CUDA_MISSING = "not measured: no CUDA device here"
-TARGETS = {  # what was asked for before anything was measured
-    "training": 0.75,  # of the products' rate, on the CPU
-    "loop": 8,  # times the loop's speed, at the small shape with 64 rows
-    "cuda": 50,  # times the loop's speed on the same GPU, with 1024 rows
-    "evaluations": 20,  # of DPM-Solver++(2M), as good as ancestral sampling
-    "inside": 0.9,  # of a training stage's time, training or sampling
-}
-JUDGED_ROWS = {"loop": 64, "cuda": 1024}
 
 
 def beside(contestants: Sequence[Contestant]) -> Contestant:
-    """Several contestants side by side, as the engine's blocks go: on as many threads as torch has."""
+    """Several contestants side by side, as the engine's blocks go: a thread each."""
 
     def go(steps: int) -> None:
         side_by_side(lambda each: each(steps), contestants)
@@ -36,7 +28,8 @@ def race(contestants: dict[str, tuple[Contestant, int, int]], repeats: int) -> p
     """Lets contestants take turns: one row a turn and contestant.
 
     Args:
-        contestants: name -> what runs, for how many steps a turn, and how much work a turn is (floating-point operations, say).
+        contestants: name -> what runs, for how many steps a turn, and how much work a turn is
+            (floating-point operations, say).
         repeats: turns >= 1, after one that is not counted.
 
     Returns:
@@ -59,7 +52,9 @@ def race(contestants: dict[str, tuple[Contestant, int, int]], repeats: int) -> p
 
 
 def ratios(turns: pd.DataFrame, to: str) -> pd.DataFrame:
-    """Rates against the contestant ``to`` of the same turn: one row a contestant, columns median, low, high (quartiles)."""
+    """Rates against the contestant ``to`` of the same turn: one row a contestant, columns median,
+    low, high (quartiles).
+    """
     wide = turns.pivot(index="turn", columns="contestant", values="rate")
     require(to in wide, "ratios", "to", f"one of {', '.join(wide)}", repr(to))
     found = wide.div(wide[to], axis=0).quantile([0.5, 0.25, 0.75]).T
@@ -67,7 +62,7 @@ def ratios(turns: pd.DataFrame, to: str) -> pd.DataFrame:
 
 
 def middle(turns: pd.DataFrame, value: str, by: Sequence[str]) -> pd.DataFrame:
-    """Median and quartiles of a column over the turns: one row a group, columns median, low, high."""
+    """Median and quartiles of a column over the turns: a row a group; median, low, high."""
     found = turns.groupby(list(by), sort=False)[value].quantile([0.5, 0.25, 0.75]).unstack()
     return found.set_axis(["median", "low", "high"], axis=1).reset_index()
 
@@ -75,7 +70,3 @@ def middle(turns: pd.DataFrame, value: str, by: Sequence[str]) -> pd.DataFrame:
 def device_name(device: str) -> str:
     """What a table's column ``device`` says: the GPU's name, or cpu."""
     return torch.cuda.get_device_name() if device == "cuda" else "cpu"
-
-
-def _against(value: float, target: float) -> str:
-    return "met" if value >= target else "not met"

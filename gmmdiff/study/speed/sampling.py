@@ -19,12 +19,11 @@ from torch import Tensor
 from gmmdiff.core.checks import require
 from gmmdiff.core.diffusion import ancestral, ddim, dpmpp_2m
 from gmmdiff.core.distances import energy_distance
-from gmmdiff.core.streams import numpy_stream, stream
+from gmmdiff.core.streams import stream
 from gmmdiff.study.engine.runs import LAST, SCHEDULE, Progress, Recipe, Run
 from gmmdiff.study.engine.training import Trained, side_by_side
 from gmmdiff.study.feature_vs_class.runs import ANCESTRAL_STEPS
-from gmmdiff.study.speed.race import TARGETS, Contestant, _against, beside, race
-from gmmdiff.study.statistics import paired
+from gmmdiff.study.speed.race import Contestant, beside, race
 
 MOMENTS = 1000  # steps of the discrete schedule that both sides share
 SAMPLERS = {"ancestral": ancestral, "DDIM": ddim, "DPM-Solver++(2M)": dpmpp_2m}
@@ -44,18 +43,24 @@ THEIRS = {  # scheduler and options that make it the same method
 
 
 def moments() -> Tensor:
-    """Times of the discrete schedule's steps, ``(MOMENTS,)`` rising: evenly from ``LAST``, below which no network was trained."""
+    """Times of the discrete schedule's steps, ``(MOMENTS,)`` rising: evenly from ``LAST``, below
+    which no network was trained.
+    """
     return torch.linspace(LAST, 0.999, MOMENTS, dtype=torch.float64)
 
 
 def betas() -> Tensor:
-    """The same schedule as ``diffusers`` takes it: 1 - alpha_k^2 / alpha_{k-1}^2, clipped at 0.999 as it clips."""
+    """The same schedule as ``diffusers`` takes it: 1 - alpha_k^2 / alpha_{k-1}^2, clipped at 0.999
+    as it clips.
+    """
     kept = torch.cat([torch.ones(1, dtype=torch.float64), SCHEDULE.alpha(moments()) ** 2])
     return (1 - kept[1:] / kept[:-1]).clamp_max(0.999)
 
 
 def _grid(count: int) -> Tensor:
-    """The falling times that a scheduler with "trailing" spacing visits in ``count`` evaluations, then 0."""
+    """The falling times that a scheduler with "trailing" spacing visits in ``count`` evaluations,
+    then 0.
+    """
     require(
         count >= 1 and MOMENTS % count == 0,
         "sampling",
@@ -69,7 +74,9 @@ def _grid(count: int) -> Tensor:
 
 
 def ours(name: str, count: int) -> Callable:
-    """Our sampler on the times of the discrete schedule, with a sampler's arguments (its ``times`` are not used)."""
+    """Our sampler on the times of the discrete schedule, with a sampler's arguments (its ``times``
+    are not used).
+    """
     sampler, times = SAMPLERS[name], _grid(count)
     return lambda denoiser, x, _, *rest: sampler(denoiser, x, times, *rest)
 
@@ -78,7 +85,8 @@ def ours(name: str, count: int) -> Callable:
 def schedulers() -> dict[str, type]:
     """The schedulers of ``diffusers`` by our samplers' names; none where it is not installed.
 
-    Its modules load as they are asked for, which two threads must not do at once: ``sides`` asks first.
+    Its modules load as they are asked for, which two threads must not do at once: ``sides`` asks
+    first.
     """
     if not find_spec("diffusers"):
         return {}
@@ -90,7 +98,8 @@ def schedulers() -> dict[str, type]:
 
 
 def theirs(name: str, count: int) -> Callable:
-    """The scheduler of ``diffusers`` with a sampler's arguments; it asks the denoiser at the same times.
+    """The scheduler of ``diffusers`` with a sampler's arguments; it asks the denoiser at the same
+    times.
 
     Raises:
         KeyError: where ``diffusers`` is not installed.
@@ -121,7 +130,9 @@ def sides() -> dict[str, Callable]:
 
 
 def law_error(run: Run, z: Tensor, combination: Tensor) -> float:
-    """Energy distance of samples ``(n, D)`` to as many true points of the same combination, mean over combinations."""
+    """Energy distance of samples ``(n, D)`` to as many true points of the same combination, mean
+    over combinations.
+    """
     real = run.world.manifold.sample(combination, stream(run.row.seed, "reference"))
     return float(
         np.mean(
@@ -142,8 +153,9 @@ def sampling_errors(
 ) -> pd.DataFrame:
     """Error and seconds of every sampler, side and number of evaluations: one row a run.
 
-    The side "ours, own times" is what the experiments use: times even in the log signal-to-noise ratio.  "real"
-    are true points, the floor.  Ancestral sampling also takes ``ANCESTRAL_STEPS`` evaluations.
+    The side "ours, own times" is what the experiments use: times even in the log signal-to-noise
+    ratio.  "real" are true points, the floor.  Ancestral sampling also takes ``ANCESTRAL_STEPS``
+    evaluations.
     """
     combination = torch.arange(16).repeat_interleave(recipe.n_eval)
     settings = [(name, count) for count in evaluations for name in SAMPLERS] + [
@@ -177,7 +189,9 @@ def sampling_errors(
 def evaluation_turns(
     row: tuple, parameters: Tensor, recipe: Recipe, count: int, samples: int, turns: int
 ) -> pd.DataFrame:
-    """Every sampler of either side takes turns on one network: ``race``'s table, rates in evaluations a second, on one thread."""
+    """Every sampler of either side takes turns on one network: ``race``'s table, rates in
+    evaluations a second, on one thread.
+    """
     run = Run(row, recipe)
     combination = torch.arange(samples) % 16
     denoiser = run.predict(
@@ -201,7 +215,9 @@ def evaluation_turns(
 
 
 def evaluation_ratios(turns: pd.DataFrame) -> pd.DataFrame:
-    """Our seconds an evaluation over those of ``diffusers``, turn by turn: one row a sampler and number of samples, none without it."""
+    """Our seconds an evaluation over those of ``diffusers``, turn by turn: one row a sampler and
+    number of samples, none without it.
+    """
     rows = []
     for (sampler, samples), table in turns.groupby(["sampler", "samples"], sort=False):
         wide = table.pivot(index="turn", columns="side", values="seconds")
@@ -218,48 +234,3 @@ def evaluation_ratios(turns: pd.DataFrame) -> pd.DataFrame:
                 }
             )
     return pd.DataFrame(rows, columns=["sampler", "samples", "device", "median", "low", "high"])
-
-
-def sampling_sentence(errors: pd.DataFrame) -> str:
-    """Whether few evaluations of DPM-Solver++(2M) are as good as ancestral sampling with ``ANCESTRAL_STEPS``, paired by seed."""
-    most = TARGETS["evaluations"]
-    mine = (
-        errors[errors["side"] == "ours, own times"]
-        .set_index(["sampler", "evaluations", "seed"])["error"]
-        .sort_index()
-    )
-    full = mine["ancestral", ANCESTRAL_STEPS]
-    counts = sorted({n for name, n, _ in mine.index if name == "DPM-Solver++(2M)" and n <= most})
-    if not counts:
-        return f"DPM-Solver++(2M) with at most {most} evaluations: not measured."
-    few = mine["DPM-Solver++(2M)", counts[-1]].loc[full.index]
-    found = paired(few.to_numpy(), full.to_numpy(), numpy_stream(0, "performance"))
-    verdict = (
-        "as good, within the interval"
-        if found.low <= 0 <= found.high
-        else "better"
-        if found.high < 0
-        else "worse"
-    )
-    real = errors[errors["sampler"] == "real"]["error"].mean()
-    return (
-        f"DPM-Solver++(2M) with {counts[-1]} evaluations minus ancestral sampling with {ANCESTRAL_STEPS}, on the times of the experiments: "
-        f"energy distance {found.estimate:+.5f} [{found.low:+.5f}, {found.high:+.5f}] (IQM over {len(full)} seeds, 95 % interval, paired; "
-        f"ancestral {full.mean():.5f}, real points {real:.5f}): {verdict}. Energy distance is not the only judge: the share of defects, "
-        "which sees what it hardly weighs, is compared in notebook 02."
-    )
-
-
-def evaluation_sentence(ratio: pd.DataFrame) -> str:
-    """Whether our samplers take longer an evaluation than those of diffusers."""
-    if ratio.empty:
-        return "`diffusers` is not installed here: its time an evaluation was not measured."
-    told = [
-        f"{r.sampler}, {r.samples} samples {r.median:.2f} [{r.low:.2f}, {r.high:.2f}]"
-        for r in ratio.itertuples()
-    ]
-    no_longer = int((ratio["median"] <= 1).sum())
-    return (
-        f"Our seconds an evaluation over those of `diffusers` (median of the turns and quartiles): {'; '.join(told)}. "
-        f"Target, no longer than theirs: {_against(no_longer, len(ratio))} ({no_longer} of {len(ratio)})."
-    )

@@ -8,18 +8,18 @@ from typing import Any
 
 import pandas as pd
 
-from gmmdiff.study.speed.race import TARGETS, _against
-
 LONGEST_GAP = (
     120  # seconds between two stages of one `dvc repro`; more, and they did not run in one go
 )
 
 
 def stage_times(records: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
-    """The stages' records of their runs (``execution.run_records``), but for this stage's: one row a stage.
+    """The stages' records of their runs (``execution.run_records``), but for this stage's: one row
+    a stage.
 
-    Columns: stage, device, started, seconds, training, sampling, other (bars), outside (the share of the seconds that
-    is neither training nor sampling), memory (MiB, the largest process).  What a record does not hold is NaN.
+    Columns: stage, device, started, seconds, training, sampling, other (bars), outside (the share
+    of the seconds that is neither training nor sampling), memory (MiB, the largest process).  What
+    a record does not hold is NaN.
     """
     rows = []
     for stage, record in records.items():
@@ -59,7 +59,8 @@ def stage_times(records: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
 
 
 def pipeline_share(stages: pd.DataFrame) -> float:
-    """Share of `dvc repro` outside the notebooks, from the first stage's start to the last one's end; NaN where it is not known.
+    """Share of `dvc repro` outside the notebooks, from the first stage's start to the last one's
+    end; NaN where it is not known.
 
     Not known: a start is not recorded, or the stages did not run in one go.
     """
@@ -70,28 +71,3 @@ def pipeline_share(stages: pd.DataFrame) -> float:
     end = (start + ordered["seconds"]).cummax()
     gaps = (start.iloc[1:].to_numpy() - end.iloc[:-1].to_numpy()).clip(0)
     return math.nan if (gaps > LONGEST_GAP).any() else float(gaps.sum() / end.iloc[-1])
-
-
-def stages_sentence(stages: pd.DataFrame) -> str:
-    """The share of the training stages' time outside training and sampling, and that of the pipeline outside notebooks."""
-    trained = stages[stages["training"] > 0]
-    missing = int(stages["outside"].isna().sum())
-    inside = (
-        1 - (trained["outside"] * trained["seconds"]).sum() / trained["seconds"].sum()
-        if len(trained)
-        else math.nan
-    )
-    target = TARGETS["inside"]
-    first = "Training stages: not recorded."
-    if not math.isnan(inside):
-        first = f"Of the training stages' time {inside:.1%} is training or sampling (target {target:.0%}: {_against(inside, target)})."
-    share = pipeline_share(stages)
-    second = (
-        "not recorded, or the stages did not run in one go" if math.isnan(share) else f"{share:.1%}"
-    )
-    note = (
-        f" {missing} of {len(stages)} records do not say how long their bars ran."
-        if missing
-        else ""
-    )
-    return f"{first} Share of `dvc repro` outside the notebooks: {second}.{note}"

@@ -1,8 +1,9 @@
-"""How near the engine and the samplers come to what the machine and others can do, measured beside them.
+"""How near the engine and the samplers come to what the machine and others can do, measured beside
+them.
 
-All that train do the same work, the matrix products of a number of run-steps; a run-step is one optimiser step
-of one run.  Speeds of a shared machine drift, so contestants take turns in short slices, and ratios are taken
-turn by turn.
+All that train do the same work, the matrix products of a number of run-steps; a run-step is one
+optimiser step of one run.  Speeds of a shared machine drift, so contestants take turns in short
+slices, and ratios are taken turn by turn.
 """
 
 from __future__ import annotations
@@ -26,25 +27,15 @@ from gmmdiff.study.engine.networks import StackedMLP
 from gmmdiff.study.engine.runs import PREPARED, Progress, Recipe, Run, run_table
 from gmmdiff.study.engine.training import ADAM, Ensemble, block_rows, blocks_of, train_block
 from gmmdiff.study.ngmg_stability.runs import parts as stability_parts
-from gmmdiff.study.speed.race import (
-    JUDGED_ROWS,
-    TARGETS,
-    Contestant,
-    _against,
-    beside,
-    device_name,
-    race,
-    ratios,
-)
-
-# ---- who trains ---------------------------------------------------------------------------------------------
+from gmmdiff.study.speed.race import Contestant, beside, device_name, race, ratios
 
 
 def operations(sizes: Sequence[int], batch: int, to_input: bool = False) -> int:
-    """Floating-point operations of one run-step's matrix products, a multiplication and an addition counting two.
+    """Floating-point operations of one run-step's matrix products, a multiplication and an addition
+    counting two.
 
-    Each layer has three products: forward, for its weights, and for its input, which the first layer needs only
-    where the signal goes on (``to_input``).
+    Each layer has three products: forward, for its weights, and for its input, which the first
+    layer needs only where the signal goes on (``to_input``).
 
     Args:
         sizes: widths of input, hidden layers and output.
@@ -53,24 +44,27 @@ def operations(sizes: Sequence[int], batch: int, to_input: bool = False) -> int:
     return 2 * batch * (3 * sum(layers) - (0 if to_input else layers[0]))
 
 
-def program_operations(program: Ensemble) -> int:
-    """``operations`` of one run-step of a program: of its networks all but the first send their signal on."""
-    batch = program.runs[0].recipe.batch
+def ensemble_operations(ensemble: Ensemble) -> int:
+    """``operations`` of one run-step of an ensemble: of its networks all but the first send their
+    signal on.
+    """
+    batch = ensemble.runs[0].recipe.batch
     return sum(
         operations(network.sizes, batch, number > 0)
-        for number, network in enumerate(program.networks)
+        for number, network in enumerate(ensemble.networks)
     )
 
 
-def products(program: Ensemble) -> Contestant:
-    """The batched matrix products of a program's steps alone, on operands of their own: the machine's rate.
+def products(ensemble: Ensemble) -> Contestant:
+    """The batched matrix products of an ensemble's steps alone, on operands of their own: the
+    machine's rate.
 
-    As many rows in one product as the program has runs.
+    As many rows in one product as the ensemble has runs.
     """
-    rows, batch, work = len(program.runs), program.runs[0].recipe.batch, []
-    for number, network in enumerate(program.networks):
+    rows, batch, work = len(ensemble.runs), ensemble.runs[0].recipe.batch, []
+    for number, network in enumerate(ensemble.networks):
         values, signals = (
-            [torch.randn(rows, size, batch, device=program.device) for size in network.sizes]
+            [torch.randn(rows, size, batch, device=ensemble.device) for size in network.sizes]
             for _ in range(2)
         )
         layers = StackedMLP.split(network.sizes, torch.randn_like(network.parameters))
@@ -96,11 +90,13 @@ def products(program: Ensemble) -> Contestant:
     return go
 
 
-def engine(program: Callable[[], Ensemble]) -> Contestant:
-    """The engine on a fresh program each time; making it, its costs and its batches are part of the time."""
+def engine(ensemble: Callable[[], Ensemble]) -> Contestant:
+    """The engine on a fresh ensemble each time; making it, its costs and its batches are part of
+    the time.
+    """
 
     def go(steps: int) -> None:
-        made = program()
+        made = ensemble()
         for run in made.runs:
             require(
                 run.row.steps == steps,
@@ -135,9 +131,11 @@ def _adam(
 
 
 def plain_loop(runs: Sequence[Run], fused: bool = False, device: str = "cpu") -> Contestant:
-    """What one would write without an engine: one run after another, ``torch.nn`` and ``torch.optim.Adam``.
+    """What one would write without an engine: one run after another, ``torch.nn`` and
+    ``torch.optim.Adam``.
 
-    On the engine's batches, with its cosine decay, but without moving average and gradient norms: less work.
+    On the engine's batches, with its cosine decay, but without moving average and gradient norms:
+    less work.
 
     Args:
         fused: Adam as one operation, which torch does not choose by itself on the CPU.
@@ -147,7 +145,7 @@ def plain_loop(runs: Sequence[Run], fused: bool = False, device: str = "cpu") ->
         for run in runs:
             model = _plain(run).to(device)
             optimiser, decay = _adam(model.parameters(), run, steps, fused=fused)
-            source = run.draws()
+            source = run.batches()
             for step in range(steps):
                 if step % PREPARED == 0:
                     draws = next(source)
@@ -166,16 +164,18 @@ def plain_loop(runs: Sequence[Run], fused: bool = False, device: str = "cpu") ->
     return go
 
 
-def ensemble(runs: Sequence[Run], device: str = "cpu") -> Contestant:
-    """Many runs as ``torch.func`` trains an ensemble: modules stacked, one of them under ``vmap``, Adam (fused) on the stack.
+def stacked_modules(runs: Sequence[Run], device: str = "cpu") -> Contestant:
+    """Many runs as ``torch.func`` trains an ensemble: modules stacked, one of them under ``vmap``,
+    Adam (fused) on the stack.
 
-    As ``plain_loop`` in all else; batches are drawn as the engine draws them, once for arms that share them.
+    As ``plain_loop`` in all else; batches are drawn as the engine draws them, once for arms that
+    share them.
 
     Raises:
         ValueError: on runs of different learning rates, for which one Adam has no room.
     """
     rates = {run.row.learning_rate for run in runs}
-    require(len(rates) == 1, "ensemble", "learning rates", "one for all runs", sorted(rates))
+    require(len(rates) == 1, "stacked_modules", "learning rates", "one for all runs", sorted(rates))
 
     def go(steps: int) -> None:
         models = [_plain(run).to(device) for run in runs]
@@ -192,7 +192,7 @@ def ensemble(runs: Sequence[Run], device: str = "cpu") -> Contestant:
         source = Ensemble(runs, device)
         for step in range(steps):
             if step % PREPARED == 0:
-                source.prepare(source.next_draws())
+                source.prepare(source.next_batches())
             loss = losses(
                 weights, source.inputs[step % PREPARED], source.targets[step % PREPARED]
             ).sum()
@@ -204,18 +204,17 @@ def ensemble(runs: Sequence[Run], device: str = "cpu") -> Contestant:
     return go
 
 
-# ---- training -----------------------------------------------------------------------------------------------
-
-
 class Workload(NamedTuple):
     """A run table and how its rows train."""
 
-    program: type[Ensemble]
+    ensemble: type[Ensemble]
     table: pd.DataFrame
     recipe: Recipe
 
     def first(self, rows: int) -> Workload:
-        """Its first rows by seed, so that arms which share their draws come together, as in the experiments."""
+        """Its first rows by seed, so that arms which share their draws come together, as in the
+        experiments.
+        """
         return self._replace(table=self.table.sort_values("seed", kind="stable").head(rows))
 
     def blocks(self, device: str) -> list[list[Run]]:
@@ -237,7 +236,9 @@ def workloads(
     rows: int,
     seed: int,
 ) -> dict[str, Workload]:
-    """The three programs of the experiments, each with at least ``rows`` rows: every arm, or every cost, and enough seeds."""
+    """The three ensembles of the experiments, each with at least ``rows`` rows: every arm, or every
+    cost, and enough seeds.
+    """
     seeds, rates = -(-rows // len(GRANULARITIES)), [learning_rate]
     arms = run_table(GRANULARITIES, [0.0, s_c], [n_train], rates, [steps], seeds, seed)
     costs = stability_parts(
@@ -253,7 +254,9 @@ def workloads(
 def training_turns(
     workload: Workload, rows: int, steps: int, turns: int, device: str
 ) -> pd.DataFrame:
-    """Engine and products take turns, blocks side by side: ``race``'s table, rates in operations a second."""
+    """Engine and products take turns, blocks side by side: ``race``'s table, rates in operations a
+    second.
+    """
     require(
         len(workload.table) >= rows,
         "training_turns",
@@ -262,12 +265,12 @@ def training_turns(
         rows,
     )
     blocks = workload.first(rows).blocks(device)
-    programs = [workload.program(runs, device) for runs in blocks]
-    work = steps * sum(len(made.runs) * program_operations(made) for made in programs)
+    ensembles = [workload.ensemble(runs, device) for runs in blocks]
+    work = steps * sum(len(made.runs) * ensemble_operations(made) for made in ensembles)
     contestants = {
-        "products": (beside([products(made) for made in programs]), steps, work),
+        "products": (beside([products(made) for made in ensembles]), steps, work),
         "engine": (
-            beside([engine(partial(workload.program, runs, device)) for runs in blocks]),
+            beside([engine(partial(workload.ensemble, runs, device)) for runs in blocks]),
             steps,
             work,
         ),
@@ -301,9 +304,11 @@ LOOPED = 4  # runs in one turn of the loops, whose time a run cannot depend on h
 def growth_turns(
     workload: Workload, rows: int, steps: int, turns: int, device: str, stacked: bool = True
 ) -> pd.DataFrame:
-    """Engine, ``torch.func`` (if ``stacked``) and both loops take turns: ``race``'s table, rates in run-steps a second.
+    """Engine, ``torch.func`` (if ``stacked``) and both loops take turns: ``race``'s table, rates in
+    run-steps a second.
 
-    The tuned loop has a fused Adam and one thread: so small products lose more by sharing them out than they gain.
+    The tuned loop has a fused Adam and one thread: so small products lose more by sharing them out
+    than they gain.
     """
     workload = workload.first(rows)
     blocks = workload.blocks(device)
@@ -311,7 +316,7 @@ def growth_turns(
     few = runs[:LOOPED]
     contestants = {
         "engine": (
-            beside([engine(partial(workload.program, block, device)) for block in blocks]),
+            beside([engine(partial(workload.ensemble, block, device)) for block in blocks]),
             steps,
             steps * rows,
         ),
@@ -319,7 +324,7 @@ def growth_turns(
         "loop, tuned": (beside([plain_loop(few, True, device)]), steps, steps * len(few)),
     }
     if stacked:
-        contestants["torch.func"] = (ensemble(runs, device), steps, steps * rows)
+        contestants["torch.func"] = (stacked_modules(runs, device), steps, steps * rows)
     return race(contestants, turns).assign(device=device_name(device), rows=rows)
 
 
@@ -332,7 +337,9 @@ def growth(
     progress: Progress,
     stacked: int,
 ) -> pd.DataFrame:
-    """``growth_turns`` of every shape and number of rows; ``torch.func`` takes part up to ``stacked`` rows."""
+    """``growth_turns`` of every shape and number of rows; ``torch.func`` takes part up to
+    ``stacked`` rows.
+    """
     found = []
     with progress(total=len(shapes) * len(rows), desc="racing", unit="races") as bar:
         for (shape, workload), count in itertools.product(shapes.items(), rows):
@@ -346,46 +353,12 @@ def growth(
 
 
 def speedups(turns: pd.DataFrame) -> pd.DataFrame:
-    """How many times as fast as each rival the engine is, turn by turn: one row a device, shape, number of rows and rival."""
+    """How many times as fast as each rival the engine is, turn by turn: one row a device, shape,
+    number of rows and rival.
+    """
     tables = []
     for (device, shape, rows), table in turns.groupby(["device", "shape", "rows"], sort=False):
         for rival in table["contestant"].unique():
             found = ratios(table, rival).loc["engine"]
             tables.append({"device": device, "shape": shape, "rows": rows, "rival": rival, **found})
     return pd.DataFrame(tables)
-
-
-def training_sentence(ratio: pd.DataFrame) -> str:
-    """What the engine's share of the products' rate says."""
-    told = [
-        f"{r.shape} on {r.device} {r.median:.0%} [{r.low:.0%}, {r.high:.0%}]"
-        for r in ratio.itertuples()
-    ]
-    cpu, target = ratio[ratio["device"] == "cpu"]["median"], TARGETS["training"]
-    return (
-        f"Of the rate of its own matrix products the engine reaches (median of the turns and quartiles): {'; '.join(told)}. "
-        f"Target on the CPU, {target:.0%} at every shape: {_against(cpu.min(), target)} ({(cpu >= target).sum()} of {len(cpu)} shapes)."
-    )
-
-
-def growth_sentence(ratio: pd.DataFrame, target: str) -> str:
-    """What the engine's speed against the loops and torch.func says; ``target``, "loop" or "cuda", is for the small shape."""
-    told = []
-    for (shape, rival), table in ratio[ratio["rival"] != "engine"].groupby(
-        ["shape", "rival"], sort=False
-    ):
-        slower = table[table["median"] < 1]["rows"].tolist()
-        most = table.loc[table["median"].idxmax()]
-        never = "never slower" if not slower else f"slower with {', '.join(map(str, slower))} rows"
-        told.append(
-            f"{shape} shape, against {rival}: {never}, at most {most['median']:.1f} times as fast (with {most['rows']} rows)"
-        )
-    rows = JUDGED_ROWS[target]
-    judged = ratio[
-        (ratio["shape"] == "small") & (ratio["rival"] == "loop") & (ratio["rows"] == rows)
-    ]
-    found = "not measured"
-    if len(judged):
-        row = judged.iloc[0]
-        found = f"{row['median']:.1f} [{row['low']:.1f}, {row['high']:.1f}], {_against(row['median'], TARGETS[target])}"
-    return f"{'. '.join(told)}. Target, {TARGETS[target]} times the loop's speed at the small shape with {rows} rows: {found}."

@@ -1,4 +1,7 @@
-"""Check 4: NGMG as a linear transformation of W1."""
+"""Check 4: for which mixtures, laws and ranges is NGMG a linear transformation of W1?
+
+Measured is the least largest deviation from an affine function of W1, by linear programming.
+"""
 
 from __future__ import annotations
 
@@ -16,10 +19,10 @@ from gmmdiff.worlds.lines import LineCosts
 
 
 def affine_deviation(w1: np.ndarray, cost: np.ndarray) -> float:
-    """How far a cost is from an affine function of W1: the least largest deviation, as a share of its range.
+    """Least largest deviation of a cost from an affine function of W1, as a share of its range.
 
-    The best affine function in the maximum norm (Chebyshev), a linear programme: minimise d subject to
-    |a w + b - c| <= d.
+    The best affine function in the maximum norm (Chebyshev), a linear programme: minimise d subject
+    to |a w + b - c| <= d.
     """
     w1, cost = np.asarray(w1, dtype=float), np.asarray(cost, dtype=float) / np.ptp(cost)
     one = np.ones_like(w1)
@@ -36,9 +39,9 @@ def affine_deviation(w1: np.ndarray, cost: np.ndarray) -> float:
 def transport_costs(ngmg: NGMG, distance: np.ndarray) -> dict[str, np.ndarray]:
     """NGMG of three pairs of laws whose W1 is the distance ``(n,)``: what "linear in W1" can mean.
 
-    ``points``: two point masses; ``paired lines``: the mean potential over the optimal pairs of parallel
-    lines, E psi(X - Y), where every pair has e = (distance, 0); ``unpaired lines``: the law-level cost,
-    which sees no pairing.
+    ``points``: two point masses; ``paired lines``: the mean potential over the optimal pairs of
+    parallel lines, E psi(X - Y), where every pair has e = (distance, 0); ``unpaired lines``: the
+    law-level cost, which sees no pairing.
     """
     e = torch.tensor(distance, dtype=torch.float64)
     return {
@@ -57,7 +60,8 @@ def affinity(
     grid: int = 200,
     progress: Progress = iter,
 ) -> pd.DataFrame:
-    """``affine_deviation`` for mixtures of 1, 2, ... scales, over ranges of W1 from each lower end to ``upper``.
+    """``affine_deviation`` for mixtures of 1, 2, ... scales, over ranges of W1 from each lower end
+    to ``upper``.
 
     One scale is the single component s_single; several are log-spaced over ``s_range``.
     """

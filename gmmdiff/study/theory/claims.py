@@ -1,190 +1,180 @@
-"""Claims T1 to T6: statements and criteria, fixed before the numbers, and the rules that judge the tables."""
+"""Claims T1 to T6: statements and criteria, fixed before the numbers, and the rules that judge.
+
+A judge works in three steps: the numbers from the tables; the verdict, by a rule that reads as the
+claim's criterion; the sentence, by the macro of the claim's name in sentences.j2.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable
 from functools import partial
 
 import numpy as np
 import pandas as pd
 from scipy.stats import norm
 
-from gmmdiff.study.claims import PAPER, Claim, Judgement, Tables, Verdict, listed, sentence
+from gmmdiff.study.claims import PAPER, Claim, Judgement, Tables, Verdict, sentence
 from gmmdiff.study.statistics import holm
 from gmmdiff.study.theory.complexity import complexity_slopes
-from gmmdiff.study.theory.sets import holm_at_start
+from gmmdiff.study.theory.costs import DIVERGENCES, MIXTURES
+from gmmdiff.study.theory.sets import nested_pairs, share_that_differs
 
 tell = partial(sentence, "theory")
-MIXTURES = ("NGMG single", "NGMG scale mixture")
-WITHOUT_GEOMETRY = ("KL", "JS", "TV")  # divergences that see no distance between disjoint supports
 
 
-def of_two(passed: Mapping[str, bool]) -> Verdict:
-    """Reproduced when the single component and the scale mixture both pass, partly when one does."""
-    return ("not reproduced", "partly", "reproduced")[sum(passed.values())]
+def all_or_some(passed: Iterable[bool]) -> Verdict:
+    """Reproduced where every case passes, partly where some do; without a case, not reproduced."""
+    cases = list(passed)
+    if cases and all(cases):
+        return "reproduced"
+    return "partly" if any(cases) else "not reproduced"
 
 
 def _judge_t1(tables: Tables) -> Judgement:
     table = tables["latent_identity"]
     difference, inclusion = table["difference"].max(), table["inclusion"].min()
-    verdict: Verdict = (
-        "reproduced" if difference <= 1e-10 and inclusion == 1.0 else "not reproduced"
-    )
+
+    verdict = all_or_some([difference <= 1e-10 and inclusion == 1])
+
     told = tell("T1", difference=difference, inclusion=inclusion, control=table["control"].max())
     return Judgement(verdict, told, estimate=difference)
 
 
 def _judge_t2(tables: Tables) -> Judgement:
-    nested = holm_at_start(tables)
-    start = nested[nested["t"] == 0]
-    found = (start["corrected"] < 0.01).mean()
-    share = (
-        nested.assign(differs=nested["corrected"] < 0.01)
-        .groupby(["dimension", "t"])["differs"]
-        .mean()
-    )
-    drowned = ", ".join(
-        f"{min([t for t, s in shares.droplevel(0).items() if s < 0.5], default=np.inf):g} (D = {dim})"
-        for dim, shares in share.groupby(level=0)
-    )
-    control = tables["latent_tests"].query("kind == 'control'")["p_value"]
-    resolution = tables["latent_tests"]["p_value"].min() * len(start)
-    verdict: Verdict = "reproduced" if found == 1 else "partly" if found > 0 else "not reproduced"
-    if found < 1 and resolution >= 0.01:
+    tests = tables["latent_tests"]
+    nested = nested_pairs(tests)
+    start = nested.loc[nested["t"] == 0, "corrected"]
+    share = share_that_differs(nested)
+    drowned = share[share < 0.5].reset_index("t")["t"].groupby("dimension").min()
+    one_law = tests.loc[tests["kind"] == "control", "p_value"]
+    resolution = tests["p_value"].min() * len(start)
+
+    verdict = all_or_some(start < 0.01)
+    if verdict != "reproduced" and resolution >= 0.01:
         verdict = "inconclusive"  # too few permutations: no outcome could have passed
-    return Judgement(
-        verdict,
-        f"At t = 0 {found:.0%} of {len(start)} nested pairs differ (largest corrected p {start['corrected'].max():.2g}). "
-        f"Fewer than half of them still differ from diffusion time t = {drowned}. Where both samples "
-        f"have one law, p < 0.01 in {(control < 0.01).mean():.1%} of {len(control)} tests.",
-        estimate=start["corrected"].max(),
+
+    told = tell(
+        "T2",
+        share=(start < 0.01).mean(),
+        pairs=len(start),
+        largest_p=start.max(),
+        drowned=drowned.reindex(share.index.unique("dimension"), fill_value=np.inf),
+        false_alarms=(one_law < 0.01).mean(),
+        controls=len(one_law),
     )
+    return Judgement(verdict, told, estimate=start.max())
 
 
 def _judge_t3(tables: Tables) -> Judgement:
-    keys = [
-        "cost",
-        "width",
-        "theta",
-    ]  # the closed form is tabulated at every sampled theta, and between
-    both = tables["line_estimates"].merge(
-        tables["line_costs"], on=keys, suffixes=("_sampled", ""), validate="1:1"
+    closed = tables["line_costs"]
+    z = _standard_errors_apart(tables["line_estimates"], closed)
+    worst = {m: z[m].max() for m in MIXTURES}
+    # One mixture's comparisons are a family: Holm-corrected, at the level of 3 standard errors.
+    p_value, level = {m: holm(2 * norm.sf(z[m])).min() for m in MIXTURES}, 2 * norm.sf(3)
+    near, left = _near_zero(closed, width=0)
+    thick = closed.loc[closed["width"] > 0, "width"]
+    left_thick = None if thick.empty else _near_zero(closed, thick.min())[1][list(DIVERGENCES)]
+
+    others_stay = all(np.isinf(near[c]) or left[c] > 0.99 for c in DIVERGENCES)
+    verdict = all_or_some(p_value[m] >= level and left[m] < 1e-3 and others_stay for m in MIXTURES)
+
+    told = tell(
+        "T3",
+        theta=closed.loc[closed["width"] == 0, "theta"].agg(["min", "max"]),
+        left=left[[*MIXTURES, "W1"]],
+        near=near,
+        log_2=np.log(2),
+        worst=worst,
+        p_value=p_value,
+        level=level,
+        thickness=thick.min(),
+        left_thick=left_thick,
     )
+    return Judgement(verdict, told, estimate=max(worst.values()))
+
+
+def _standard_errors_apart(sampled: pd.DataFrame, closed: pd.DataFrame) -> dict[str, np.ndarray]:
+    """By cost: how far each estimate lies from its closed form, in its standard errors."""
+    # The closed form is tabulated at every sampled theta, and between.
+    keys = ["cost", "width", "theta"]
+    both = sampled.merge(closed, on=keys, suffixes=("_sampled", ""), validate="1:1")
     both["z"] = (both["value_sampled"] - both["value"]).abs() / both["value_error"]
-    worst = {m: both.loc[both["cost"] == m, "z"].max() for m in MIXTURES}
-    # One mixture's comparisons are a family: Holm-corrected, against the level of 3 standard errors.
-    corrected = {m: holm(2 * norm.sf(both.loc[both["cost"] == m, "z"])).min() for m in MIXTURES}
-    thin = tables["line_costs"].query("width == 0").sort_values("theta")
-    ends = thin.groupby("cost")["value"].agg(["first", "last"])
-    ratio = ends["first"] / ends["last"]
-    stays = all(np.isinf(ends.loc[c, "first"]) or ratio[c] > 0.99 for c in WITHOUT_GEOMETRY)
-    passed = {
-        m: bool(corrected[m] >= 2 * norm.sf(3) and ratio[m] < 1e-3 and stays) for m in MIXTURES
-    }
-    low, high = thin["theta"].min(), thin["theta"].max()
-    thick = ""
-    if (above := tables["line_costs"].query("width > 0")).size:
-        slim = above[above["width"] == above["width"].min()].pivot(
-            index="theta", columns="cost", values="value"
-        )
-        shares = (slim.loc[low] / slim.loc[high])[list(WITHOUT_GEOMETRY)]
-        thick = f" For lines of thickness {above['width'].min():g} the same fall leaves a share of {listed(shares, '.1e')}."
-    return Judgement(
-        of_two(passed),
-        f"From theta = {high:g} to {low:g} the cost falls to a share of {listed({m: ratio[m] for m in MIXTURES}, '.1e')}, "
-        f"W1 {ratio['W1']:.1e}; at theta = {low:g} JS is {ends.loc['JS', 'first']:.4f} (log 2 is {np.log(2):.4f}), TV "
-        f"{ends.loc['TV', 'first']:g} and KL {ends.loc['KL', 'first']:g}. Largest distance of samples from the closed form, in standard errors: "
-        f"{listed(worst, '.2f')}; smallest p over all distances and thicknesses, Holm-corrected: {listed(corrected, '.2g')} "
-        f"(at least {2 * norm.sf(3):.2g} wanted).{thick}",
-        estimate=max(worst.values()),
-    )
+    return {cost: table["z"].to_numpy() for cost, table in both.groupby("cost")}
+
+
+def _near_zero(closed: pd.DataFrame, width: float) -> tuple[pd.Series, pd.Series]:
+    """By cost: the value at the smallest theta, and as a share of that at the largest."""
+    lines = closed[closed["width"] == width].sort_values("theta").groupby("cost")["value"]
+    return lines.first(), lines.first() / lines.last()
 
 
 def _judge_t4(tables: Tables) -> Judgement:
     table = tables["affinity"]
     table = table[table["n_scales"].isin([1, tables["parameters"]["n_scales"].iloc[0]])]
     whole = table[table["lower"] == table["lower"].min()]
-    worst = whole.groupby("n_scales")["deviation"].max()
-    passed = {str(k): bool(d <= 0.02) for k, d in worst.items()}
     within = table["deviation"] <= 0.02
-    verdict: Verdict = (
-        "reproduced" if all(passed.values()) else "partly" if within.any() else "not reproduced"
+
+    verdict: Verdict = "partly" if within.any() else "not reproduced"
+    if (whole["deviation"] <= 0.02).all():
+        verdict = "reproduced"
+
+    told = tell(
+        "T4",
+        lower=whole["lower"].iloc[0],
+        upper=whole["upper"].iloc[0],
+        deviation=whole.groupby(["n_scales", "laws"])["deviation"].max(),
+        within=within.mean(),
     )
-    named = {
-        f"{'one component' if k == 1 else f'{k} scales'}, {laws}": d
-        for (k, laws), d in whole.groupby(["n_scales", "laws"])["deviation"].max().items()
-    }
-    lower, upper = whole["lower"].iloc[0], whole["upper"].iloc[0]
-    return Judgement(
-        verdict,
-        f"Deviation from the best affine function of W1 in [{lower:g}, {upper:g}], as a share of the cost's range: "
-        f"{listed(named, '.1%')}. Of all mixtures, laws and ranges shown, {within.mean():.0%} stay within 2 %.",
-        estimate=whole.loc[whole["n_scales"] > 1, "deviation"].max(),
-    )
+    mixture = whole["n_scales"] > 1
+    return Judgement(verdict, told, estimate=whole.loc[mixture, "deviation"].max())
 
 
 def _judge_t5(tables: Tables) -> Judgement:
+    by_laws = {"lines": tables["descent_lines"], "helix": tables["descent_helix"]}
     final = pd.concat(
-        [
-            table[table["step"] == table["step"].max()].assign(laws=laws)
-            for laws, table in (
-                ("lines", tables["descent_lines"]),
-                ("helix", tables["descent_helix"]),
-            )
-        ]
+        table[table["step"] == table["step"].max()].assign(laws=laws)
+        for laws, table in by_laws.items()
     )
-    worst = final[final["width"] == 0].groupby(["cost", "laws"])["error"].max().unstack()
-    finds = (worst < 0.01).all(axis=1)
-    others_fail = not any((worst.loc[c] < 0.01).any() for c in WITHOUT_GEOMETRY)
-    passed = {m: bool(finds["W1"] and finds[m] and others_fail) for m in MIXTURES}
-    found = (
-        final.assign(found=final["error"] < 0.01)
-        .groupby(["cost", "laws", "width"])["found"]
-        .agg(["sum", "size"])
+    final["found"] = final["error"] < 0.01
+    starts = final.groupby(["cost", "laws", "width"])["found"].agg(found="sum", starts="size")
+    thin = starts.xs(0, level="width")
+    worst = final.loc[(final["width"] == 0) & final["cost"].isin(MIXTURES), "error"].max()
+
+    every = (thin["found"] == thin["starts"]).groupby("cost").all()
+    others_fail = not (thin["found"] == thin["starts"])[list(DIVERGENCES)].any()
+    verdict = all_or_some(every["W1"] and every[m] and others_fail for m in MIXTURES)
+
+    judged = [(cost, laws) for cost in ("W1", *MIXTURES) for laws in by_laws]
+    told = tell(
+        "T5",
+        judged={arm: thin.loc[arm] for arm in judged},
+        divergences=thin.loc[list(DIVERGENCES), "found"].sum(),
+        worst=worst,
+        thick=starts.query("cost in @DIVERGENCES and width > 0").droplevel("width"),
     )
-    arms = [(cost, laws, 0.0) for cost in ("W1", *MIXTURES) for laws in ("lines", "helix")]
-    thick = [key for key in found.index if key[0] in WITHOUT_GEOMETRY and key[2] > 0]
-    named = {
-        k: f"{k[0]} ({k[1]}) {found.loc[k, 'sum']} of {found.loc[k, 'size']}"
-        for k in (*arms, *thick)
-    }
-    thin = sum(
-        found.loc[(cost, laws, 0.0), "sum"]
-        for cost in WITHOUT_GEOMETRY
-        for laws in ("lines", "helix")
-    )
-    return Judgement(
-        of_two(passed),
-        f"Starts from which the error falls below 1 %: {', '.join(named[k] for k in arms)}; KL, JS and TV together {thin}. "
-        f"Largest final error of the two mixtures: {worst.loc[[*MIXTURES]].max().max():.2g} of the starting one. "
-        f"Where the laws are thick: {', '.join(named[k] for k in thick)}.",
-        estimate=worst.loc[[*MIXTURES]].max().max(),
-    )
+    return Judgement(verdict, told, estimate=worst)
 
 
 def _judge_t6(tables: Tables) -> Judgement:
     if tables["sample_complexity"]["n"].nunique() < 2:
-        return Judgement("inconclusive", "One sample size has no slope.")
-    slopes = complexity_slopes(tables)
+        return Judgement("inconclusive", tell("no_slope"))
+    slopes = complexity_slopes(tables["sample_complexity"])
     ours = slopes[slopes["cost"].isin(MIXTURES)]
-    inside = (ours["estimate"] + 0.5).abs() <= 0.1
-    verdict: Verdict = (
-        "reproduced" if inside.all() else "partly" if inside.any() else "not reproduced"
+    apart = (ours["estimate"] + 0.5).abs()
+
+    verdict = all_or_some(apart <= 0.1)
+
+    farthest, w1 = ours.loc[apart.idxmax()], slopes[slopes["cost"] == "W1"]
+    told = tell(
+        "T6",
+        lowest=ours["estimate"].min(),
+        highest=ours["estimate"].max(),
+        dimensions=sorted(ours["dimension"].unique()),
+        farthest=farthest,
+        w1=w1.set_index("dimension")["estimate"],
     )
-    farthest = ours.loc[(ours["estimate"] + 0.5).abs().idxmax()]
-    w1 = {
-        f"D = {row.dimension}": row.estimate for row in slopes[slopes["cost"] == "W1"].itertuples()
-    }
-    return Judgement(
-        verdict,
-        f"Slopes from {ours['estimate'].min():.2f} to {ours['estimate'].max():.2f} over D = "
-        f"{', '.join(map(str, sorted(ours['dimension'].unique())))} and both mixtures; farthest from -1/2: "
-        f"{farthest['cost']} at D = {farthest['dimension']}. For comparison, W1: {listed(w1, '.2f')}.",
-        estimate=farthest["estimate"],
-        ci_low=farthest["low"],
-        ci_high=farthest["high"],
-        n_seeds=int(ours["repeats"].min()),
-    )
+    ends = farthest["low"], farthest["high"]
+    return Judgement(verdict, told, farthest["estimate"], *ends, n_seeds=int(ours["repeats"].min()))
 
 
 CLAIMS = (
@@ -208,7 +198,8 @@ CLAIMS = (
         "T3",
         "NGMG vanishes as two manifolds meet; JS, KL and TV do not.",
         PAPER + "; WGAN, example 1",
-        "samples within 3 standard errors of the closed form at Holm-corrected level (p at least that of 3 standard errors), and the limit holds; partly: for one of the two mixtures",
+        "samples within 3 standard errors of the closed form at Holm-corrected level (p at least "
+        "that of 3 standard errors), and the limit holds; partly: for one of the two mixtures",
         "theory_checks",
         _judge_t3,
     ),
@@ -216,7 +207,8 @@ CLAIMS = (
         "T4",
         "NGMG is a linear transformation of the Wasserstein distance.",
         "digests of the full text",
-        "within 2 % of an affine map on the whole range; partly: only for some mixture, law or range",
+        "within 2 % of an affine map on the whole range; partly: only for some mixture, law or "
+        "range",
         "theory_checks",
         _judge_t4,
     ),
@@ -224,7 +216,8 @@ CLAIMS = (
         "T5",
         "Gradient descent finds the manifold under W1 and NGMG, not under JS, KL or TV.",
         PAPER + "; WGAN, example 1",
-        "final error below 1 % of the starting one, from every start; partly: for one of the two mixtures",
+        "final error below 1 % of the starting one, from every start; partly: for one of the two "
+        "mixtures",
         "theory_checks",
         _judge_t5,
     ),

@@ -1,4 +1,7 @@
-"""Check 6: the error of estimated costs against sample size and dimension."""
+"""Check 6: what does dimension cost?
+
+Estimated costs between two Gaussians against their exact values, by sample size and dimension.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,6 @@ from gmmdiff.core.checks import require
 from gmmdiff.core.distances import wasserstein1
 from gmmdiff.core.ngmg import NGMG
 from gmmdiff.core.streams import numpy_stream
-from gmmdiff.study.claims import Tables
 from gmmdiff.study.engine.parallel.threads import side_by_side
 from gmmdiff.study.statistics import bootstrap
 from gmmdiff.study.theory.costs import Progress
@@ -30,61 +32,46 @@ def sample_complexity(
 ) -> pd.DataFrame:
     """Error of the estimated cost between N(0, I / D) and N(mu, I / D), |mu| = 1, one row a repeat.
 
-    The laws have the same size at every D.  Truth: W1 = 1 (a translation); NGMG by the Gaussian integral
-    E exp(-|X - Y|^2 / 2 s^2) = (s^2 / v)^(D/2) exp(-|mu|^2 / 2 v), v = s^2 + 2 / D.
+    The laws have the same size at every D.  Truth: W1 = 1 (a translation); NGMG by the Gaussian
+    integral E exp(-|X - Y|^2 / 2 s^2) = (s^2 / v)^(D/2) exp(-|mu|^2 / 2 v), v = s^2 + 2 / D.
     """
-    require(
-        len(sizes) > 0 and min(sizes) >= 2,
-        "sample_complexity",
-        "sizes",
-        "one or more numbers >= 2",
-        list(sizes),
-    )
+    good = len(sizes) > 0 and min(sizes) >= 2
+    require(good, "sample_complexity", "sizes", "one or more numbers >= 2", list(sizes))
     rows = []
     for dim, n in progress([(dim, n) for dim in dimensions for n in sizes]):
         mean = torch.zeros(dim, dtype=torch.float64)
         mean[0] = 1.0
-        truth = {"W1": 1.0}
-        for name, ngmg in mixtures.items():
-            spread = ngmg.scales**2 + 2 / dim
-            overlap = (ngmg.scales**2 / spread) ** (dim / 2)
-            truth[name] = float(-(ngmg.weights * overlap * torch.expm1(-0.5 / spread)).sum())
+        truth = exact_costs(mixtures, dim)
 
-        def estimate(drawn: Sequence[Tensor], mean: Tensor = mean) -> dict[str, float]:
+        def estimate(drawn: Tensor, mean: Tensor = mean) -> dict[str, float]:
             x, y = drawn[0] + mean, drawn[1]
-            return {"W1": wasserstein1(x, y)} | {
-                name: float(ngmg.cost(x, y)) for name, ngmg in mixtures.items()
-            }
+            ngmg = {name: float(mixture.cost(x, y)) for name, mixture in mixtures.items()}
+            return {"W1": wasserstein1(x, y)} | ngmg
 
-        scale = 1 / math.sqrt(dim)
-        draws = [
-            [
-                scale * torch.randn(n, dim, generator=generator, dtype=torch.float64)
-                for _ in range(2)
-            ]
-            for _ in range(repeats)
-        ]
-        rows += [
-            {
-                "cost": cost,
-                "dimension": dim,
-                "n": n,
-                "repeat": repeat,
-                "error": (value - truth[cost]) / truth[cost],
-            }
-            for repeat, found in enumerate(side_by_side(estimate, draws))
-            for cost, value in found.items()
-        ]
-    return pd.DataFrame(rows)
+        shape, scale = (repeats, 2, n, dim), 1 / math.sqrt(dim)
+        draws = scale * torch.randn(*shape, generator=generator, dtype=torch.float64)
+        for repeat, found in enumerate(side_by_side(estimate, draws)):
+            for cost, value in found.items():
+                error = (value - truth[cost]) / truth[cost]
+                rows.append((cost, dim, n, repeat, error))
+    return pd.DataFrame(rows, columns=["cost", "dimension", "n", "repeat", "error"])
 
 
-def complexity_slopes(tables: Tables) -> pd.DataFrame:
-    """Slope of log root-mean-square error against log n for each cost and D, with its bootstrap interval; NaN for one n."""
+def exact_costs(mixtures: dict[str, NGMG], dim: int) -> dict[str, float]:
+    """The true costs between the two Gaussians of ``sample_complexity`` in R^dim."""
+    truth = {"W1": 1.0}
+    for name, ngmg in mixtures.items():
+        spread = ngmg.scales**2 + 2 / dim
+        overlap = (ngmg.scales**2 / spread) ** (dim / 2)
+        truth[name] = float(-(ngmg.weights * overlap * torch.expm1(-0.5 / spread)).sum())
+    return truth
+
+
+def complexity_slopes(errors: pd.DataFrame) -> pd.DataFrame:
+    """Slope of log r.m.s. error against log n, by cost and D, with its interval; NaN for one n."""
     rows = []
     rng = numpy_stream(0, "complexity slopes")
-    for (cost, dim), group in tables["sample_complexity"].groupby(
-        ["cost", "dimension"], sort=False
-    ):
+    for (cost, dim), group in errors.groupby(["cost", "dimension"], sort=False):
         by_size = {n: g["error"].to_numpy() for n, g in group.groupby("n")}
         apart = np.log(list(by_size)) - np.log(list(by_size)).mean()
         lever = apart / (np.square(apart).sum() if len(by_size) > 1 else np.nan)

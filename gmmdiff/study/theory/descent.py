@@ -1,4 +1,8 @@
-"""Check 5: learning a law by gradient descent under each cost."""
+"""Check 5: from which starts does plain gradient descent find a law, under each cost?
+
+The lines by the exact slopes of every cost; a helix, translated, turned and scaled, by gradients of
+estimates from samples.  Every cost is divided by its largest slope, so that all push alike.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +19,7 @@ from gmmdiff.core.distances import divergences_from_samples, transport_plan
 from gmmdiff.core.ngmg import NGMG
 from gmmdiff.core.streams import stream
 from gmmdiff.study.engine.parallel.threads import side_by_side
-from gmmdiff.study.theory.costs import closed_costs
+from gmmdiff.study.theory.costs import DIVERGENCES, closed_costs
 from gmmdiff.worlds.helix import Helix
 
 
@@ -27,7 +31,9 @@ def _rates(steps: int, rate: float) -> np.ndarray:
 
 
 def largest_slope(cost: Callable[[np.ndarray], tuple], reach: float) -> float:
-    """A cost's largest slope for theta in (0, reach]: what its descents are divided by, so all push alike."""
+    """A cost's largest slope for theta in (0, reach]: what its descents are divided by, so all push
+    alike.
+    """
     slope = np.abs(cost(np.geomspace(1e-3, 1, 400) * reach)[1]).max()
     return float(slope) if slope > 0 else 1.0
 
@@ -40,7 +46,8 @@ def descend_lines(
     rate: float,
     every: int = 20,
 ) -> pd.DataFrame:
-    """theta by plain gradient descent towards the line at 0: one row a cost, width, start and kept step.
+    """theta by plain gradient descent towards the line at 0: one row a cost, width, start and kept
+    step.
 
     ``error`` is |theta| as a share of |start|.
     """
@@ -87,7 +94,9 @@ def _helix_cost(
     n: int,
     generator: torch.Generator,
 ) -> Callable[[Move], Tensor] | None:
-    """A fresh estimate ``(starts,)`` of one cost between moved helices and the helix; None where it has no gradient."""
+    """A fresh estimate ``(starts,)`` of one cost between moved helices and the helix; None where it
+    has no gradient.
+    """
 
     def draw(move: Move) -> tuple[Tensor, Tensor]:
         return move(helix.stratified(n, generator)), helix.points(helix.stratified(n, generator))
@@ -106,7 +115,8 @@ def _helix_cost(
         )[name].mean(1)
 
     def ngmg(move: Move) -> Tensor:
-        # Pairs of two independent stratified draws are pairs of the law; pairs within one draw are not quite.
+        # Pairs of two independent stratified draws are pairs of the law; pairs within one draw are
+        # not quite.
         (x, y), (x_other, y_other), mean_potential = (
             draw(move),
             draw(move),
@@ -142,62 +152,65 @@ def descend_helix(
 
     Args:
         starts: triples (length of the translation, turn in radians, scale > 0).
-        width: thickness at which KL, JS and TV are shown a second time; the first is 0, where they are
-            constant or infinite and have no gradient.
+        width: thickness at which KL, JS and TV are shown a second time; the first is 0, where they
+            are constant or infinite and have no gradient.
 
     Returns:
-        one row a cost, width, start and kept step; ``error`` is the root mean square displacement of the
-        curve's points as a share of the starting one.
+        one row a cost, width, start and kept step; ``error`` is the root mean square displacement
+        of the curve's points as a share of the starting one.
     """
-    require(len(starts) > 0, "descend_helix", "starts", "at least one triple", "none")
-    require(
-        min(start[2] for start in starts) > 0,
-        "descend_helix",
-        "the scale of starts",
-        "> 0",
-        list(starts),
-    )
+    owner = "descend_helix"
+    require(len(starts) > 0, owner, "starts", "at least one triple", "none")
+    good = min(start[2] for start in starts) > 0
+    require(good, owner, "the scale of starts", "> 0", list(starts))
     generator = stream(seed, "helix")
     helix = Helix(dimension, generator)
     direction = torch.randn(dimension, generator=generator, dtype=torch.float64)
     direction /= direction.norm()
     length, turn, scale = torch.tensor(starts, dtype=torch.float64).T.unsqueeze(-1)
     first = torch.cat([length * direction, turn, scale.log()], 1)  # (starts, D + 2)
-    even = torch.linspace(0, 1, 101, dtype=torch.float64)
     kept = [step for step in range(steps + 1) if step % every == 0 or step == steps]
 
     def descend(arm: tuple[str, float]) -> pd.DataFrame:
         name, thickness = arm
-        place = first.clone().requires_grad_(True)
-
-        def move(u: Tensor) -> Tensor:
-            return place[:, None, :-2] + place[:, None, -1:].exp() * helix.points(
-                u, place[:, -2:-1]
-            )
-
         cost = _helix_cost(name, thickness, mixtures, helix, n, stream(seed, "helix draws"))
         largest = largest_slope(closed_costs(mixtures, thickness)[name], float(length.max()))
-        errors = []
-        for step, now in enumerate([*_rates(steps, rate), 0.0]):
-            if step in kept:
-                errors.append(
-                    (move(even) - helix.points(even)).detach().square().sum(-1).mean(-1).sqrt()
-                )
-            if cost is not None and now > 0:
-                (gradient,) = torch.autograd.grad(cost(move).sum(), place)
-                with torch.no_grad():
-                    place -= now / largest * gradient
-        shares = torch.stack(errors, 1) / errors[0].unsqueeze(1)
-        table = pd.DataFrame(
-            itertools.product([name], [thickness], range(len(starts)), kept),
-            columns=["cost", "width", "start", "step"],
-        )
+        shares = _path(helix, first, cost, _rates(steps, rate) / largest, kept)
+        levels = itertools.product([name], [thickness], range(len(starts)), kept)
+        table = pd.DataFrame(levels, columns=["cost", "width", "start", "step"])
         return table.assign(error=shares.flatten().numpy())
 
-    arms = [
-        (cost, w)
-        for w in (0.0, width)
-        for cost in closed_costs(mixtures, w)
-        if w == 0 or cost in ("KL", "JS", "TV")
-    ]
+    arms = [(cost, 0.0) for cost in closed_costs(mixtures, 0.0)]
+    arms += [(cost, width) for cost in DIVERGENCES]
     return pd.concat(side_by_side(descend, arms), ignore_index=True)
+
+
+def _path(
+    helix: Helix,
+    first: Tensor,
+    cost: Callable[[Move], Tensor] | None,
+    rates: np.ndarray,
+    kept: Sequence[int],
+) -> Tensor:
+    """Errors at the kept steps as shares of the first one, ``(starts, kept)``.
+
+    Args:
+        first: ``(starts, D + 2)``: translation, turn, log scale.
+        cost: None where it has no gradient.
+    """
+    place, even = first.clone().requires_grad_(True), torch.linspace(0, 1, 101, dtype=torch.float64)
+
+    def move(u: Tensor) -> Tensor:
+        moved = place[:, None, -1:].exp() * helix.points(u, place[:, -2:-1])
+        return place[:, None, :-2] + moved
+
+    errors = []
+    for step, rate in enumerate([*rates, 0.0]):
+        if step in kept:
+            apart = (move(even) - helix.points(even)).detach()
+            errors.append(apart.square().sum(-1).mean(-1).sqrt())
+        if cost is not None and rate > 0:
+            (gradient,) = torch.autograd.grad(cost(move).sum(), place)
+            with torch.no_grad():
+                place -= rate * gradient
+    return torch.stack(errors, 1) / errors[0].unsqueeze(1)

@@ -1,4 +1,8 @@
-"""Check 1: diffusion against closed forms."""
+"""Check 1: are the oracle and the samplers right?
+
+A mixture on the line is diffused; its marginals and posterior means are closed forms, and so is the
+end of its probability-flow ODE, which keeps quantiles.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +20,7 @@ from gmmdiff.core.checks import require
 from gmmdiff.core.mixtures import GaussianMixture
 from gmmdiff.study.theory.costs import Progress
 
-SAMPLERS = {"DDIM": diffusion.ddim, "DPM-Solver++(2M)": diffusion.dpmpp_2m}
+ODE_SAMPLERS = {"DDIM": diffusion.ddim, "DPM-Solver++(2M)": diffusion.dpmpp_2m}
 
 
 def example_mixture() -> GaussianMixture:
@@ -40,10 +44,11 @@ def mixture_quantile(mixture: GaussianMixture, level: float) -> float:
 def forward_marginals(
     times: Sequence[float], n: int, bins: int, generator: torch.Generator
 ) -> pd.DataFrame:
-    """Diffused samples beside the diffused mixture: density, posterior mean, Kolmogorov-Smirnov p value.
+    """Diffused samples beside the diffused mixture: density, posterior mean, Kolmogorov-Smirnov p
+    value.
 
-    One row a time and bin of x_t: the bin's density and mean of x_0 (with standard error), sampled and in
-    closed form, averaged over the bin's samples.
+    One row a time and bin of x_t: the bin's density and mean of x_0 (with standard error), sampled
+    and in closed form, averaged over the bin's samples.
     """
     require(len(times) > 0, "forward_marginals", "times", "at least one time in [0, 1]", "none")
     mixture, schedule = example_mixture(), diffusion.CosineSchedule()
@@ -80,11 +85,12 @@ def forward_marginals(
 
 
 def sampler_orders(steps: Sequence[int], progress: Progress = iter) -> pd.DataFrame:
-    """Each sampler's error on the probability-flow ODE of the example mixture, against the number of steps.
+    """Each sampler's error on the probability-flow ODE of the example mixture, against the number
+    of steps.
 
-    On the line that ODE keeps quantiles, so a start at the q quantile of the noised law must end at the
-    q quantile of the law at the final time: exact, with no reference solver.  The error is the mean
-    absolute one over quantiles 1 % to 99 %; the grid is even in the log signal-to-noise ratio.
+    On the line that ODE keeps quantiles, so a start at the q quantile of the noised law must end at
+    the q quantile of the law at the final time: exact, with no reference solver.  The error is the
+    mean absolute one over quantiles 1 % to 99 %; the grid is even in the log signal-to-noise ratio.
     """
     require(
         len(steps) > 0 and min(steps) >= 1,
@@ -110,7 +116,7 @@ def sampler_orders(steps: Sequence[int], progress: Progress = iter) -> pd.DataFr
     rows = []
     for count in progress(steps):
         times = schedule.even_times(count, *ends.tolist())
-        for name, sampler in SAMPLERS.items():
+        for name, sampler in ODE_SAMPLERS.items():
             error = float((sampler(oracle, start, times, schedule) - exact).abs().mean())
             rows.append({"sampler": name, "steps": count, "error": error})
     return pd.DataFrame(rows)

@@ -7,12 +7,13 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 import torch
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from gmmdiff.core.ngmg import NGMG
 from gmmdiff.study.style import PALETTE
 from gmmdiff.study.theory.complexity import complexity_slopes
-from gmmdiff.study.theory.sets import holm_at_start
+from gmmdiff.study.theory.sets import nested_pairs, share_that_differs
 from gmmdiff.worlds.arcs import Arcs
 
 COST_COLOURS = {
@@ -75,89 +76,48 @@ def diffusion_checks(marginals: pd.DataFrame, orders: pd.DataFrame) -> Figure:
 
 
 def latent_sets(manifold: Arcs, tests: pd.DataFrame) -> Figure:
-    """Nested supports, energy distances and the share of significant pairs against diffusion time."""
+    """Nested supports; energy distances and the share of pairs that differ, against time."""
     figure, (left, middle, right) = plt.subplots(1, 3, figsize=(14, 4.4))
-    u = torch.linspace(0, 1, 200, dtype=torch.float64)
-    feature = set(manifold.with_attribute(0, 0).tolist())
-    shown = {
-        "other classes": ("0.8", 1.5),
-        "classes of the feature 'inner'": (PALETTE[0], 2),
-        "one class": (PALETTE[3], 4),
-    }
-    for c in range(16):
-        flat = manifold.points(torch.full((200,), c), u) @ manifold.frame[:, :2]
-        label = (
-            "one class"
-            if c == 0
-            else "classes of the feature 'inner'"
-            if c in feature
-            else "other classes"
-        )
-        left.plot(flat[:, 0], flat[:, 1], color=shown[label][0], lw=shown[label][1], label=label)
-    handles = dict(zip(*reversed(left.get_legend_handles_labels()), strict=True))
-    left.legend(
-        handles.values(),
-        handles.keys(),
-        loc="center",
-        fontsize="small",
-        bbox_to_anchor=(0.5, -0.16),
-        ncols=1,
-    )
-    left.set(
-        title="Supports at t = 0: a class lies in each of its features",
-        aspect="equal",
-        xticks=[],
-        yticks=[],
-    )
-    sns.lineplot(
-        tests,
-        x="t",
-        y="energy_distance",
-        hue="dimension",
-        style="kind",
-        style_order=["nested", "control"],
-        palette="colorblind",
-        errorbar=("pi", 100),
-        ax=middle,
-    )
-    middle.set(
-        title="Feature against class (mean and range of pairs)",
-        xlabel="diffusion time t",
-        ylabel="energy distance",
-    )
+    _nested_supports(left, manifold)
+    kinds = {"style": "kind", "style_order": ["nested", "control"], "errorbar": ("pi", 100)}
+    look = {"x": "t", "hue": "dimension", "palette": "colorblind"}
+    sns.lineplot(tests, y="energy_distance", ax=middle, **look, **kinds)
+    middle.set(title="Feature against class (mean and range of pairs)", ylabel="energy distance")
     middle.set_yscale("log")
-    sns.move_legend(
-        middle, "upper center", bbox_to_anchor=(0.5, -0.2), ncols=2, fontsize="small", title=None
-    )
-    pairs = holm_at_start({"latent_tests": tests})
-    shares = (
-        pairs.assign(differs=pairs["corrected"] < 0.01)
-        .groupby(["dimension", "t"])["differs"]
-        .mean()
-        .reset_index()
-    )
-    sns.lineplot(
-        shares,
-        x="t",
-        y="differs",
-        hue="dimension",
-        style="dimension",
-        markers=True,
-        palette="colorblind",
-        ax=right,
-    )
+    place = {"bbox_to_anchor": (0.5, -0.2), "ncols": 2, "fontsize": "small", "title": None}
+    sns.move_legend(middle, "upper center", **place)
+    shares = share_that_differs(nested_pairs(tests)).reset_index()
+    sns.lineplot(shares, y="differs", style="dimension", markers=True, ax=right, **look)
     right.axhline(0.5, color="0.6", lw=1)
-    right.set(
-        title="Share of pairs that differ",
-        xlabel="diffusion time t",
-        ylabel="pairs with Holm-corrected p < 0.01",
-        ylim=(-0.03, 1.03),
-    )
+    right.set(title="Share of pairs that differ", ylim=(-0.03, 1.03))
+    right.set_ylabel("pairs with Holm-corrected p < 0.01")
+    for axis in (middle, right):
+        axis.set_xlabel("diffusion time t")
     return figure
 
 
+def _nested_supports(axis: Axes, manifold: Arcs) -> None:
+    """One class inside one feature inside all classes."""
+    u = torch.linspace(0, 1, 200, dtype=torch.float64)
+    labels = dict.fromkeys(range(16), "other classes")
+    labels |= dict.fromkeys(
+        manifold.with_attribute(0, 0).tolist(), "classes of the feature 'inner'"
+    )
+    labels[0] = "one class"
+    looks = {"other classes": ("0.8", 1.5), "one class": (PALETTE[3], 4)}
+    for c, label in sorted(labels.items()):
+        flat = manifold.points(torch.full((200,), c), u) @ manifold.frame[:, :2]
+        colour, width = looks.get(label, (PALETTE[0], 2))
+        axis.plot(flat[:, 0], flat[:, 1], color=colour, lw=width, label=label)
+    handles = dict(zip(*reversed(axis.get_legend_handles_labels()), strict=True))
+    place = {"loc": "center", "bbox_to_anchor": (0.5, -0.16), "ncols": 1}
+    axis.legend(handles.values(), handles.keys(), fontsize="small", **place)
+    title = "Supports at t = 0: a class lies in each of its features"
+    axis.set(title=title, aspect="equal", xticks=[], yticks=[])
+
+
 def line_costs(closed: pd.DataFrame, sampled: pd.DataFrame) -> Figure:
-    """Costs (top) and slopes (bottom) against theta, one column a thickness; markers are samples."""
+    """Costs (top) and slopes (bottom) against theta, one column a thickness."""
     widths = sorted(closed["width"].unique(), reverse=True)
     figure, axes = plt.subplots(
         2,
@@ -200,7 +160,9 @@ def line_costs(closed: pd.DataFrame, sampled: pd.DataFrame) -> Figure:
 
 
 def affinity(table: pd.DataFrame, mixtures: dict[str, NGMG], upper: float) -> Figure:
-    """The potentials beside |e|, and their deviation from affine against number of scales and range."""
+    """The potentials beside |e|, and their deviation from affine against number of scales and
+    range.
+    """
     figure, (first, *maps) = plt.subplots(
         1, 3, figsize=(14, 4.4), gridspec_kw={"width_ratios": [1.1, 1, 1]}
     )
@@ -285,8 +247,8 @@ def descents(lines: pd.DataFrame, helix: pd.DataFrame) -> Figure:
 
 
 def sample_complexity(table: pd.DataFrame) -> Figure:
-    """Root-mean-square relative error against sample size, one panel a cost, one line a dimension."""
-    slopes = complexity_slopes({"sample_complexity": table}).set_index(["cost", "dimension"])
+    """R.m.s. relative error against sample size, one panel a cost, one line a dimension."""
+    slopes = complexity_slopes(table).set_index(["cost", "dimension"])
     costs = list(table["cost"].unique())
     figure, axes = plt.subplots(
         1, len(costs), figsize=(4.5 * len(costs), 4.4), sharey=True, sharex=True

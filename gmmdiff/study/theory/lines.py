@@ -1,4 +1,7 @@
-"""Check 3: parallel lines, under every cost."""
+"""Check 3: which costs still say how far apart two laws are whose supports are disjoint?
+
+Parallel lines, thin and thickened, under every cost: closed forms, and estimates from samples.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,7 @@ from gmmdiff.worlds.lines import ParallelLine
 
 
 def refine(thetas: Sequence[float], points: int = 60) -> list[float]:
-    """The thetas, with log-spaced ones between their ends: for smooth curves through the sampled places."""
+    """The thetas, with log-spaced ones between their ends, for smooth curves."""
     require(len(thetas) > 0, "refine", "thetas", "at least one number > 0", "an empty grid")
     return sorted({*thetas, *np.geomspace(min(thetas), max(thetas), points)[1:-1].tolist()})
 
@@ -32,7 +35,7 @@ def refine(thetas: Sequence[float], points: int = 60) -> list[float]:
 def line_costs(
     thetas: Sequence[float], widths: Sequence[float], mixtures: dict[str, NGMG]
 ) -> pd.DataFrame:
-    """Every cost between the lines at theta and at 0, and its slope, in closed form: one row each."""
+    """Every cost between the lines at theta and at 0, with its slope, in closed form."""
     require(len(thetas) > 0, "line_costs", "thetas", "at least one number > 0", "an empty grid")
     require(0 in widths, "line_costs", "widths", "one or more numbers, 0 among them", list(widths))
     theta = np.asarray(thetas, dtype=float)
@@ -57,10 +60,11 @@ def line_estimates(
     generator: torch.Generator,
     progress: Progress = iter,
 ) -> pd.DataFrame:
-    """As ``line_costs``, estimated from n samples of each law; mean and standard error over repeats.
+    """As ``line_costs``, estimated from n samples of each law; mean and standard error over
+    repeats.
 
-    W1 by exact transport, NGMG by its unbiased estimate (and its slope by autograd), KL, JS and TV from
-    the log densities of the first coordinate, or from fine histograms where the width is 0.
+    W1 by exact transport, NGMG by its unbiased estimate (and its slope by autograd), KL, JS and TV
+    from the log densities of the first coordinate, or from fine histograms where the width is 0.
     """
     require(len(thetas) > 0, "line_estimates", "thetas", "at least one number > 0", "an empty grid")
     require(repeats >= 2, "line_estimates", "repeats", ">= 2", repeats)
@@ -91,7 +95,9 @@ def line_estimates(
 def _line_estimate(
     thetas: Sequence[float], width: float, mixtures: dict[str, NGMG], lines: Sequence[Tensor]
 ) -> dict[str, tuple[Sequence[float], Sequence[float]]]:
-    """Every cost's values and slopes at the thetas, from samples of two lines at 0, ``(n, 2)`` each; one is moved."""
+    """Every cost's values and slopes at the thetas, from samples of two lines at 0, ``(n, 2)``
+    each; one is moved.
+    """
     base, other = lines
     shift = torch.tensor(
         [[[theta, 0.0]] for theta in thetas], dtype=torch.float64, requires_grad=True
@@ -112,7 +118,9 @@ def _line_estimate(
 def _line_divergences(
     thetas: Sequence[float], width: float, x: Tensor, y: Tensor
 ) -> dict[str, list[float]]:
-    """KL, JS and TV of the lines' first coordinates, from samples x ``(thetas, n, 1)`` and y ``(n, 1)``."""
+    """KL, JS and TV of the lines' first coordinates, from samples x ``(thetas, n, 1)`` and y ``(n,
+    1)``.
+    """
     if width == 0:
         edges = [np.array([-0.5, 0.5, 1.5]) * theta for theta in thetas]
         found = [

@@ -1,4 +1,9 @@
-"""Check 2: sets of features and classes, their supports and latent laws."""
+"""Check 2: how do the latent laws of features and of classes differ, and until when?
+
+A class is one arc, a feature the eight arcs that share an attribute's value.  The mixture identity
+is computed two ways, supports are compared without noise, and a permutation test of the energy
+distance compares samples at every diffusion time.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +15,7 @@ import torch
 from torch import Tensor
 
 from gmmdiff.core import diffusion
-from gmmdiff.core.checks import require, points
-from gmmdiff.study.claims import Tables
+from gmmdiff.core.checks import points, require
 from gmmdiff.study.engine.parallel.threads import side_by_side
 from gmmdiff.study.statistics import holm
 from gmmdiff.study.theory.costs import Progress
@@ -25,8 +29,9 @@ def energy_tests(
 ) -> tuple[Tensor, Tensor]:
     """Energy distances of many pairs of samples, and p values of the permutation test of "one law".
 
-    Under random relabelling the distance is -a^T D a with a = 1/n on x and -1/m on y, so all permutations
-    of a pair are one matrix product with its joint distance matrix D.  The pairs share their permutations.
+    Under random relabelling the distance is -a^T D a with a = 1/n on x and -1/m on y, so all
+    permutations of a pair are one matrix product with its joint distance matrix D.  The pairs share
+    their permutations.
 
     Args:
         x, y: ``(pairs, n, D)`` and ``(pairs, m, D)``.
@@ -58,7 +63,8 @@ def energy_tests(
         energy = -sum(
             ((twice[some, rest] @ labels[rest]) * labels[some]).sum(0) for some, rest in strips
         )
-        # A relabelling equal to the observed one must count as "at least as far", whatever float32 rounds.
+        # A relabelling equal to the observed one must count as "at least as far", whatever float32
+        # rounds.
         reached = energy[1:] >= energy[0] - 1e-6 * energy[0].abs()
         return energy[0], (1 + reached.sum()) / (permutations + 1)
 
@@ -88,10 +94,11 @@ def latent_identity(
 ) -> pd.DataFrame:
     """p(z_t | feature) two ways, and whether the classes' supports lie in the feature's.
 
-    Left side by Bayes' rule from all 16 classes, p(z) P(feature | z) / P(feature), where P(feature | z) sums
-    responsibilities; right side the frequency-weighted mixture of the feature's class laws.  ``difference``
-    is the largest gap of the two log densities over n points.  ``inclusion`` is the share of noise-free
-    class points within 1e-3 of the feature's arcs; ``control`` the same for classes without the feature.
+    Left side by Bayes' rule from all 16 classes, p(z) P(feature | z) / P(feature), where P(feature
+    | z) sums responsibilities; right side the frequency-weighted mixture of the feature's class
+    laws.  ``difference`` is the largest gap of the two log densities over n points.  ``inclusion``
+    is the share of noise-free class points within 1e-3 of the feature's arcs; ``control`` the same
+    for classes without the feature.
     """
     tables = []
     for dim in progress(dimensions):
@@ -124,7 +131,9 @@ def latent_identity(
 def _largest_gap(
     manifold: Arcs, drawn: tuple[Tensor, Tensor, Tensor, Tensor], nodes: int = 256
 ) -> float:
-    """The two sides of ``latent_identity`` for the member classes, z_t, alpha and sigma of one draw."""
+    """The two sides of ``latent_identity`` for the member classes, z_t, alpha and sigma of one
+    draw.
+    """
     members, z_t, alpha, sigma = drawn
     every = manifold.density(torch.arange(16), nodes).diffuse(alpha, sigma)
     within = every.log_joint(z_t).unflatten(-1, (16, nodes)).logsumexp(-1)
@@ -152,8 +161,8 @@ def latent_tests(
 ) -> pd.DataFrame:
     """Energy distance and permutation test between feature- and class-conditional laws of z_t.
 
-    One row a dimension, time, feature and class that has the feature (kind ``nested``), and one a feature
-    against a second sample of itself (kind ``control``: there the null holds).
+    One row a dimension, time, feature and class that has the feature (kind ``nested``), and one a
+    feature against a second sample of itself (kind ``control``: there the null holds).
     """
     require(n >= 2, "latent_tests", "n", ">= 2", n)
     rows = []
@@ -189,8 +198,14 @@ def latent_tests(
     return pd.concat(rows, ignore_index=True)
 
 
-def holm_at_start(tables: Tables) -> pd.DataFrame:
+def nested_pairs(tests: pd.DataFrame) -> pd.DataFrame:
     """Nested pairs with their Holm-corrected p values; one family for each diffusion time."""
-    nested = tables["latent_tests"].query("kind == 'nested'").copy()
+    nested = tests.query("kind == 'nested'").copy()
     nested["corrected"] = nested.groupby("t")["p_value"].transform(lambda p: holm(p.to_numpy()))
     return nested
+
+
+def share_that_differs(nested: pd.DataFrame) -> pd.Series:
+    """Share of nested pairs with a corrected p < 0.01, by dimension and t."""
+    differs = nested.assign(differs=nested["corrected"] < 0.01)
+    return differs.groupby(["dimension", "t"])["differs"].mean()

@@ -1,4 +1,6 @@
-"""Denoiser and classifier in one program: against autograd, against the plain denoiser, and row by row."""
+"""Denoiser and classifier in one ensemble: against autograd, against the plain denoiser, and row by
+row.
+"""
 
 import itertools
 
@@ -37,11 +39,11 @@ def runs_of(rows):
     return [Run(row, SMALL) for row in rows.itertuples(index=False)]
 
 
-@pytest.mark.parametrize("program", [ClassifierEnsemble, JointEnsemble])
-def test_the_gradient_is_that_of_the_stated_loss(program):
+@pytest.mark.parametrize("ensemble", [ClassifierEnsemble, JointEnsemble])
+def test_the_gradient_is_that_of_the_stated_loss(ensemble):
     runs = runs_of(table(costs=list(COSTS), signals=("raw", "matched"), lam=(0.3, 3.0)))
-    whole = program(runs, "cpu")
-    drawn = whole.next_draws()
+    whole = ensemble(runs, "cpu")
+    drawn = whole.next_batches()
     whole.prepare(drawn)
     whole.step(7)
     for row, run in enumerate(runs):
@@ -54,7 +56,7 @@ def test_the_gradient_is_that_of_the_stated_loss(program):
         draws, costs = drawn[row], Costs([run.row.cost], whole.costs.factors[row : row + 1])
         seen, labels = draws.seen[7], noisy_labels(run)[draws.index[7]]
         loss = 0.0
-        if program is JointEnsemble:
+        if ensemble is JointEnsemble:
             v, t = models[0](torch.cat(run.inputs(draws), -1)[7]), draws.t[7].unsqueeze(-1)
             loss = mse_loss(v, draws.target[7])
             seen = torch.cat(
@@ -72,7 +74,7 @@ def test_the_gradient_is_that_of_the_stated_loss(program):
 
 def test_without_its_cost_it_is_the_plain_diffusion_run():
     rows = table(costs=("BCE", "NGMG s=1"), signals=("raw", "matched"), lam=(0.0, 10.0))
-    found = train(rows, SMALL, program=JointEnsemble)
+    found = train(rows, SMALL, ensemble=JointEnsemble)
     alone = train(rows[list(Ensemble.columns)][:1], SMALL)
     count = alone.parameters.shape[1]
     for row in range(len(rows)):
@@ -84,17 +86,17 @@ def test_without_its_cost_it_is_the_plain_diffusion_run():
             )
 
 
-@pytest.mark.parametrize("program", [ClassifierEnsemble, JointEnsemble])
-def test_a_row_is_bit_identical_whatever_its_company(program):
+@pytest.mark.parametrize("ensemble", [ClassifierEnsemble, JointEnsemble])
+def test_a_row_is_bit_identical_whatever_its_company(ensemble):
     rows = table(
         costs=("BCE", "MAE", "NGMG with entropy"),
         signals=("raw", "matched"),
         noise=(0.0, 0.2),
         rates=(1e-3, 1e-2),
     )
-    whole = train(rows, SMALL, program=program)
+    whole = train(rows, SMALL, ensemble=ensemble)
     for order in ([5], [11, 3, 20], list(range(len(rows) - 1, -1, -1))):
-        found = train(rows.iloc[order], SMALL, program=program)
+        found = train(rows.iloc[order], SMALL, ensemble=ensemble)
         assert torch.equal(found.parameters, whole.parameters[order]) and torch.equal(
             found.losses, whole.losses[order]
         )
@@ -102,28 +104,28 @@ def test_a_row_is_bit_identical_whatever_its_company(program):
 
 def test_matched_signals_have_bces_size_at_the_start():
     runs = runs_of(table(costs=list(COSTS), signals=("matched",)))
-    program = JointEnsemble(runs, "cpu")
-    drawn = program.next_draws()
-    program.prepare(drawn)
+    ensemble = JointEnsemble(runs, "cpu")
+    drawn = ensemble.next_batches()
+    ensemble.prepare(drawn)
     signals = torch.cat(
-        [program.costs.gradient(program.logits(i), program.labels[i]) for i in range(50)], 1
+        [ensemble.costs.gradient(ensemble.logits(i), ensemble.labels[i]) for i in range(50)], 1
     )
     sizes = signals.square().mean((1, 2)).sqrt()
     torch.testing.assert_close(sizes, sizes[:1].expand_as(sizes), rtol=0.01, atol=0)
-    assert program.costs.factors[0] == 1 and program.costs.factors[1:].min() > 1
+    assert ensemble.costs.factors[0] == 1 and ensemble.costs.factors[1:].min() > 1
 
 
-@pytest.mark.parametrize("program", [ClassifierEnsemble, JointEnsemble])
-def test_matching_weighs_every_batch_it_draws(program):
+@pytest.mark.parametrize("ensemble", [ClassifierEnsemble, JointEnsemble])
+def test_matching_weighs_every_batch_it_draws(ensemble):
     """Against the logits of each batch, one network at a time."""
     runs = runs_of(
         table(costs=("MAE", "NGMG s=1", "NGMG scale mixture"), signals=("matched",), seeds=(0, 1))
     )
-    found = program(runs, "cpu").costs.factors
+    found = ensemble(runs, "cpu").costs.factors
     for run, factor in zip(runs, found, strict=True):
         streams = stream(run.row.seed, "matching"), stream(run.row.seed, "matching condition")
         alone, draws = (
-            program([run], "cpu"),
+            ensemble([run], "cpu"),
             run.draw(*run.data[:2], (PREPARED, run.recipe.batch), *streams),
         )
         signals = {cost: 0.0 for cost in ("BCE", run.row.cost)}
@@ -151,16 +153,16 @@ def test_labels_flip_once_and_for_all():
     assert 0.1 < flipped < 0.3
 
 
-@pytest.mark.parametrize("program", [ClassifierEnsemble, JointEnsemble])
-def test_training_teaches_the_classifier(program):
+@pytest.mark.parametrize("ensemble", [ClassifierEnsemble, JointEnsemble])
+def test_training_teaches_the_classifier(ensemble):
     rows = table(steps=600, rates=(1e-2,))
-    found = train(rows, SMALL, program=program)
+    found = train(rows, SMALL, ensemble=ensemble)
     for run, parameters in zip(runs_of(rows), found.parameters, strict=True):
-        start = program([run], "cpu")
-        trained = program([run], "cpu")
+        start = ensemble([run], "cpu")
+        trained = ensemble([run], "cpu")
         trained.parameters[:, : trained.count] = parameters
         for each in (start, trained):
-            each.prepare(each.next_draws())
+            each.prepare(each.next_batches())
             each.accuracy = ((each.logits(0) > 0) == (each.labels[0] > 0)).float().mean()
         assert trained.accuracy > 0.9 > start.accuracy
 
@@ -187,4 +189,4 @@ def test_bad_tables_are_named_before_training(rows, message, monkeypatch):
         "gmmdiff.study.engine.training.train_block", lambda *a: pytest.fail("training began")
     )
     with pytest.raises(ValueError, match=message):
-        train(rows, SMALL, program=JointEnsemble)
+        train(rows, SMALL, ensemble=JointEnsemble)

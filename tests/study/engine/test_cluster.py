@@ -1,4 +1,6 @@
-"""Runs computed by real dask.distributed processes: the same bytes, whoever computes them and whoever dies."""
+"""Runs computed by real dask.distributed processes: the same bytes, whoever computes them and
+whoever dies.
+"""
 
 import os
 import signal
@@ -33,7 +35,9 @@ LENGTHS = [150, 160, 170, 180, 190, 200]  # rows of one length make a block
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory):
-    """A scheduler and two workers, processes of their own whom nobody restarts, and the map over them."""
+    """A scheduler and two workers, processes of their own whom nobody restarts, and the map over
+    them.
+    """
     folder, processes = tmp_path_factory.mktemp("cluster"), []
 
     def start(*command):
@@ -139,7 +143,7 @@ def test_results_keep_their_order_and_errors_their_kind(running):
 
 
 def test_a_worker_that_dies_costs_its_block_alone(running):
-    """One of two is killed at work: the other computes what it had, and the results are the same."""
+    """One of two is killed at work: the other computes what it had, with the same results."""
     client, victim = running.map.client, running.processes[0]
     place = next(place for place, pid in client.run(os.getpid).items() if pid == victim.pid)
     finished, lost, kept = [], [], []
@@ -209,7 +213,9 @@ def stage(folder, setting):
 
 
 def test_workers_of_this_machine_leave_the_same_files(tmp_path, monkeypatch):
-    """Executed notebook and tables, through the runner; and what the kernel is told is its own affair."""
+    """Executed notebook and tables, through the runner; and what the kernel is told is its own
+    affair.
+    """
     monkeypatch.setattr("dask.system.CPU_COUNT", 1)  # however many cores the machine has
     before = dict(os.environ)
     for setting in ("local", None):

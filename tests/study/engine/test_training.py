@@ -40,8 +40,8 @@ def plain(sizes, parameters):
 
 
 def initial(run):
-    program = Ensemble([run], "cpu")
-    return program.parameters[0, : program.count]
+    ensemble = Ensemble([run], "cpu")
+    return ensemble.parameters[0, : ensemble.count]
 
 
 def flat(model):
@@ -67,7 +67,9 @@ def test_stacked_networks_are_those_of_torch_nn(generator):
 
 
 def test_a_row_is_a_plain_torch_loop():
-    """100 steps of torch.nn, torch.optim.Adam, cosine decay and moving average on the same streams: to 1e-5."""
+    """100 steps of torch.nn, torch.optim.Adam, cosine decay and moving average on the same streams:
+    to 1e-5.
+    """
     rows = table(granularity=["none", "coarse", "class", "feature"], seeds=1)
     found = train(rows, SMALL)
     for row, parameters, losses in zip(
@@ -76,7 +78,7 @@ def test_a_row_is_a_plain_torch_loop():
         run = Run(row, SMALL)
         model = plain(run.sizes, initial(run))
         optimiser = torch.optim.Adam(model.parameters(), lr=row.learning_rate, betas=(0.9, 0.99))
-        average, expected, source = flat(model).detach(), [], run.draws()
+        average, expected, source = flat(model).detach(), [], run.batches()
         for step in range(row.steps):
             if step % 50 == 0:
                 draws = next(source)
@@ -150,16 +152,18 @@ def test_training_lowers_the_loss():
 def test_arms_of_a_seed_share_data_noise_and_weights():
     one, other = (Run(row, SMALL) for row in table(seeds=1).itertuples(index=False))
     assert torch.equal(initial(one), initial(other))
-    draws, others = next(one.draws()), next(other.draws())
+    draws, others = next(one.batches()), next(other.batches())
     assert all(torch.equal(*pair) for pair in zip(draws, others, strict=True))
     assert not torch.equal(one.inputs(draws)[1], other.inputs(others)[1])
 
 
 @pytest.mark.parametrize(("arcs", "evaluations"), [(1, 20), (14, 80)])
 def test_an_exact_denoiser_generates_the_manifold(monkeypatch, arcs, evaluations):
-    """With the posterior mean of the scaled law as its denoiser, ``generate`` ends on the law's arcs, by frequency.
+    """With the posterior mean of the scaled law as its denoiser, ``generate`` ends on the law's
+    arcs, by frequency.
 
-    (Where the law has several arcs, 20 evaluations leave up to 1 % between them, whatever the network.)
+    (Where the law has several arcs, 20 evaluations leave up to 1 % between them, whatever the
+    network.)
     """
     run = Run(
         next(table(granularity=["none"], seeds=1, n_train=[20_000]).itertuples(index=False)), SMALL

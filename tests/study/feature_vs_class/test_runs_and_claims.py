@@ -9,7 +9,8 @@ from tqdm import tqdm
 from gmmdiff.study import register
 from gmmdiff.study.engine.runs import COLUMNS, Recipe, choose
 from gmmdiff.study.engine.training import train
-from gmmdiff.study.feature_vs_class import claims, runs
+from gmmdiff.study.feature_vs_class import runs
+from gmmdiff.study.feature_vs_class.contrasts import feature_contrasts
 
 SIZES = (500, 2000, 8000)
 PARTS = runs.parts([0.0, 0.1], SIZES, 1e-2, 8000, 10, 7, [0.0, 0.05, 0.3], [4000, 16000], 5)
@@ -111,8 +112,9 @@ def test_a_part_whose_runs_diverge_is_measured_all_the_same():
 
 
 def tables_with(difference, seeds=10, gain=0.0, spread=0.1):
-    """Tables in which feature conditioning makes ``difference(n_train)`` more defects than class, mixtures ``spread`` more
-    than points, and twice the steps ``gain`` fewer."""
+    """Tables in which feature conditioning makes ``difference(n_train)`` more defects than class,
+    mixtures ``spread`` more than points, and twice the steps ``gain`` fewer.
+    """
     rows = []
     for n_train, seed, group, s_c, metric, granularity in itertools.product(
         SIZES,
@@ -157,9 +159,8 @@ def test_too_few_seeds_give_no_verdict():
 def test_undertrained_arms_give_no_verdict():
     found = judged(tables_with(lambda n: -0.2, gain=0.05))
     assert found["F1"]["verdict"] == found["F4"]["verdict"] == "inconclusive"
-    assert found["F1"]["details"].startswith(
-        "Not trained long enough for a verdict: 200 steps change the defects by class, s_c = 0.1 -0.050"
-    )
+    told = "Not trained long enough for a verdict: 200 steps change the defects by class, s_c = 0.1"
+    assert found["F1"]["details"].startswith(f"{told} -0.050")
     assert judged(tables_with(lambda n: -0.2, gain=0.01))["F1"]["verdict"] == "reproduced"
 
 
@@ -205,7 +206,7 @@ def test_contrasts_are_paired_by_seed():
     """A shift that differs by seed but is shared by the arms leaves the paired interval narrow."""
     tables = tables_with(lambda n: -0.2)
     tables["runs"]["value"] += tables["runs"]["seed"] * 10.0
-    found = claims.feature_contrasts(tables).query("claim == 'F1' and judged")
+    found = feature_contrasts(tables).query("claim == 'F1' and judged")
     assert (found["high"] - found["low"]).max() < 0.01 and (
         found["corrected"] <= 3 * 2 / 2**10 + 1e-12
     ).all()

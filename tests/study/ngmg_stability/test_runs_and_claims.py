@@ -1,4 +1,6 @@
-"""The experiment's parts, its measures, and the verdict rules of N1 to N5 on tables with known answers."""
+"""The experiment's parts, its measures, and the verdict rules of N1 to N5 on tables with known
+answers.
+"""
 
 import itertools
 from functools import partial
@@ -12,7 +14,7 @@ from gmmdiff.core.costs import COSTS
 from gmmdiff.study import register
 from gmmdiff.study.engine.classifiers import JointEnsemble
 from gmmdiff.study.engine.runs import Recipe, Run
-from gmmdiff.study.ngmg_stability import claims, runs
+from gmmdiff.study.ngmg_stability import contrasts, runs
 
 GOOD = {
     "label_noise": [0.0, 0.2],
@@ -112,7 +114,9 @@ SEEDS = range(10)
 
 
 def joint(spikes, defects=0.0, seeds=SEEDS, matched_spikes=None):
-    """Experiment B in which NGMG s = 1 has ``spikes(lam)`` more spikes and variation than BCE, Brier in between, at lam 1 and 10."""
+    """Experiment B in which NGMG s = 1 has ``spikes(lam)`` more spikes and variation than BCE,
+    Brier in between, at lam 1 and 10.
+    """
     rows = []
     kinds = [
         (cost, signal)
@@ -145,7 +149,9 @@ def joint(spikes, defects=0.0, seeds=SEEDS, matched_spikes=None):
 
 
 def classifier(better, seeds=SEEDS):
-    """Experiment A in which NGMG s = 1 is ``better(noise)`` more accurate than all others at its best rate, 0.1."""
+    """Experiment A in which NGMG s = 1 is ``better(noise)`` more accurate than all others at its
+    best rate, 0.1.
+    """
     rows = []
     kinds = [
         (cost, signal)
@@ -224,7 +230,7 @@ def test_the_best_rate_is_chosen_on_validation_points_alone():
     table.loc[
         (table["metric"] == "validation_accuracy") & (table["learning_rate"] == 1.0), "value"
     ] = 0.99
-    assert set(claims.at_best_rate(table)["learning_rate"]) == {1.0}
+    assert set(contrasts.at_best_rate(table)["learning_rate"]) == {1.0}
 
 
 def test_basins_count_decades_near_the_best():
@@ -233,15 +239,15 @@ def test_basins_count_decades_near_the_best():
     table.loc[accurate, "value"] = table.loc[accurate, "learning_rate"].map(
         {0.01: 0.9, 0.1: 0.86, 1.0: 0.5}
     )
-    found = claims.basins(table).groupby("cost")["value"].first()
+    found = contrasts.basins(table).groupby("cost")["value"].first()
     assert found["BCE"] == pytest.approx(1.0) and found["MAE"] == 0.0
 
 
 def test_spread_is_the_distance_from_the_arms_median():
     table = joint(lambda lam: 0.0)
-    found = claims.with_spread(table).query("metric == 'spread' and cost == 'MAE'")
+    found = contrasts.with_spread(table).query("metric == 'spread' and cost == 'MAE'")
     assert found.empty
-    found = claims.with_spread(table).query(
+    found = contrasts.with_spread(table).query(
         "metric == 'spread' and cost == 'BCE' and lam == 1 and learning_rate == 0.01"
     )
     assert found.sort_values("seed")["value"].to_list() == pytest.approx(

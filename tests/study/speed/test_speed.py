@@ -15,15 +15,22 @@ from gmmdiff.study.engine.networks import StackedMLP
 from gmmdiff.study.engine.runs import Recipe, Run, run_table
 from gmmdiff.study.engine.training import Ensemble, block_rows, train
 from gmmdiff.study.speed import figures, sampling, training
+from gmmdiff.study.speed.findings import (
+    evaluation_finding,
+    growth_finding,
+    sampling_finding,
+    stages_finding,
+    training_finding,
+)
 from gmmdiff.study.speed.race import beside, race, ratios
-from gmmdiff.study.speed.stages import pipeline_share, stage_times, stages_sentence
+from gmmdiff.study.speed.stages import pipeline_share, stage_times
 from gmmdiff.study.speed.training import (
     engine,
-    ensemble,
+    ensemble_operations,
     operations,
     plain_loop,
     products,
-    program_operations,
+    stacked_modules,
 )
 from tests.study.engine.test_classifiers import table as joint_table
 from tests.study.engine.test_training import SMALL, plain
@@ -31,10 +38,10 @@ from tests.study.engine.test_training import SMALL, plain
 PROGRAMS = (Ensemble, ClassifierEnsemble, JointEnsemble)
 
 
-def runs_of(program, count=3, steps=50):
+def runs_of(ensemble, count=3, steps=50):
     rows = (
         run_table(["class"], [0.1], [50], [1e-3], [steps], count)
-        if program is Ensemble
+        if ensemble is Ensemble
         else joint_table(steps=steps)
     )
     return [Run(row, SMALL) for row in rows.itertuples(index=False)][:count]
@@ -54,26 +61,26 @@ def test_operations_are_those_torch_counts_in_torch_nn(to_input, generator):
     assert counted(lambda: model(x).sum().backward()) == operations(sizes, 32, to_input)
 
 
-@pytest.mark.parametrize("program", PROGRAMS)
-def test_program_operations_are_those_torch_counts_in_a_step(program):
-    made = program(runs_of(program), "cpu")
-    made.prepare(made.next_draws())
+@pytest.mark.parametrize("ensemble", PROGRAMS)
+def test_program_operations_are_those_torch_counts_in_a_step(ensemble):
+    made = ensemble(runs_of(ensemble), "cpu")
+    made.prepare(made.next_batches())
     made.step(0)  # makes room and costs
     with_costs = counted(lambda: made.step(1))
     costs = (
         0
-        if program is Ensemble
+        if ensemble is Ensemble
         else counted(lambda: made.costs.gradient(made.logits(1), made.labels[1]))
         - counted(lambda: made.logits(1))
     )
-    costs *= 2 if program is ClassifierEnsemble else 1  # it tells the value too
-    assert with_costs - costs == 3 * program_operations(made)
+    costs *= 2 if ensemble is ClassifierEnsemble else 1  # it tells the value too
+    assert with_costs - costs == 3 * ensemble_operations(made)
 
 
-@pytest.mark.parametrize("program", PROGRAMS)
-def test_products_are_the_programs_and_no_more(program):
-    made = program(runs_of(program), "cpu")
-    assert counted(lambda: products(made)(2)) == 2 * 3 * program_operations(made)
+@pytest.mark.parametrize("ensemble", PROGRAMS)
+def test_products_are_the_programs_and_no_more(ensemble):
+    made = ensemble(runs_of(ensemble), "cpu")
+    assert counted(lambda: products(made)(2)) == 2 * 3 * ensemble_operations(made)
 
 
 def test_the_plain_loop_and_the_engine_run_what_they_are_asked_for():
@@ -81,10 +88,10 @@ def test_the_plain_loop_and_the_engine_run_what_they_are_asked_for():
     assert all(
         len(run.data[0]) for run in runs
     )  # made beforehand: its products are not the training's
-    expected = 4 * 3 * program_operations(Ensemble(runs, "cpu"))
+    expected = 4 * 3 * ensemble_operations(Ensemble(runs, "cpu"))
     assert counted(lambda: plain_loop(runs)(4)) == expected
     assert counted(lambda: engine(lambda: Ensemble(runs, "cpu"))(4)) == expected
-    assert counted(lambda: ensemble(runs)(4)) == expected
+    assert counted(lambda: stacked_modules(runs)(4)) == expected
     with pytest.raises(
         ValueError, match="engine: steps of the run table must be 5 as asked for, got 4"
     ):
@@ -142,7 +149,7 @@ def test_the_ensemble_trains_what_the_loop_trains(monkeypatch):
     monkeypatch.setattr(training, "_plain", begun)
     monkeypatch.setattr(training, "_adam", kept)
     plain_loop(runs)(5)
-    ensemble(runs)(5)
+    stacked_modules(runs)(5)
     *alone, together = ended
     for number, weights in enumerate(alone):
         assert not torch.equal(weights[0], starts[0]["0.weight"])
@@ -153,20 +160,21 @@ def test_the_ensemble_trains_what_the_loop_trains(monkeypatch):
 def test_an_ensemble_of_two_rates_is_refused():
     rows = run_table(["class"], [0.1], [50], [1e-3, 1e-2], [4], 1)
     with pytest.raises(
-        ValueError, match=r"ensemble: learning rates must be one for all runs, got \[0.001, 0.01\]"
+        ValueError,
+        match=r"stacked_modules: learning rates must be one for all runs, got \[0.001, 0.01\]",
     ):
-        ensemble([Run(row, SMALL) for row in rows.itertuples(index=False)])
+        stacked_modules([Run(row, SMALL) for row in rows.itertuples(index=False)])
 
 
 def test_workloads_are_the_programs_with_enough_rows():
     found = training.workloads(SMALL, SMALL, 50, 0.1, 0.01, 10, 20, 3)
-    assert [workload.program for workload in found.values()] == [
+    assert [workload.ensemble for workload in found.values()] == [
         Ensemble,
         JointEnsemble,
         ClassifierEnsemble,
     ]
     for workload in found.values():
-        workload.program.check(workload.table, workload.recipe)
+        workload.ensemble.check(workload.table, workload.recipe)
         first = workload.first(20)
         assert (
             len(first.table) == 20
@@ -193,9 +201,6 @@ def test_speedups_and_shares_are_the_engine_over_the_rival():
         "engine": 1,
         "products": 0.75,
     }
-
-
-# ---- sampling -----------------------------------------------------------------------------------------------
 
 
 def test_the_schedule_of_both_sides_is_the_cosine():
@@ -237,7 +242,7 @@ def test_without_diffusers_its_side_is_missing_and_said_to_be(monkeypatch):
     turns = pd.DataFrame(
         {"turn": [0], "sampler": ["DDIM"], "samples": [4], "side": ["ours"], "seconds": [1.0]}
     )
-    assert "`diffusers` is not installed here" in sampling.evaluation_sentence(
+    assert "`diffusers` is not installed here" in evaluation_finding(
         sampling.evaluation_ratios(turns)
     )
 
@@ -256,15 +261,12 @@ def test_sampling_errors_and_turns_have_every_sampler_and_side():
     )
     assert (
         "DPM-Solver++(2M) with 5 evaluations minus ancestral sampling with 1000"
-        in sampling.sampling_sentence(errors)
+        in sampling_finding(errors)
     )
     turns = sampling.evaluation_turns(
         next(rows.itertuples(index=False)), trained.parameters[0], recipe, 5, 4, 2
     )
     assert len(turns) == 2 * 6 and len(sampling.evaluation_ratios(turns)) == 3
-
-
-# ---- where the time goes ------------------------------------------------------------------------------------
 
 
 def records(folder, **stages):
@@ -291,7 +293,7 @@ def test_stage_times_and_shares(tmp_path):
     assert found["stage"].tolist() == ["first", "second"] and found["other"].tolist() == [2, 0]
     assert found["outside"].tolist() == pytest.approx([0.1, 1])
     assert pipeline_share(found) == pytest.approx(0.1)  # 10 of 100 seconds
-    said = stages_sentence(found)
+    said = stages_finding(found)
     assert (
         "90.0% is training or sampling (target 90%: met)" in said
         and "outside the notebooks: 10.0%" in said
@@ -304,7 +306,7 @@ def test_what_old_records_do_not_hold_is_said(tmp_path):
         old={"seconds": 3.0},
         new={"started": at(0, 0), "seconds": 1.0, "spent": {}, "memory": 1},
     )
-    said = stages_sentence(found)
+    said = stages_finding(found)
     assert "Training stages: not recorded" in said and "1 of 2 records do not say" in said
     assert math.isnan(pipeline_share(found))
 
@@ -313,7 +315,7 @@ def test_no_record_at_all_is_said(tmp_path):
     found = stage_times(run_records(tmp_path))
     assert (
         "Training stages: not recorded. Share of `dvc repro` outside the notebooks: not recorded"
-        in stages_sentence(found)
+        in stages_finding(found)
     )
     assert figures.stage_shares(found).axes
 
@@ -331,8 +333,8 @@ def test_sentences_follow_the_numbers():
     ratio = pd.DataFrame(
         {"device": "cpu", "shape": ["a", "b"], "median": [0.8, 0.7], "low": 0.6, "high": 0.9}
     )
-    assert "not met (1 of 2 shapes)" in training.training_sentence(ratio)
-    assert ": met (1 of 1 shapes)" in training.training_sentence(ratio.head(1))
+    assert "not met (1 of 2 shapes)" in training_finding(ratio)
+    assert ": met (1 of 1 shapes)" in training_finding(ratio.head(1))
     growth = pd.DataFrame(
         {
             "device": "cpu",
@@ -344,6 +346,6 @@ def test_sentences_follow_the_numbers():
             "high": 10.0,
         }
     )
-    said = training.growth_sentence(growth, "loop")
+    said = growth_finding(growth, "loop")
     assert "slower with 1 rows" in said and "9.0 [1.0, 10.0], met" in said
-    assert "with 1024 rows: not measured" in training.growth_sentence(growth, "cuda")
+    assert "with 1024 rows: not measured" in growth_finding(growth, "cuda")

@@ -28,7 +28,9 @@ MIXTURES = costs.mixtures_under_test(1.0, 0.1, 5.0, 4)
 
 @pytest.mark.parametrize("width", [0.0, 0.2])
 def test_line_estimates_are_the_means_of_single_estimates(width):
-    """Every theta and repeat by itself: NGMG by its cost, whose slope is a difference quotient; W1 by SciPy's assignment."""
+    """Every theta and repeat by itself: NGMG by its cost, whose slope is a difference quotient; W1
+    by SciPy's assignment.
+    """
     thetas, generator, h = [0.3, 1.0], stream(0, "lines"), 1e-5
     rows = []
     for _ in range(3):

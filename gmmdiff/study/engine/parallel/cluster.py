@@ -1,7 +1,9 @@
-"""Many processes or machines: the map of ``gmmdiff.study.engine.parallel.threads`` over the workers of a dask.distributed scheduler.
+"""Many processes or machines: the map of ``gmmdiff.study.engine.parallel.threads`` over the workers
+of a dask.distributed scheduler.
 
-Pieces of a run table go to workers, results come back in order.  What a piece ends with depends on nothing but the
-piece, so neither the number of workers nor the death of one changes a bit of the results.
+Pieces of a run table go to workers, results come back in order.  What a piece ends with depends on
+nothing but the piece, so neither the number of workers nor the death of one changes a bit of the
+results.
 """
 
 from __future__ import annotations
@@ -31,13 +33,16 @@ if TYPE_CHECKING:  # and imported where it is used: whoever needs no cluster sta
 REACH = 8  # seconds in which a scheduler has to answer
 PATIENCE = 60  # seconds that a map waits without any worker
 LOOK = 1  # seconds between two looks for workers
+PACKAGE = Path(__file__).parents[3]
 PACKAGES = ("torch", "numpy", "pandas", "distributed")
 
 
 @cache
 def made_of() -> dict[str, str]:
-    """What a worker must share with whoever sends it work: versions, without local labels, and the code of this package."""
-    sources = b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py")))
+    """What a worker must share with whoever sends it work: versions, without local labels, and the
+    code of this package.
+    """
+    sources = b"".join(path.read_bytes() for path in sorted(PACKAGE.rglob("*.py")))
     found = {name: importlib.metadata.version(name).partition("+")[0] for name in PACKAGES}
     python = ".".join(platform.python_version_tuple()[:2])
     return {"python": python, **found, "gmmdiff": hashlib.sha256(sources).hexdigest()[:12]}
@@ -59,13 +64,14 @@ def require_like(wanted: dict[str, str], found: Any, place: str) -> None:
         if found[name] != wanted[name]
     ]
     if differing:
-        raise ConnectionError(
-            f"the worker at {place} has {', '.join(differing)}; install the same gmmdiff and its lock there, and start it anew"
-        )
+        mend = "install the same gmmdiff and its lock there, and start it anew"
+        raise ConnectionError(f"the worker at {place} has {', '.join(differing)}; {mend}")
 
 
 def work(wanted: dict[str, str], function: Callable, ticking: bool, job: Any) -> tuple[Any, int]:
-    """On a worker: ``function(job)`` on one torch thread, and the sum of what it told ``tick`` if it is ``ticking``."""
+    """On a worker: ``function(job)`` on one torch thread, and the sum of what it told ``tick`` if
+    it is ``ticking``.
+    """
     import torch
 
     require_like(wanted, made_of(), platform.node())
@@ -122,13 +128,15 @@ def reach(address: str) -> Client:
 
 
 class Cluster:
-    """The parallel map over the workers of a running scheduler, which may join and leave at any time.
+    """The parallel map over the workers of a running scheduler, which may join and leave at any
+    time.
 
     Args:
         address: of the scheduler, e.g. ``"tcp://127.0.0.1:8786"``.
 
     Raises:
-        ConnectionError: one line, when no scheduler answers (see ``reach``) or a worker is made of other code.
+        ConnectionError: one line, when no scheduler answers (see ``reach``) or a worker is made of
+            other code.
     """
 
     def __init__(self, address: str) -> None:
@@ -141,8 +149,8 @@ class Cluster:
         """As ``side_by_side``; ``tick`` is told of a job when its result has arrived.
 
         Raises:
-            ConnectionError: one line, when the scheduler is lost, there is no worker for ``PATIENCE`` seconds, or
-                workers keep dying on one job.
+            ConnectionError: one line, when the scheduler is lost, there is no worker for
+                ``PATIENCE`` seconds, or workers keep dying on one job.
         """
         futures = self.client.map(
             partial(work, made_of(), function, tick is not None), list(jobs), pure=False
@@ -156,7 +164,9 @@ class Cluster:
         return results
 
     def _arriving(self, futures: list[Future]) -> Iterator[tuple[Future, Any]]:
-        """Each future with its result as soon as that is here; then the workers may forget and lose it."""
+        """Each future with its result as soon as that is here; then the workers may forget and lose
+        it.
+        """
         from distributed import KilledWorker, as_completed
 
         arriving = as_completed(
@@ -177,9 +187,8 @@ class Cluster:
             if future.status == "error":
                 _, error, trace = result
                 if isinstance(error, KilledWorker):
-                    raise ConnectionError(
-                        f"one piece of work killed {error.allowed_failures + 1} workers of {self.address} (out of memory?)"
-                    )
+                    killed = f"killed {error.allowed_failures + 1} workers of {self.address}"
+                    raise ConnectionError(f"one piece of work {killed} (out of memory?)")
                 raise error.with_traceback(trace)
             if future.status != "finished":
                 raise ConnectionError(f"the scheduler at {self.address} is gone")
@@ -195,7 +204,9 @@ class Cluster:
 
 @contextmanager
 def local(gpus: int) -> Iterator[str]:
-    """Workers on this machine, one for each of ``gpus`` or, with none, one a core; gives their scheduler's address."""
+    """Workers on this machine, one for each of ``gpus`` or, with none, one a core; gives their
+    scheduler's address.
+    """
     from dask.system import CPU_COUNT
     from distributed import Nanny, Scheduler, SpecCluster
 

@@ -1,4 +1,6 @@
-"""Independent jobs side by side on this machine's cores; ``gmmdiff.study.engine.parallel.cluster`` is the same over many machines."""
+"""Independent jobs side by side on this machine's cores; ``gmmdiff.study.engine.parallel.cluster``
+is the same over many machines.
+"""
 
 from __future__ import annotations
 
@@ -25,10 +27,11 @@ def _one_thread_inside() -> Iterator[int]:
 
 
 def side_by_side(function: Callable, jobs: Iterable, tick: Tick | None = None) -> list:
-    """``[function(job) for job in jobs]``, on as many Python threads as torch has, one torch thread in each.
+    """``[function(job) for job in jobs]``, on as many Python threads as torch has, one torch thread
+    in each.
 
-    A job that draws brings its own generator, or its draws: so no result depends on the number of threads.  What may
-    run on another map too can be pickled: function, jobs and results.
+    A job that draws brings its own generator, or its draws: so no result depends on the number of
+    threads.  What may run on another map too can be pickled: function, jobs and results.
 
     Args:
         tick: handed to every call, as ``function(job, tick=tick)``.

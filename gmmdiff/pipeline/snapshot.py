@@ -1,0 +1,91 @@
+"""The committed snapshot reports/published: what is in it, what is not and why, and its digests."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+from gmmdiff.pipeline.execution.parameters import REPORTS
+
+PUBLISHED = REPORTS / "published"
+PARTS = (  # of reports/, in the snapshot
+    "index.html",
+    "claims.json",
+    "metrics.json",
+    "parameters.md",
+    "parameters.ok",
+    "tables",
+    "figures",
+    "notebooks",
+    "environment",
+)
+NOT_PUBLISHED = {  # results that the snapshot leaves out, so that it holds nothing twice
+    "tables/feature_vs_class_runs": "their rows are those of tables/feature_vs_class",
+    "tables/ngmg_stability_runs": "their rows are those of tables/ngmg_stability",
+    "notebooks/feature_vs_class_runs": "they show a few rows of those tables",
+    "notebooks/ngmg_stability_runs": "they show a few rows of those tables",
+}
+OF_THE_MACHINE = (  # what tells of a machine or of a snapshot, outside byte-identity
+    "environment",
+    "index.html",
+    "verification.html",
+    "verification.json",
+    "soak.csv",
+    "params.yaml",
+    "manifest.json",
+    "tables/performance",
+    "figures/performance",
+    "notebooks/performance.ipynb",
+)
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file, hexadecimal."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _among(path: Path, parts: Iterable[str]) -> bool:
+    return any(path.is_relative_to(part) for part in parts)
+
+
+def of_the_machine(path: Path) -> bool:
+    """Whether a file, named from its folder of reports, may differ where no number does."""
+    return _among(path, OF_THE_MACHINE)
+
+
+def published(path: Path) -> bool:
+    """Whether the snapshot holds a result, a file or a folder named from its folder of reports."""
+    return not _among(path, NOT_PUBLISHED)
+
+
+def snapshot_files(folder: Path) -> dict[str, str]:
+    """Path and SHA-256 of every file of a snapshot that is the same on every run."""
+    files = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    return {str(path): digest(folder / path) for path in files if not of_the_machine(path)}
+
+
+def copy_results(reports: Path, snapshot: Path) -> None:
+    """Replaces a snapshot's parts by those of a folder of reports; what else is there stays."""
+
+    def left_out(folder: str, names: list[str]) -> list[str]:
+        inside = Path(folder).relative_to(reports)
+        return [name for name in names if not published(inside / name)]
+
+    snapshot.mkdir(exist_ok=True)
+    for part in PARTS:
+        source, target = reports / part, snapshot / part
+        if source.is_dir():
+            shutil.rmtree(target, ignore_errors=True)
+            shutil.copytree(source, target, ignore=left_out)
+        else:
+            shutil.copy2(source, target)
+
+
+def write_manifest(snapshot: Path, lock: Path) -> int:
+    """Writes manifest.json, the digests of dvc.lock and of all files; gives how many there are."""
+    manifest = {"dvc.lock": digest(lock), "files": snapshot_files(snapshot)}
+    (snapshot / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
+    return len(manifest["files"])
