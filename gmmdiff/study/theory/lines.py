@@ -124,7 +124,7 @@ def _line_divergences(
     if width == 0:
         edges = [np.array([-0.5, 0.5, 1.5]) * theta for theta in thetas]
         found = [
-            divergences_from_histograms(one.numpy(), y.numpy(), e)
+            divergences_from_histograms(one[:, 0].numpy(), y[:, 0].numpy(), e)
             for one, e in zip(x, edges, strict=True)
         ]
         return {name: [values[name] for values in found] for name in found[0]}
