@@ -30,6 +30,7 @@ from gmmdiff.pipeline.execution.parameters import (
     read_params,
     stage_parameters,
 )
+from gmmdiff.pipeline.execution.staging import write_whole
 
 
 def check_file(params: Path, notebooks: Path = NOTEBOOKS) -> dict[str, dict[str, Any]]:
@@ -202,12 +203,11 @@ def main(arguments: list[str] | None = None) -> int:
     def command() -> None:
         found = check_file(options.params)
         options.reports.mkdir(exist_ok=True)
-        (options.reports / "parameters.md").write_text(f"# Parameters\n\n{reference(found)}")
+        write_whole(options.reports / "parameters.md", f"# Parameters\n\n{reference(found)}")
         # Every other stage depends on this file, whose bytes never change: so it comes first and
         # makes none stale.
-        (options.reports / "parameters.ok").write_text(
-            "Every value of params.yaml has its type and lies in its range.\n"
-        )
+        good = "Every value of params.yaml has its type and lies in its range.\n"
+        write_whole(options.reports / "parameters.ok", good)
 
     return exit_code(command)
 

@@ -56,7 +56,9 @@ def verify(here: Path = REPORTS, there: Path = PUBLISHED, params: Path = PARAMS)
     for path in (here / "claims.json", there / "claims.json"):
         if not path.is_file():
             raise BadInput(f"{path}: no such file; run `dvc repro` first")
-    ours, theirs = (json.loads((folder / "claims.json").read_text()) for folder in (here, there))
+    ours, theirs = (
+        json.loads((folder / "claims.json").read_text(encoding="utf-8")) for folder in (here, there)
+    )
     verdicts = verification.compare_verdicts(ours, theirs)
     metrics = verification.compare_metrics(_metrics(here), _metrics(there))
     files = snapshot_files(there)

@@ -191,7 +191,7 @@ def page(title: str, body: str) -> str:
         )
         if level == "2" or verdict
     ]
-    style = (TEMPLATE / "style.css").read_text()
+    style = (TEMPLATE / "style.css").read_text(encoding="utf-8")
     return _render("page.html.j2", title=title, body=body, contents=contents, style=style)
 
 

@@ -65,7 +65,7 @@ def write_between_markers(file: Path, name: str, table: str) -> str:
     Raises:
         BadInput: when a marker is missing.
     """
-    text = file.read_text()
+    text = file.read_text(encoding="utf-8")
     markers = (f"<!-- {name}: written by the pipeline -->", f"<!-- end of {name} -->")
     start, end = (text.find(marker) for marker in markers)
     if not 0 <= start < end:
@@ -102,7 +102,7 @@ def publish() -> None:
         raise BadInput(f"dvc.lock is stale, run `dvc repro` first; changed: {', '.join(stale)}")
     if missing := [part for part in PARTS if not (REPORTS / part).exists()]:
         raise BadInput(f"reports: missing {', '.join(missing)}; run `dvc repro` first")
-    claims = claims_table(json.loads((REPORTS / "claims.json").read_text()))
+    claims = claims_table(json.loads((REPORTS / "claims.json").read_text(encoding="utf-8")))
     times = times_table(REPORTS / "environment")
     readme, reproducing = Path("README.md"), Path("REPRODUCING.md")
     texts = {
@@ -110,10 +110,10 @@ def publish() -> None:
         reproducing: write_between_markers(reproducing, "times", times),
     }
     copy_results(REPORTS, PUBLISHED)
-    shutil.copy2(PARAMS, PUBLISHED)
+    shutil.copyfile(PARAMS, PUBLISHED / PARAMS.name)
     files = write_manifest(PUBLISHED, Path("dvc.lock"))
     for page, text in texts.items():
-        page.write_text(text)
+        page.write_text(text, encoding="utf-8")
     print(f"published {files} files to {PUBLISHED}")
 
 
@@ -130,7 +130,7 @@ def write_pages(
     staged = reports / ".staging" / "pages"
     staged.mkdir(parents=True, exist_ok=True)
     for name, text in made.items():
-        (staged / name).write_text(text)
+        (staged / name).write_text(text, encoding="utf-8")
         os.replace(staged / name, reports / name)
     staged.rmdir()
 
@@ -144,7 +144,7 @@ def compare() -> int:
     path = REPORTS / "verification.json"
     if not path.is_file():
         raise BadInput(f"{path}: no such file; run `dvc repro` first")
-    return show(json.loads(path.read_text()))
+    return show(json.loads(path.read_text(encoding="utf-8")))
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -34,7 +34,7 @@ from typing import Any
 
 import psutil
 
-from gmmdiff.pipeline.execution.runner import sweep
+from gmmdiff.pipeline.execution.staging import sweep
 
 
 def whole(write: Callable[..., Any]) -> Callable[..., Any]:
@@ -66,7 +66,7 @@ def _lives(number: int, since: float) -> bool:
 def at_work(rwlock: Path) -> set[int]:
     """Numbers of the living processes that a DVC lock file lists; none where it cannot be read."""
     try:
-        content, written = json.loads(rwlock.read_text()), rwlock.stat().st_mtime
+        content, written = json.loads(rwlock.read_text(encoding="utf-8")), rwlock.stat().st_mtime
     except (FileNotFoundError, json.JSONDecodeError):
         return set()
     owners = [

@@ -68,7 +68,10 @@ def snapshot_files(folder: Path) -> dict[str, str]:
 
 
 def copy_results(reports: Path, snapshot: Path) -> None:
-    """Replaces a snapshot's parts by those of a folder of reports; what else is there stays."""
+    """Replaces a snapshot's parts by those of a folder of reports; what else is there stays.
+
+    Contents are copied, not permissions: DVC may have made the results read-only.
+    """
 
     def left_out(folder: str, names: list[str]) -> list[str]:
         inside = Path(folder).relative_to(reports)
@@ -79,13 +82,14 @@ def copy_results(reports: Path, snapshot: Path) -> None:
         source, target = reports / part, snapshot / part
         if source.is_dir():
             shutil.rmtree(target, ignore_errors=True)
-            shutil.copytree(source, target, ignore=left_out)
+            shutil.copytree(source, target, ignore=left_out, copy_function=shutil.copyfile)
         else:
-            shutil.copy2(source, target)
+            target.unlink(missing_ok=True)
+            shutil.copyfile(source, target)
 
 
 def write_manifest(snapshot: Path, lock: Path) -> int:
     """Writes manifest.json, the digests of dvc.lock and of all files; gives how many there are."""
     manifest = {"dvc.lock": digest(lock), "files": snapshot_files(snapshot)}
-    (snapshot / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
+    (snapshot / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
     return len(manifest["files"])

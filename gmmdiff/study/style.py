@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import seaborn as sns
@@ -18,6 +19,7 @@ PALETTE = sns.color_palette("colorblind")
 
 def style() -> None:
     """Sets the look; call once at the top of a notebook."""
+    mpl.rcdefaults()  # whatever a matplotlibrc says
     sns.set_theme(
         context="notebook",
         style="ticks",

@@ -16,7 +16,7 @@ import pytest
 from dvc.utils.serialize import _common
 
 from gmmdiff.pipeline import resume
-from gmmdiff.pipeline.execution import runner
+from gmmdiff.pipeline.execution import runner, staging
 from tests.paths import ROOT
 from tests.pipeline import soak
 from tests.pipeline.test_execution import notebook
@@ -186,7 +186,7 @@ def test_a_kill_between_two_moves_is_repaired_by_the_next_run(tmp_path, monkeypa
         for name in made:
             (staged / name).parent.mkdir(parents=True, exist_ok=True)
             (staged / name).write_text(what)
-        runner._install(staged, "stage", reports)
+        staging.install(staged, "stage", reports)
 
     def killed(source, target):
         if not next(left):
@@ -213,14 +213,14 @@ def test_a_kill_between_two_moves_is_repaired_by_the_next_run(tmp_path, monkeypa
 
 
 def test_only_what_killed_runs_left_is_swept(tmp_path):
-    staging = tmp_path / ".staging"
-    killed, failed, alive = (staging / name for name in ("runs/killed", "failed", "alive"))
-    for folder in (killed, failed, alive):
-        folder.mkdir(parents=True)
-    (killed / runner.PROGRESS_FILE).touch()
-    with runner._progress_file(sys.stderr, alive / runner.PROGRESS_FILE):
-        runner.sweep(tmp_path)
-        assert sorted(path.name for path in staging.iterdir()) == ["alive", "failed"]
+    folder = tmp_path / ".staging"
+    killed, failed, alive = (folder / name for name in ("runs/killed", "failed", "alive"))
+    for each in (killed, failed, alive):
+        each.mkdir(parents=True)
+    (killed / staging.PROGRESS_FILE).touch()
+    with runner._progress_file(sys.stderr, alive / staging.PROGRESS_FILE):
+        staging.sweep(tmp_path)
+        assert sorted(path.name for path in folder.iterdir()) == ["alive", "failed"]
 
 
 def test_every_published_round_was_good():
@@ -387,4 +387,4 @@ def test_a_read_only_folder_is_named_before_the_notebook_runs(tmp_path, on_a_sma
 def test_a_folder_of_another_user_is_named_before_the_notebook_runs(tmp_path):
     (tmp_path / "tables").mkdir(mode=0o500)
     with pytest.raises(PermissionError, match="Permission denied"):
-        runner._require_writable(tmp_path, "stage")
+        staging.require_writable(tmp_path, "stage")

@@ -32,7 +32,7 @@ class _Told(tqdm):
 
     def close(self) -> None:
         if not self.disable:  # as it is once closed
-            with open(Path(os.environ[RESULTS]) / SPENT, "a") as file:
+            with open(Path(os.environ[RESULTS]) / SPENT, "a", encoding="utf-8") as file:
                 file.write(f"{(self.desc or 'other').split()[0]} {self.format_dict['elapsed']}\n")
         super().close()
 
@@ -41,7 +41,7 @@ def progress(iterable: Any = None, **options: Any) -> tqdm:
     """A tqdm bar on the runner's terminal, or in place when the notebook runs in JupyterLab."""
     path = os.environ.get(PROGRESS)
     if path:
-        options |= {"file": open(path, "a"), "ncols": 100, "position": 1}  # noqa: SIM115 - tqdm keeps it
+        options |= {"file": open(path, "a", encoding="utf-8"), "ncols": 100, "position": 1}  # noqa: SIM115 - tqdm keeps it
     return (_Told if path else tqdm)(iterable, leave=False, **options)
 
 
@@ -91,7 +91,7 @@ class Results:
     def json(self, name: str, content: Any) -> None:
         """Writes NAME.json beside the folders."""
         text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
-        self._path(".", f"{name}.json").write_text(text + "\n")
+        self._path(".", f"{name}.json").write_text(text + "\n", encoding="utf-8")
 
 
 def read_tables(folder: Path | str) -> dict[str, pd.DataFrame]:
@@ -110,11 +110,11 @@ def run_records(folder: Path | str) -> dict[str, dict[str, Any]]:
     """Every stage's record of its run by the stage's name, from an environment folder; none where
     there is no such folder.
     """
-    paths = sorted(Path(folder).rglob("*.json"))
-    return {
-        path.relative_to(folder).with_suffix("").as_posix(): json.loads(path.read_text())
-        for path in paths
-    }
+    records = {}
+    for path in sorted(Path(folder).rglob("*.json")):
+        stage = path.relative_to(folder).with_suffix("").as_posix()
+        records[stage] = json.loads(path.read_text(encoding="utf-8"))
+    return records
 
 
 def show_verdicts(claims: Iterable[Claim], tables: Mapping[str, pd.DataFrame], *ids: str) -> None:

@@ -128,7 +128,7 @@ def read_params(params: Path) -> dict[str, Any]:
     if not params.is_file():
         raise BadInput(f"{params}: no such file")
     try:
-        content = YAML(typ="safe", pure=True).load(params.read_text())
+        content = YAML(typ="safe", pure=True).load(params.read_text(encoding="utf-8"))
     except MarkedYAMLError as error:
         line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
         raise BadInput(

@@ -8,10 +8,8 @@ collected aside, in reports/.staging/STAGE, and moved into place only when every
 all is written.  Host, versions, start, run time, how long the progress bars ran and the memory it
 took go to environment/STAGE.json, on which no output depends that is compared byte by byte.
 
-A full disk or a folder that cannot be written is one line on standard error, and earlier results
-stay.  A run that was killed leaves its staging folder, which the next run of any stage removes;
-killed while it moved results into place, it was never recorded in dvc.lock, so `dvc repro` runs the
-stage again, which replaces all of them.
+A full disk, a folder that cannot be written or a kernel that dies is one line on standard error,
+and earlier results stay.
 """
 
 from __future__ import annotations
@@ -36,11 +34,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-if (
-    TYPE_CHECKING
-):  # and imported where they are used: a kernel, which needs neither, starts seconds sooner
-    import nbformat
-
+from gmmdiff.pipeline.execution import kernel
 from gmmdiff.pipeline.execution.errors import BadInput, FailedCell, exit_code
 from gmmdiff.pipeline.execution.notebook import CLUSTER, PROGRESS, RESULTS, SPENT
 from gmmdiff.pipeline.execution.parameters import (
@@ -50,30 +44,26 @@ from gmmdiff.pipeline.execution.parameters import (
     resolve_device,
     stage_parameters,
 )
+from gmmdiff.pipeline.execution.staging import (
+    PROGRESS_FILE,
+    discard,
+    install,
+    require_writable,
+    sweep,
+)
 
-PROGRESS_FILE = "progress"  # in the staging folder of a run that has not ended
+if TYPE_CHECKING:  # and imported where it is used: a kernel starts seconds sooner
+    import nbformat
+
+
 FULL = (errno.ENOSPC, errno.EDQUOT)  # no space left on the disk, or of the user's share of it
 
 
 @contextmanager
-def _environment(**values: str) -> Iterator[None]:
-    """Environment variables for the kernel, taken back afterwards."""
-    before = dict(os.environ)
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
-
-
-@contextmanager
 def _progress_file(terminal: TextIO, path: Path) -> Iterator[None]:
-    """Forwards to the terminal what the kernel's progress bars append to a file; its lock says that
-    the run is alive.
-    """
+    """Forwards what the kernel's bars append to a file; its lock says that the run is alive."""
     done = threading.Event()
-    with open(path, "w+", errors="replace", newline="") as lines:
+    with open(path, "w+", encoding="utf-8", errors="replace", newline="") as lines:
         with suppress(OSError):  # a file system without locks
             fcntl.flock(lines, fcntl.LOCK_SH)
 
@@ -94,44 +84,8 @@ def _progress_file(terminal: TextIO, path: Path) -> Iterator[None]:
             path.unlink()
 
 
-def sweep(reports: Path) -> None:
-    """Removes what killed runs left in reports/.staging; those alive or failed keep theirs."""
-    for path in list((reports / ".staging").rglob(PROGRESS_FILE)):
-        with suppress(OSError), open(path, "r+") as lines:
-            fcntl.flock(lines, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            _discard(path.parent)
-
-
-def _discard(staged: Path) -> None:
-    """Removes a staging folder, and those around it that are then empty."""
-    shutil.rmtree(staged, ignore_errors=True)
-    with suppress(OSError):
-        os.removedirs(staged.parent)
-
-
-def _require_writable(reports: Path, stage: str) -> None:
-    """Refuses, before the long work, a folder of results that cannot be written.
-
-    Raises:
-        OSError: that names it.
-    """
-    targets = [reports / kind / stage for kind in ("tables", "figures", "notebooks", "environment")]
-    folders = {
-        path
-        for target in targets
-        for path in (target, *target.parents)
-        if path.is_relative_to(reports)
-    }
-    for folder in sorted(folders):
-        if folder.is_dir() and not os.access(folder, os.W_OK | os.X_OK):
-            code = errno.EROFS if os.statvfs(folder).f_flag & os.ST_RDONLY else errno.EACCES
-            raise OSError(code, os.strerror(code), str(folder))
-
-
 def normalise(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
-    """Drops what differs between two identical executions: times, paths and the injected cell's
-    random id.
-    """
+    """Drops what differs between two equal executions: times, paths, the injected cell's id."""
     notebook.metadata.pop("papermill", None)
     for cell in notebook.cells:
         cell.metadata.pop("papermill", None)
@@ -142,46 +96,49 @@ def normalise(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
 
 
 def _execute(notebook: Path, target: Path, values: dict[str, Any]) -> None:
-    """One Papermill run, from the notebook's own folder as in JupyterLab; raises ``FailedCell``, or
-    ``OSError`` on a full disk.
+    """One Papermill run, from the notebook's own folder as in JupyterLab.
+
+    Raises:
+        FailedCell: when a cell raised, or the kernel died or did not start.
+        OSError: on a full disk.
     """
     import nbformat
     import papermill
-    from nbclient.exceptions import DeadKernelError
 
     logging.getLogger("papermill").setLevel(logging.ERROR)
     try:
         papermill.execute_notebook(
-            str(notebook),
-            str(target),
+            *(str(path).replace("{", "{{").replace("}", "}}") for path in (notebook, target)),
             parameters=values,
-            kernel_name="python3",
+            kernel_name=kernel.NAME,
             cwd=str(notebook.parent),
             progress_bar={"desc": notebook.stem, "disable": None},
             coalesce_streams=True,
-            extra_arguments=[
-                "--IPKernelApp.log_level=CRITICAL"
-            ],  # or every kernel warns of its local ports
+            start_timeout=kernel.PATIENCE,
         )
     except papermill.PapermillExecutionError as error:
-        last = re.sub(r"\x1b\[[0-9;]*m", "", str(error.evalue)).strip().splitlines()
-        message = f"{error.ename}: {last[-1] if last else ''}"
-        for code in FULL:
-            if os.strerror(code) in message:
-                named = re.search(r": '(.+)'$", message)
-                text = f"{os.strerror(code)} ({notebook}: cell [{error.exec_count}])"
-                raise OSError(code, text, named[1] if named else str(target.parent)) from None
-        raise FailedCell(
-            f"{notebook}: cell [{error.exec_count}] failed: {message}\n  see {target}"
-        ) from None
-    except DeadKernelError:
-        raise FailedCell(f"{notebook}: the kernel died (out of memory?)\n  see {target}") from None
+        raise _failed(error, notebook, target) from None
+    except RuntimeError as error:  # nbclient's, of which DeadKernelError is one
+        told = " ".join(str(error).split()) or "no reply"
+        why = f"the kernel died or did not start (out of memory?): {told}"
+        raise FailedCell(f"{notebook}: {why}; see {target}") from None
     nbformat.write(normalise(nbformat.read(target, 4)), target)
 
 
+def _failed(error: Any, notebook: Path, target: Path) -> Exception:
+    """What a cell raised, in one line: a full disk as the system has it."""
+    last = re.sub(r"\x1b\[[0-9;]*m", "", str(error.evalue)).strip().splitlines()
+    message = f"{error.ename}: {last[-1] if last else ''}"
+    for code in FULL:
+        if os.strerror(code) in message:
+            named = re.search(r": '(.+)'$", message)
+            text = f"{os.strerror(code)} ({notebook}: cell [{error.exec_count}])"
+            return OSError(code, text, named[1] if named else str(target.parent))
+    return FailedCell(f"{notebook}: cell [{error.exec_count}] failed: {message}\n  see {target}")
+
+
 def require_reachable(cluster: str | None, params: Path) -> None:
-    """Refuses the address of a scheduler that does not answer or has other workers than this
-    code's, before anything runs.
+    """Refuses a scheduler that does not answer or has workers of other code, before anything runs.
 
     Raises:
         BadInput: one line that names the file and what is wrong.
@@ -198,9 +155,7 @@ def require_reachable(cluster: str | None, params: Path) -> None:
 
 @contextmanager
 def _workers(cluster: str | None, device: str) -> Iterator[str]:
-    """The address of the scheduler, empty where there is none; workers of this machine live as long
-    as the context.
-    """
+    """The scheduler's address, empty without one; this machine's workers live as the context."""
     if cluster != "local":
         yield cluster or ""
         return
@@ -210,33 +165,15 @@ def _workers(cluster: str | None, device: str) -> Iterator[str]:
 
     gpus = torch.cuda.device_count() if resolve_device(device) == "cuda" else 0
     with ExitStack() as stack:
-        with _environment():  # which starting workers changes, and the kernel must not see
+        with kernel.environment(PYTHONPATH=str(kernel.ROOT)):  # and what starting them changes
             address = stack.enter_context(local(gpus))
         yield address
 
 
-def _install(staged: Path, stage: str, reports: Path) -> None:
-    """Moves staged results into place, where nothing of an earlier run stays.
-
-    All of it is renaming, which a full disk does not stop half way.
-    """
-    moves = {staged / kind: reports / kind / stage for kind in ("tables", "figures")}
-    moves[staged / "executed.ipynb"] = reports / "notebooks" / f"{stage}.ipynb"
-    moves[staged / "environment.json"] = reports / "environment" / f"{stage}.json"
-    moves |= {path: reports / path.name for path in staged.iterdir() if path not in moves}
-    made = {source: target for source, target in moves.items() if source.exists()}
-    for target in made.values():
-        target.parent.mkdir(parents=True, exist_ok=True)
-    for target in moves.values():
-        if target.is_dir():
-            shutil.rmtree(target)
-    for source, target in made.items():
-        os.replace(source, target)
-
-
 def environment() -> dict[str, Any]:
-    """Host, device and versions: what byte-identity must not depend on.  Of torch also the build,
-    which its metadata may not name.
+    """Host, device and versions: what byte-identity must not depend on.
+
+    Of torch also the build, which its metadata may not name.
     """
     import torch
 
@@ -255,11 +192,9 @@ def environment() -> dict[str, Any]:
 
 
 def _take_spent(staged: Path) -> dict[str, float]:
-    """Seconds of the kernel's progress bars by their first word; the file they were told in is gone
-    afterwards.
-    """
+    """Seconds of the kernel's progress bars by their first word; their file is gone then."""
     file, spent = staged / SPENT, {}
-    for line in file.read_text().splitlines() if file.is_file() else ():
+    for line in file.read_text(encoding="utf-8").splitlines() if file.is_file() else ():
         word, seconds = line.split()
         spent[word] = spent.get(word, 0.0) + float(seconds)
     file.unlink(missing_ok=True)
@@ -275,55 +210,53 @@ def _memory() -> int:
 def run(
     notebook: Path, stage: str, values: dict[str, Any], reports: Path, cluster: str | None = None
 ) -> None:
-    """Executes a notebook with checked parameters, on a ``cluster``, and installs its results under
-    ``reports``.
+    """Executes a notebook with checked parameters and installs its results under ``reports``.
 
     Earlier results are untouched when it raises.
 
     Raises:
-        FailedCell: when a cell raised.
+        BadInput: on a notebook of another tree than the code's.
+        FailedCell: when a cell raised, or the kernel died.
         OSError: on a folder that cannot be written, before the notebook runs, or on a full disk.
     """
+    kernel.require_own_tree(notebook)
     start, started = time.monotonic(), datetime.now(UTC).isoformat(timespec="milliseconds")
     staged = reports / ".staging" / stage
-    _require_writable(reports, stage)
+    require_writable(reports, stage)
     sweep(reports)
     shutil.rmtree(staged, ignore_errors=True)
     staged.mkdir(parents=True)
-    executed, shown = staged / "executed.ipynb", staged.resolve() / PROGRESS_FILE
-    quiet = {} if sys.stderr.isatty() else {"TQDM_MININTERVAL": "15"}
-    told = {
-        RESULTS: str(staged.resolve()),
-        PROGRESS: str(shown),
-        "PYDEVD_DISABLE_FILE_VALIDATION": "1",
-    }
     try:
-        workers_at = _workers(cluster, values.get("device", "auto"))
-        with (
-            _progress_file(sys.stderr, shown),
-            workers_at as address,
-            _environment(**told, **quiet, **{CLUSTER: address}),
-        ):
-            _execute(notebook, executed, values)
+        with _watched(staged, cluster, values.get("device", "auto")):
+            _execute(notebook, staged / "executed.ipynb", values)
         spent, seconds = _take_spent(staged), round(time.monotonic() - start, 1)
-        content = environment() | {
-            "started": started,
-            "seconds": seconds,
-            "spent": spent,
-            "memory": _memory(),
-        }
-        (staged / "environment.json").write_text(json.dumps(content, indent=1) + "\n")
-        _install(staged, stage, reports)
+        told = {"started": started, "seconds": seconds, "spent": spent, "memory": _memory()}
+        record = json.dumps(environment() | told, indent=1) + "\n"
+        (staged / "environment.json").write_text(record, encoding="utf-8")
+        install(staged, stage, reports)
     except FailedCell:
         raise  # its notebook stays to be looked at
     except BaseException as error:
-        _discard(staged)
+        discard(staged)
         if isinstance(error, OSError):
-            raise OSError(
-                error.errno, error.strerror or str(error), error.filename or str(staged)
-            ) from None
+            told = error.strerror or str(error), error.filename or str(staged)
+            raise OSError(error.errno, *told) from None
         raise
-    _discard(staged)
+    discard(staged)
+
+
+@contextmanager
+def _watched(staged: Path, cluster: str | None, device: str) -> Iterator[None]:
+    """The kernel's surroundings, its bars on the terminal, and its workers, if it has any."""
+    shown = staged.resolve() / PROGRESS_FILE
+    told = {RESULTS: str(staged.resolve()), PROGRESS: str(shown)}
+    quiet = {} if sys.stderr.isatty() else {"TQDM_MININTERVAL": "15"}
+    with (
+        _progress_file(sys.stderr, shown),
+        _workers(cluster, device) as address,
+        kernel.surroundings(**told, **quiet, **{CLUSTER: address}),
+    ):
+        yield
 
 
 def _override(text: str) -> tuple[str, str]:

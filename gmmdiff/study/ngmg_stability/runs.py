@@ -8,23 +8,18 @@ at the start; matched to itself, BCE stands once.
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Iterable, Sequence
 from functools import partial
 
 import numpy as np
 import pandas as pd
 import torch
-from scipy.spatial.distance import cdist, pdist
-from sklearn.metrics.pairwise import rbf_kernel
 from torch import Tensor
 
 from gmmdiff.core.checks import require
 from gmmdiff.core.costs import COSTS
-from gmmdiff.core.ngmg import NGMG
 from gmmdiff.core.streams import stream
 from gmmdiff.study.engine.classifiers import ClassifierEnsemble, JointEnsemble, attributes
-from gmmdiff.study.engine.costs import Costs
 from gmmdiff.study.engine.evaluation import by_group, evaluate, run_by_run
 from gmmdiff.study.engine.parallel.threads import Tick, Workers, side_by_side
 from gmmdiff.study.engine.runs import PREPARED, Progress, Recipe, Run
@@ -203,81 +198,3 @@ def traces(rows: pd.DataFrame, trained: Trained) -> pd.DataFrame:
     }
     found = pd.DataFrame(both).dropna().reset_index()
     return found.assign(step=((found["step"] + 1) * PREPARED).clip(upper=found["steps"]))
-
-
-def backward_signals(points: int = 201) -> pd.DataFrame:
-    """What every cost sends back to a probability p and to its logit, against the discrepancy e = p
-    - 1 of a true label.
-    """
-    p = torch.linspace(0.001, 0.999, points, dtype=torch.float64).view(1, -1, 1)
-    labels = torch.ones_like(p)
-    tables = []
-    for name in COSTS:
-        costs = Costs([name])
-        to_p, to_logit = (
-            costs.gradient(p, labels, "probabilities"),
-            costs.gradient(p.logit(), labels),
-        )
-        tables.append(
-            pd.DataFrame(
-                {
-                    "cost": name,
-                    "e": (p - 1).flatten(),
-                    "probability": to_p.flatten(),
-                    "logit": to_logit.flatten(),
-                }
-            )
-        )
-    return pd.concat(tables, ignore_index=True)
-
-
-def known_terms(seed: int) -> pd.DataFrame:
-    """NGMG in known terms, each with its check: one row a statement, what was measured, and what it
-    should be.
-    """
-    generator = stream(seed, "known terms")
-    e = torch.linspace(-4, 4, 8001, dtype=torch.float64).unsqueeze(-1)
-    x, y = (
-        torch.randn(400, 3, generator=generator, dtype=torch.float64) + shift
-        for shift in (0.0, 1.0)
-    )
-    pull = NGMG([1.0]).gradient(e).abs().squeeze(-1)
-    wide = 2 * 100.0**2 * NGMG([100.0]).gradient(e[1:]) / (2 * e[1:])
-    kernel = (rbf_kernel(a, b, gamma=0.5) for a, b in ((x, x), (y, y), (x, y)))
-    within_x, within_y, across = (
-        (k.sum() - len(x) * same) / (k.size - len(x) * same)
-        for k, same in zip(kernel, (1, 1, 0), strict=True)
-    )
-    energy = 2 * cdist(x, y).mean() - pdist(x).mean() - pdist(y).mean()
-    fine = NGMG.scale_mixture(1e-3, 1e3, 200)
-    return pd.DataFrame(
-        [
-            (
-                "bounded influence: the largest pull of one component, at e = s",
-                float(pull.max()),
-                math.exp(-0.5),
-            ),
-            ("where that pull is largest, in units of s", float(e[pull.argmax()].abs()), 1.0),
-            (
-                "redescending: the pull at e = 4 s, of the largest",
-                float(pull[-1] / pull.max()),
-                4 * math.exp(-8) / math.exp(-0.5),
-            ),
-            (
-                "Brier score: 2 s^2 NGMG / 2 e for s = 100, smallest on |e| <= 4",
-                float(wide.nan_to_num(1.0).min()),
-                1.0,
-            ),
-            (
-                "half a squared MMD: NGMG's cost over that of scikit-learn's kernel",
-                float(NGMG([1.0]).cost(x, y)) / (0.5 * (within_x + within_y) - across),
-                1.0,
-            ),
-            (
-                "energy distance: twice the cost of a fine scale mixture over it, unbiased",
-                2 * float(fine.cost(x, y)) / energy,
-                1.0,
-            ),
-        ],
-        columns=["statement", "measured", "expected"],
-    )

@@ -110,38 +110,10 @@ def growth(costs: pd.DataFrame) -> Figure:
 
 
 def sampling_costs(errors: pd.DataFrame, ratio: pd.DataFrame) -> Figure:
-    """Energy distance against evaluations and against seconds, and our time an evaluation over that
-    of diffusers.
-    """
+    """Energy distance against evaluations and seconds; our time an evaluation over diffusers'."""
     figure, axes = plt.subplots(1, 3, figsize=(15, 4.6))
-    drawn = (
-        errors[errors["sampler"] != "real"]
-        .groupby(["sampler", "side", "evaluations"], sort=False)[["error", "seconds"]]
-        .mean()
-        .reset_index()
-    )
     for axis, x in zip(axes, ("evaluations", "seconds"), strict=False):
-        for (sampler, side), table in drawn.groupby(["sampler", "side"], sort=False):
-            line, marker = SIDE_LOOKS[side]
-            ordered = table.sort_values("evaluations")
-            axis.plot(
-                ordered[x],
-                ordered["error"],
-                line,
-                marker=marker,
-                color=SAMPLER_COLOURS[sampler],
-                markersize=5,
-                label=f"{sampler}, {side}",
-            )
-        axis.axhline(
-            errors[errors["sampler"] == "real"]["error"].mean(),
-            color="0.5",
-            ls=":",
-            lw=1.2,
-            label="real points",
-        )
-        axis.set(xscale="log", ylabel="energy distance, mean of seeds")
-        plain_log(axis, "y")
+        _error_lines(axis, errors, x)
     axes[0].set(xlabel="network evaluations", title="Error against evaluations")
     axes[1].set(xlabel="seconds for all samples of one network", title="Error against seconds")
     counts = list(ratio["samples"].unique())
@@ -160,6 +132,22 @@ def sampling_costs(errors: pd.DataFrame, ratio: pd.DataFrame) -> Figure:
         *axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize="small"
     )
     return figure
+
+
+def _error_lines(axis: Axes, errors: pd.DataFrame, x: str) -> None:
+    """One line a sampler and side, and the floor of real points."""
+    real = errors["sampler"] == "real"
+    arms = errors[~real].groupby(["sampler", "side", "evaluations"], sort=False)
+    drawn = arms[["error", "seconds"]].mean().reset_index()
+    for (sampler, side), table in drawn.groupby(["sampler", "side"], sort=False):
+        line, marker = SIDE_LOOKS[side]
+        ordered = table.sort_values("evaluations")
+        look = {"marker": marker, "color": SAMPLER_COLOURS[sampler], "markersize": 5}
+        axis.plot(ordered[x], ordered["error"], line, label=f"{sampler}, {side}", **look)
+    floor = errors.loc[real, "error"].mean()
+    axis.axhline(floor, color="0.5", ls=":", lw=1.2, label="real points")
+    axis.set(xscale="log", ylabel="energy distance, mean of seeds")
+    plain_log(axis, "y")
 
 
 def stage_shares(stages: pd.DataFrame) -> Figure:

@@ -1,0 +1,78 @@
+"""The kernel that executes a notebook: this interpreter, on this tree, whatever a user has set.
+
+A user's kernels, start-up files, matplotlibrc, backend, PYTHONPATH and locale are for their own
+notebooks; results must not depend on them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from gmmdiff.pipeline.execution.errors import BadInput
+
+ROOT = Path(__file__).resolve().parents[3]  # of the tree whose code runs
+NAME = "gmmdiff"  # of the kernel
+PATIENCE = 300  # seconds in which it has to start
+REMOVED = ("MPLBACKEND", "MATPLOTLIBRC", "PYTHONSTARTUP", "PYTHONHOME", "PYTHONINSPECT")
+REMOVED += ("IPYTHONDIR", "JUPYTER_CONFIG_PATH", "JUPYTER_CONFIG_DIR", "JUPYTER_PLATFORM_DIRS")
+
+
+def require_own_tree(notebook: Path) -> None:
+    """Refuses a notebook that stands beside another copy of the code than the one that runs.
+
+    Raises:
+        BadInput: one line that names both.
+    """
+    for folder in notebook.resolve().parents:
+        if (folder / "gmmdiff" / "__init__.py").is_file():
+            if folder != ROOT:
+                run = "run it from its own folder, where `python -m gmmdiff...` finds it"
+                raise BadInput(
+                    f"{notebook}: belongs to {folder}, but the code of {ROOT} runs; {run}"
+                )
+            return
+
+
+@contextmanager
+def environment(**values: str) -> Iterator[None]:
+    """Environment variables for what is started inside, taken back afterwards."""
+    before = dict(os.environ)
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+@contextmanager
+def surroundings(**values: str) -> Iterator[None]:
+    """Inside, the kernel called ``NAME`` is this interpreter, and sees this tree and nothing else.
+
+    Args:
+        values: further environment variables for it.
+    """
+    with tempfile.TemporaryDirectory(prefix="gmmdiff-") as folder:
+        own = Path(folder)
+        spec = own / "kernels" / NAME / "kernel.json"
+        spec.parent.mkdir(parents=True)
+        launch = ["-m", "ipykernel_launcher", "-f", "{connection_file}"]
+        launch += ["--IPKernelApp.log_level=CRITICAL"]  # or every kernel warns of its local ports
+        content = {"argv": [sys.executable, *launch], "display_name": NAME, "language": "python"}
+        spec.write_text(json.dumps(content), encoding="utf-8")
+        places = {"JUPYTER_PATH": folder, "IPYTHONDIR": str(own / "ipython")}
+        places |= {"JUPYTER_RUNTIME_DIR": str(own / "runtime"), "PYTHONPATH": str(ROOT)}
+        if not os.access(os.path.expanduser("~"), os.W_OK):  # where matplotlib keeps its fonts
+            places["MPLCONFIGDIR"] = str(own / "matplotlib")
+        alike = {"PYTHONUTF8": "1", "PYTHONNOUSERSITE": "1", "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
+        with environment(**places, **alike, **values):
+            for name in REMOVED:
+                if name not in places:
+                    os.environ.pop(name, None)
+            yield
