@@ -3,14 +3,18 @@ BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export DVC_NO_ANALYTICS := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PIP_USER := 0
+export PYTHONNOUSERSITE := 1
+export PYTHONUTF8 := 1
 unexport PYTHONDONTWRITEBYTECODE  # else every kernel compiles every module anew
+unexport PYTHONPATH PYTHONHOME PIP_TARGET PIP_PREFIX  # what a user has set for other work
 
 .PHONY: setup reproduce test soak lab publish clean
 
 setup: .venv/ready  ## the environment, made anew only when the lock changed
 
 .venv/ready: requirements.lock pyproject.toml
-	@$(PYTHON) -c "import sys; assert (3, 11) <= sys.version_info[:2] <= (3, 13), f'error: Python 3.11 to 3.13 needed, this is {sys.version.split()[0]}; try make PYTHON=python3.11'"
+	@$(PYTHON) -c "import sys; assert (3, 11) <= sys.version_info[:2] <= (3, 14), f'error: Python 3.11 to 3.14 needed, this is {sys.version.split()[0]}; try make PYTHON=python3.11'"
 	rm -rf .venv
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --no-compile -r requirements.lock
@@ -32,7 +36,7 @@ soak: setup  ## cut the pipeline's power at 20 random moments; the table goes to
 	cp reports/soak.csv reports/published/soak.csv
 
 lab: setup  ## the notebooks in JupyterLab
-	jupyter lab --notebook-dir=notebooks
+	jupyter lab --notebook-dir=. --LabApp.default_url=/lab/tree/notebooks $(if $(filter 0,$(shell id -u)),--allow-root)
 
 publish: setup  ## copy what dvc repro made to reports/published and the README
 	python -m gmmdiff.pipeline.publishing publish
