@@ -32,10 +32,8 @@ def require_own_tree(notebook: Path) -> None:
     for folder in notebook.resolve().parents:
         if (folder / "gmmdiff" / "__init__.py").is_file():
             if folder != ROOT:
-                run = "run it from its own folder, where `python -m gmmdiff...` finds it"
-                raise BadInput(
-                    f"{notebook}: belongs to {folder}, but the code of {ROOT} runs; {run}"
-                )
+                own = f"must run with the code beside it, not {ROOT}'s"
+                raise BadInput(f"{notebook}: {own}; start in {folder}")
             return
 
 

@@ -24,6 +24,7 @@ from gmmdiff.core.checks import require
 from gmmdiff.core.conditioning import GRANULARITIES
 from gmmdiff.study.engine.classifiers import ClassifierEnsemble, JointEnsemble
 from gmmdiff.study.engine.networks import StackedMLP
+from gmmdiff.study.engine.reference import multilayer_perceptron
 from gmmdiff.study.engine.runs import PREPARED, Progress, Recipe, Run, run_table
 from gmmdiff.study.engine.training import ADAM, Ensemble, block_rows, blocks_of, train_block
 from gmmdiff.study.ngmg_stability.runs import parts as stability_parts
@@ -110,14 +111,6 @@ def engine(ensemble: Callable[[], Ensemble]) -> Contestant:
     return go
 
 
-def _plain(run: Run) -> torch.nn.Sequential:
-    """The run's denoiser as ``torch.nn`` has it."""
-    layers = [
-        part for pair in pairwise(run.sizes) for part in (torch.nn.Linear(*pair), torch.nn.SiLU())
-    ]
-    return torch.nn.Sequential(*layers[:-1])
-
-
 def _adam(
     weights: Iterator[Tensor], run: Run, steps: int, **options: bool
 ) -> tuple[torch.optim.Adam, Any]:
@@ -143,7 +136,7 @@ def plain_loop(runs: Sequence[Run], fused: bool = False, device: str = "cpu") ->
 
     def go(steps: int) -> None:
         for run in runs:
-            model = _plain(run).to(device)
+            model = multilayer_perceptron(run.sizes).to(device)
             optimiser, decay = _adam(model.parameters(), run, steps, fused=fused)
             source = run.batches()
             for step in range(steps):
@@ -178,7 +171,7 @@ def stacked_modules(runs: Sequence[Run], device: str = "cpu") -> Contestant:
     require(len(rates) == 1, "stacked_modules", "learning rates", "one for all runs", sorted(rates))
 
     def go(steps: int) -> None:
-        models = [_plain(run).to(device) for run in runs]
+        models = [multilayer_perceptron(run.sizes).to(device) for run in runs]
         weights, _ = torch.func.stack_module_state(models)
         skeleton = copy.deepcopy(models[0]).to("meta")
 

@@ -1,7 +1,5 @@
 """The engine against torch.nn, and every run against itself in other company."""
 
-import math
-
 import pandas as pd
 import pytest
 import torch
@@ -64,38 +62,6 @@ def test_stacked_networks_are_those_of_torch_nn(generator):
         torch.testing.assert_close(of_input[row], gradients[0][row], rtol=1e-12, atol=1e-12)
         weights = torch.cat([g.flatten() for g in gradients[1:]])
         torch.testing.assert_close(network.gradient[row], weights, rtol=1e-12, atol=1e-12)
-
-
-def test_a_row_is_a_plain_torch_loop():
-    """100 steps of torch.nn, torch.optim.Adam, cosine decay and moving average on the same streams:
-    to 1e-5.
-    """
-    rows = table(granularity=["none", "coarse", "class", "feature"], seeds=1)
-    found = train(rows, SMALL)
-    for row, parameters, losses in zip(
-        rows.itertuples(index=False), found.parameters, found.losses, strict=True
-    ):
-        run = Run(row, SMALL)
-        model = plain(run.sizes, initial(run))
-        optimiser = torch.optim.Adam(model.parameters(), lr=row.learning_rate, betas=(0.9, 0.99))
-        average, expected, source = flat(model).detach(), [], run.batches()
-        for step in range(row.steps):
-            if step % 50 == 0:
-                draws = next(source)
-                inputs, targets = torch.cat(run.inputs(draws), -1), draws.target
-            optimiser.param_groups[0]["lr"] = (
-                row.learning_rate * 0.5 * (1 + math.cos(math.pi * step / row.steps))
-            )
-            loss = torch.nn.functional.mse_loss(model(inputs[step % 50]), targets[step % 50])
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
-            average = 0.9 * average + 0.1 * flat(model).detach()
-            expected.append(float(loss.detach()))
-        torch.testing.assert_close(parameters, average, rtol=0, atol=1e-5)
-        torch.testing.assert_close(
-            losses, torch.tensor(expected).unflatten(0, (2, 50)).mean(1), rtol=1e-4, atol=1e-5
-        )
 
 
 @pytest.mark.parametrize("threads", [1, 2])
