@@ -209,21 +209,32 @@ def start_again(tree: Path, reference: Path, first: Run) -> dict[str, Any]:
     }
 
 
+def _tracked() -> list[str]:
+    """Files that Git tracks or would; in a copy without Git all but what is made here."""
+    if (ROOT / ".git").exists():
+        command = ["git", "ls-files", "-z", "-co", "--exclude-standard"]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+        names = filter(None, done.stdout.split("\0"))
+    else:
+        made = re.compile(
+            r"\.venv/|\.dvc/(tmp|cache)/|reports/(?!published)|.*(__pycache__|\.egg-info)"
+        )
+        paths = (path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*"))
+        names = (name for name in paths if not made.match(name))
+    return [name for name in names if (ROOT / name).is_file()]
+
+
+def copy_of_the_tree(tree: Path) -> None:
+    """A Git and DVC repository of its own: the working tree, changes and all."""
+    for name in _tracked():
+        (tree / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(ROOT / name, tree / name)
+    subprocess.run(["git", "init", "-q"], cwd=tree, check=True)
+
+
 def small_clone(tree: Path) -> None:
-    """A Git and DVC repository of its own: the working tree, changes and all, with parameters of
-    the smallest size.
-    """
-    listed = subprocess.run(
-        ["git", "ls-files", "-z", "-co", "--exclude-standard"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    for name in filter(None, listed.stdout.split("\0")):
-        if (ROOT / name).is_file():
-            (tree / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, tree / name)
+    """``copy_of_the_tree`` with parameters of the smallest size, and all of it staged."""
+    copy_of_the_tree(tree)
     params, pipeline = (
         yaml.safe_load((tree / name).read_text()) for name in ("params.yaml", "dvc.yaml")
     )
@@ -231,8 +242,7 @@ def small_clone(tree: Path) -> None:
     pipeline["stages"]["pages"]["deps"].remove("reports/notebooks/performance.ipynb")
     for name, content in (("params.yaml", params | SMALL), ("dvc.yaml", pipeline)):
         (tree / name).write_text(yaml.safe_dump(content, sort_keys=False))
-    for command in (["git", "init", "-q"], ["git", "add", "-A"]):
-        subprocess.run(command, cwd=tree, check=True)
+    subprocess.run(["git", "add", "-A"], cwd=tree, check=True)
 
 
 def soak(folder: Path, rounds: int) -> Iterator[dict[str, Any]]:

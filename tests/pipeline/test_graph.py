@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from tests.paths import ROOT
-from tests.pipeline.soak import small_clone
+from tests.pipeline.soak import copy_of_the_tree
 
 WINGS = ("core", "worlds", "study", "pipeline")
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
@@ -128,7 +128,7 @@ def test_dvc_reruns_no_training_for_a_figure(tmp_path):
     """DVC itself, on the real graph: with a figure edited, no training stage has a changed
     dependency.
     """
-    small_clone(tmp_path)
+    copy_of_the_tree(tmp_path)
     figures = tmp_path / "gmmdiff" / "study" / "feature_vs_class" / "figures.py"
     figures.write_text(figures.read_text() + "\n# another look\n")
     command = [str(Path(sys.executable).parent / "dvc"), "status", "--json"]

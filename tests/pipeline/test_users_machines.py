@@ -178,7 +178,7 @@ def test_what_a_cache_links_to_is_never_written_into(tmp_path, monkeypatch):
             path.parent.mkdir(parents=True)
             path.write_text("new")
         staging.install(tmp_path / "reports/.staging/stage", "stage", tmp_path / "reports")
-        kept = linked(tmp_path / "reports", tmp_path / "cache") if not kept else kept
+        kept = kept or linked(tmp_path / "reports", tmp_path / "cache")
     (tmp_path / "published").mkdir()
     for part in snapshot.PARTS:
         path = tmp_path / "reports" / part

@@ -134,10 +134,10 @@ def test_the_ensemble_trains_what_the_loop_trains(monkeypatch):
     starts = [
         plain(run.sizes, 0.1 * torch.ones(StackedMLP.count(run.sizes))).state_dict() for run in runs
     ]
-    make, optimiser = training._plain, training._adam
+    make, optimiser = training.multilayer_perceptron, training._adam
 
-    def begun(run):
-        model = make(run)
+    def begun(sizes):
+        model = make(sizes)
         model.load_state_dict(starts[0])
         return model
 
@@ -146,7 +146,7 @@ def test_the_ensemble_trains_what_the_loop_trains(monkeypatch):
         ended.append(weights)
         return optimiser(weights, *rest, **options)
 
-    monkeypatch.setattr(training, "_plain", begun)
+    monkeypatch.setattr(training, "multilayer_perceptron", begun)
     monkeypatch.setattr(training, "_adam", kept)
     plain_loop(runs)(5)
     stacked_modules(runs)(5)
