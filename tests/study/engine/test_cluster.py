@@ -142,6 +142,16 @@ def test_results_keep_their_order_and_errors_their_kind(running):
         running.map(int, ["1", "one"])
 
 
+def test_a_worker_must_share_the_code_of_every_wing(tmp_path, monkeypatch):
+    monkeypatch.setattr(cluster, "PACKAGE", tmp_path)
+    for name in ("core/a.py", "study/engine/b.py"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).write_text("one = 1")
+    before = cluster.made_of.__wrapped__()
+    (tmp_path / "core" / "a.py").write_text("one = 2")
+    assert cluster.made_of.__wrapped__() != before
+
+
 def test_a_worker_that_dies_costs_its_block_alone(running):
     """One of two is killed at work: the other computes what it had, with the same results."""
     client, victim = running.map.client, running.processes[0]
