@@ -44,12 +44,8 @@ MEASURES = {
     "defect": "share of defects",
     "energy_distance": "energy distance",
 }
-
-SMALLEST_SHOWN = {
-    "spike_rate": 1e-3,
-    "variation": 1e-2,
-    "energy_distance": 0.1,
-}  # differences over decades: linear only up to here
+# Differences over decades: linear only up to here.
+SMALLEST_SHOWN = {"spike_rate": 1e-3, "variation": 1e-2, "energy_distance": 0.1}
 
 
 def backward_signals(signals: pd.DataFrame) -> Figure:
@@ -69,11 +65,9 @@ def backward_signals(signals: pd.DataFrame) -> Figure:
                 label=cost,
             )
     axes[0].set(
-        ylim=(-5, 0.2),
-        title="to the probability: BCE's pull has no bound",
-        ylabel="signal sent back",
+        ylim=(-5, 0.2), title="to the probability: is the pull bounded?", ylabel="signal sent back"
     )
-    axes[1].set(title="to the logit: without BCE, a sure and wrong p is let go")
+    axes[1].set(title="to the logit: where it is 0, a sure and wrong p is let go")
     for axis in axes:
         axis.axhline(0, color="0.5", lw=0.8)
         axis.set_xlabel("discrepancy e = p - 1 (label 1)")
@@ -140,7 +134,7 @@ def against_learning_rate(classifier: pd.DataFrame) -> Figure:
     for axis, metric in zip(axes[:, 0], metrics, strict=True):
         axis.set_ylabel(MEASURES[metric])
     handles = axes[0, 0].get_legend_handles_labels()
-    figure.legend(*handles, loc="outside lower center", ncols=7, fontsize="small")
+    figure.legend(*handles, loc="outside lower center", ncols=5, fontsize="small")
     return figure
 
 
@@ -163,7 +157,7 @@ def _shade_basins(axes: Sequence[Axes], accuracy: pd.DataFrame) -> None:
         face = colour if hatch is None else "none"
         look = {"facecolor": face, "alpha": 0.15, "hatch": hatch, "edgecolor": colour, "lw": 0}
         for axis in axes:
-            axis.axvspan(near.min(), near.max(), **look)
+            axis.axvspan(near.min(), near.max(), label=f"within 5 % of {cost}'s best", **look)
 
 
 def stability_forest(contrasts: pd.DataFrame, cost: str) -> Figure:
