@@ -78,6 +78,7 @@ def test_locked_outputs_are_the_snapshot(lock):
         assert md5(PUBLISHED / name) == names[name], name
     assert not [name for name in left_out if (PUBLISHED / name).exists()]
     assert {name.parts[1].endswith("_runs") for name in left_out} == {True}
+    assert {name.parent.as_posix() for name in left_out} == set(snapshot.NOT_PUBLISHED)
 
 
 def test_the_snapshot_is_small():
