@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 LONGEST = 200  # characters of a refused value that are shown
+DOUBLE = torch.empty(0, dtype=torch.float64)  # ``like`` for numbers that mean double precision
 Function = TypeVar("Function", bound=Callable)
 
 
@@ -64,6 +65,11 @@ def floating(owner: str, what: str, value: Any, like: Tensor | None = None) -> T
     if tensor.is_floating_point() and not plain:
         return tensor
     return tensor.to(torch.get_default_dtype() if like is None else like.dtype)
+
+
+def at_least_single(x: Tensor) -> Tensor:
+    """Half precision as single: sums of squares need the room."""
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
 def whole(owner: str, what: str, value: Any, least: int = 0) -> int:

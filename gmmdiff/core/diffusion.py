@@ -15,7 +15,7 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import Tensor
 
-from gmmdiff.core.checks import floating, holds, refuse, require, require_generator, whole
+from gmmdiff.core.checks import DOUBLE, floating, holds, refuse, require, require_generator, whole
 
 Denoiser = Callable[[Tensor, Tensor], Tensor]
 Prediction = Literal["epsilon", "v"]
@@ -143,9 +143,7 @@ def _prepare(
     Rates are double precision whatever x is: neighbouring times must not become equal.
     """
     x = floating("sampler", "x", x)
-    times = floating("sampler", "times", times, torch.empty(0, dtype=torch.float64)).to(
-        x.device, torch.float64
-    )
+    times = floating("sampler", "times", times, DOUBLE).to(x.device, torch.float64)
     falls = times.ndim == 1 and len(times) >= 2 and bool((times.diff() < 0).all())
     within = falls and float(times[0]) <= 1 and float(times[-1]) >= 0
     allowed = "at least 2 times in [0, 1], strictly falling"

@@ -20,6 +20,8 @@ import torch
 from torch import Tensor
 
 from gmmdiff.core.checks import (
+    DOUBLE,
+    at_least_single,
     floating,
     in_own_precision,
     points,
@@ -31,7 +33,6 @@ from gmmdiff.core.checks import (
 )
 
 BLOCK = 2**19  # pairs times scales held at once by ``cost``: 4 MiB in float64, a cache or two
-DOUBLE = torch.empty(0, dtype=torch.float64)  # what numbers without a type become
 STRIP = 64  # points paired with all that follow at once: so nearly every pair is made once
 
 
@@ -100,7 +101,7 @@ class NGMG:
         e = floating("NGMG", "e", e)
         require(e.ndim >= 1, "NGMG", "e", "(..., D)", "a number")
         require_finite("NGMG", "e", e)
-        precise = _at_least_single(e)
+        precise = at_least_single(e)
         offset = precise.unsqueeze(-2)
         if self.centres is not None:
             dim = self.centres.shape[1]
@@ -164,13 +165,13 @@ class NGMG:
         require(good, owner, "x", f"(..., n, D) with n >= {least}", tuple(x.shape))
         require_finite(owner, "x", x)
         if y is None:
-            return self._mean_within(_at_least_single(x)).to(x.dtype)
+            return self._mean_within(at_least_single(x)).to(x.dtype)
         y = floating(owner, "y", y)
         good = y.ndim >= 2 and y.shape[-2] >= 1 and y.shape[-1] == x.shape[-1]
         require(good, owner, "y", f"(..., m, {x.shape[-1]}) with m >= 1", tuple(y.shape))
         require_finite(owner, "y", y)
         x, y = promoted(owner, x=x, y=y).values()
-        total = self._sum_over_pairs(_at_least_single(x), _at_least_single(y))
+        total = self._sum_over_pairs(at_least_single(x), at_least_single(y))
         return (total / (x.shape[-2] * y.shape[-2])).to(x.dtype)
 
     def _mean_within(self, x: Tensor) -> Tensor:
@@ -200,14 +201,9 @@ class NGMG:
         x = points("NGMG.cost", "x", x, least=2)
         y = points("NGMG.cost", "y", y, x.shape[1], least=2)
         x, y = promoted("NGMG.cost", x=x, y=y).values()
-        a, b = _at_least_single(x), _at_least_single(y)
+        a, b = at_least_single(x), at_least_single(y)
         across = self.mean_potential(a, b)
         return (across - 0.5 * self.mean_potential(a) - 0.5 * self.mean_potential(b)).to(x.dtype)
-
-
-def _at_least_single(x: Tensor) -> Tensor:
-    """Half precision as single: sums of squares need the room."""
-    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
 def squared_distances(x: Tensor, y: Tensor) -> Tensor:

@@ -191,7 +191,7 @@ def reference(found: Mapping[str, Mapping[str, Any]], notebooks: Path = NOTEBOOK
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The command line; returns the exit code (see ``checks.exit_code``)."""
+    """The command line; returns the exit code (see ``errors.exit_code``)."""
     parser = argparse.ArgumentParser(
         prog="gmmdiff.pipeline.check_parameters",
         description="Check params.yaml and list its parameters.",

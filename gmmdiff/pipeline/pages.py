@@ -48,9 +48,8 @@ def itemised(details: str) -> str:
     of their own.
     """
     lines = []
-    details = re.sub(
-        r"\[(\S+), (\S+)\]", "[\\1,\u00a0\\2]", details
-    )  # an interval stays on its line
+    # An interval stays on its line.
+    details = re.sub(r"\[(\S+), (\S+)\]", "[\\1,\u00a0\\2]", details)
     for sentence in re.split(r"(?<=\.) (?=[A-Z])", details):
         lead, _, rest = sentence.partition(": ")
         parts = rest.removesuffix(".").split("; ")
@@ -76,7 +75,7 @@ def section(
 
     Args:
         words: the content of claims.yaml.
-        parameters: as ``execution.used_parameters`` of the claim's stage.
+        parameters: as ``execution.parameters.used_parameters`` of the claim's stage.
     """
     prose, definitions = words["claims"][claim["id"]], words["definitions"]
     text = _render(
@@ -103,9 +102,8 @@ def _converter() -> mistune.Markdown:
             return f'<h{level} id="{name}">{text}</h{level}>\n'
 
         def link(self, text: str, url: str, title: str | None = None) -> str:
-            outside = "://" in url or url.startswith(
-                "#"
-            )  # others start at reports/notebooks, and the page's at reports
+            # Others start at reports/notebooks, and the page's at reports.
+            outside = "://" in url or url.startswith("#")
             return super().link(
                 text, url if outside else posixpath.normpath(f"notebooks/{url}"), title
             )

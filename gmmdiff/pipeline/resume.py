@@ -6,17 +6,14 @@ started again.
 What DVC 3.67 leaves behind when it is killed, and what is done about it here:
 
 - ``dvc.lock`` is written in place after every stage.  Cut there, it is empty, which DVC refuses, or
-lacks its last
-  stages, which then run again.  Here it is written aside and renamed, so that it is the old one or
-  the new one, on a full disk too.
+  lacks its last stages, which then run again.  Here it is written aside and renamed, so that it is
+  the old one or the new one, on a full disk too.
 - ``.dvc/tmp/rwlock`` lists the processes at work by number.  DVC strikes out those that no longer
-live, but gives way to
-  one whose number another process has got since (after a reboot, or in a new container), and
-  refuses a file cut short. Here it is removed where none of those processes lives.
+  live, but gives way to one whose number another process has got since (after a reboot, or in a new
+  container), and refuses a file cut short.  Here it is removed where none of those processes lives.
 - ``.dvc/tmp/lock`` is a lock of the kernel's and ends with its process; the cache is written aside
-and renamed.  What
-  remains there under a temporary name is litter, removed here; so is what the stages left in
-  reports/.staging.
+  and renamed.  What remains there under a temporary name is litter, removed here; so is what the
+  stages left in reports/.staging.
 
 A plain `dvc repro` goes without this help.  Killed in the quarter of a second after a stage in
 which it writes dvc.lock, it may need `git checkout dvc.lock`, and then runs the stages again.

@@ -1,16 +1,16 @@
-"""Low-dimensional manifolds whose every law and distance is known: lines, a curve, sixteen arcs."""
+"""Sixteen arcs, one for each combination of four attributes: every law and distance is known."""
 
 from __future__ import annotations
 
 import itertools
 import math
 
-import numpy as np
 import torch
 from scipy.stats import chi2
 from torch import Tensor
 
 from gmmdiff.core.checks import (
+    at_least_single,
     floating,
     in_own_precision,
     indices,
@@ -23,8 +23,12 @@ from gmmdiff.core.checks import (
 from gmmdiff.core.frames import orthonormal_frame
 from gmmdiff.core.mixtures import GaussianMixture
 
-ATTRIBUTES = ("radius", "half", "side", "wave")
-VALUES = (("inner", "outer"), ("upper", "lower"), ("right", "left"), ("plain", "rippled"))
+VALUES = (  # of radius, half, side and wave
+    ("inner", "outer"),
+    ("upper", "lower"),
+    ("right", "left"),
+    ("plain", "rippled"),
+)
 
 
 class Arcs:
@@ -147,7 +151,7 @@ class Arcs:
         if z.shape == (0, self.dim):
             return z.new_empty(0, 16)
         given, z = z, points("Arcs.distances", "z", z, self.dim)
-        z = z.float() if z.dtype in (torch.float16, torch.bfloat16) else z
+        z = at_least_single(z)
         nodes = whole("Arcs.distances", "nodes", nodes, 2)
         frame = self.frame.to(z)
         within = z @ frame
@@ -188,8 +192,3 @@ def _to_segment(z: Tensor, a: Tensor, b: Tensor) -> Tensor:
     along = b - a
     share = (((z - a) * along).sum(1) / along.square().sum(1)).clamp(0, 1)
     return (z - a - share.unsqueeze(1) * along).square().sum(1)
-
-
-def describe(combination: Tensor) -> str:
-    """Words for one row of ``combinations``: 'inner upper right plain'."""
-    return " ".join(VALUES[j][int(a)] for j, a in enumerate(np.asarray(combination)))

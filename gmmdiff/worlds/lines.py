@@ -11,19 +11,13 @@ import torch
 from scipy.special import erf, expit
 from torch import Tensor
 
-from gmmdiff.core.checks import floating, require, require_generator, whole
+from gmmdiff.core.checks import DOUBLE, floating, require, require_generator, whole
 from gmmdiff.core.ngmg import NGMG
 
 
 def _at(theta: Any) -> np.ndarray:
     """Finite distances ``(n,)`` in float64, of any list, array or tensor of them."""
-    values = (
-        floating("LineCosts", "theta", theta, torch.empty(0, dtype=torch.float64))
-        .detach()
-        .double()
-        .cpu()
-        .numpy()
-    )
+    values = floating("LineCosts", "theta", theta, DOUBLE).detach().double().cpu().numpy()
     good = values.ndim == 1 and np.isfinite(values).all()
     require(good, "LineCosts", "theta", "(n,) finite numbers", theta)
     return values

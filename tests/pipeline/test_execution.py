@@ -46,6 +46,15 @@ def arguments(tmp_path, book, params, stage="stage"):
     ]
 
 
+def one_part(folder, **shared):
+    """The command line of a small part of an experiment: the stage `runs/20`."""
+    small = {"n_train": [20, 30], "steps": 50, "width": 8, "n_eval": 2, "evaluations": 8}
+    params = shared | {"feature_vs_class": small | {"swept_steps": [100]}}
+    book = ROOT / "notebooks" / "02a_feature_vs_class_runs.ipynb"
+    command = arguments(folder, book, params, "runs/20")
+    return [*command, "--section", "feature_vs_class", "-p", "part=20"]
+
+
 @pytest.fixture
 def run(tmp_path, capfd):
     """Runs a stage with these parameters; its exit code and what the terminal saw."""
@@ -212,17 +221,7 @@ def test_one_part_is_a_stage_of_its_own(tmp_path):
     """Another section than the stage's name, a nested name, an override that stays text though it
     looks like a number.
     """
-    small = {
-        "n_train": [20, 30],
-        "steps": 50,
-        "width": 8,
-        "n_eval": 2,
-        "swept_steps": [100],
-        "evaluations": 8,
-    }
-    book = ROOT / "notebooks" / "02a_feature_vs_class_runs.ipynb"
-    command = arguments(tmp_path, book, {"feature_vs_class": small}, "runs/20")
-    assert runner.main([*command, "--section", "feature_vs_class", "-p", "part=20"]) == 0
+    assert runner.main(one_part(tmp_path)) == 0
     assert sorted(p.name for p in (tmp_path / "reports/tables/runs/20").iterdir()) == [
         "losses.csv",
         "places.csv",

@@ -159,7 +159,8 @@ def test_the_page_is_one_file_without_scripts(reports):
     page = (reports / "index.html").read_text()
     assert re.findall(r"<(script|iframe|object|embed)\b", page) == []
     sources = re.findall(
-        r"""(?:src|srcset|poster|data)=["']([^"']{0,20})|<link[^>]*href="([^"]*)|url\(([^)]*)|@import(.*)""",
+        r"""(?:src|srcset|poster|data)=["']([^"']{0,20})"""
+        r"""|<link[^>]*href="([^"]*)|url\(([^)]*)|@import(.*)""",
         page,
     )
     assert [

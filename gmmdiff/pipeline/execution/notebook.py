@@ -14,9 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 from tqdm import tqdm
 
-if (
-    TYPE_CHECKING
-):  # and imported where they are used: a kernel, which needs neither, starts seconds sooner
+if TYPE_CHECKING:  # and imported where they are used: so a kernel starts seconds sooner
     from matplotlib.figure import Figure
 
     from gmmdiff.study.claims import Claim
@@ -41,7 +39,8 @@ def progress(iterable: Any = None, **options: Any) -> tqdm:
     """A tqdm bar on the runner's terminal, or in place when the notebook runs in JupyterLab."""
     path = os.environ.get(PROGRESS)
     if path:
-        options |= {"file": open(path, "a", encoding="utf-8"), "ncols": 100, "position": 1}  # noqa: SIM115 - tqdm keeps it
+        lines = open(path, "a", encoding="utf-8")  # noqa: SIM115 - tqdm keeps it
+        options |= {"file": lines, "ncols": 100, "position": 1}
     return (_Told if path else tqdm)(iterable, leave=False, **options)
 
 

@@ -175,7 +175,8 @@ def cluster_setting(params: Path) -> str | None:
         else None
     )
     if not found or not 0 < int(found.group(2)) < 2**16:
-        allowed = "null, local, or the address of a dask.distributed scheduler, tcp://HOST:PORT or tls://HOST:PORT"
+        allowed = "null, local, or the address of a dask.distributed scheduler, "
+        allowed += "tcp://HOST:PORT or tls://HOST:PORT"
         raise BadInput(f"{params}: cluster must be {allowed}, got {cluster!r}")
     return cluster
 

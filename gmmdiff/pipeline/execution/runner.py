@@ -267,7 +267,7 @@ def _override(text: str) -> tuple[str, str]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The command line; returns the exit code (see ``checks.exit_code``)."""
+    """The command line; returns the exit code (see ``errors.exit_code``)."""
     parser = argparse.ArgumentParser(
         prog="gmmdiff.pipeline.execution", description="Run one notebook as a stage."
     )

@@ -151,9 +151,8 @@ class JointEnsemble(ClassifierEnsemble):
             lambda _, batches: [batches.alpha * batches.seen[..., :dimension]], drawn
         ).unbind()
         self.sigma = self.stack(lambda _, batches: [batches.sigma], drawn).unbind()
-        self.x_0 = [
-            seen[..., :dimension] for seen in self.seen
-        ]  # where x_t stands until it is predicted
+        # Where x_t stands until x_0 is predicted.
+        self.x_0 = [seen[..., :dimension] for seen in self.seen]
 
     def logits(self, number: int) -> Tensor:
         denoiser, classifier = self.networks

@@ -13,7 +13,7 @@ from tqdm import tqdm
 from gmmdiff.core.diffusion import dpmpp_2m
 from gmmdiff.core.streams import stream
 from gmmdiff.study.engine.parallel.threads import Tick, Workers, side_by_side
-from gmmdiff.study.engine.runs import Progress, Recipe, Run, World
+from gmmdiff.study.engine.runs import PREPARED, Progress, Recipe, Run, World
 from gmmdiff.study.engine.training import Trained
 
 
@@ -75,6 +75,21 @@ def floor(table: pd.DataFrame, recipe: Recipe) -> pd.DataFrame:
         metrics = world.evaluate(z, combination, torch.eye(16, dtype=torch.bool))
         found.append(_tidy(row._replace(granularity="real", s_c=0.0), metrics))
     return pd.concat(found, ignore_index=True)
+
+
+def by_step(rows: pd.DataFrame, **curves: Tensor) -> pd.DataFrame:
+    """Training curves, a column each: one row a run and ``PREPARED`` steps, or fewer at its end.
+
+    Args:
+        curves: ``(runs, blocks)`` each, as in ``Trained``; what is NaN in one is left out.
+    """
+    index = pd.MultiIndex.from_frame(rows)
+    columns = {
+        name: pd.DataFrame(values.numpy(), index=index).rename_axis(columns="step").stack()
+        for name, values in curves.items()
+    }
+    found = pd.DataFrame(columns).dropna().reset_index()
+    return found.assign(step=((found["step"] + 1) * PREPARED).clip(upper=found["steps"]))
 
 
 def by_group(results: pd.DataFrame) -> pd.DataFrame:

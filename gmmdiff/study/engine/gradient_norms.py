@@ -34,9 +34,8 @@ class GradientNorms:
         """Takes in the norms ``(runs, n)`` of the next n steps."""
         count = norms.shape[1]
         series = torch.cat([self._recent, norms], 1)
-        new = max(
-            0, min(count, self._step + count - self._settled)
-        )  # of these steps, how many count
+        # Of these steps, how many count.
+        new = max(0, min(count, self._step + count - self._settled))
         counted, finite = norms[:, count - new :], norms[:, count - new :].isfinite()
         before = series.unfold(1, WINDOW, 1)[:, count - new : count]
         # Above the median of an even number (the lower middle one): above at least half of them;

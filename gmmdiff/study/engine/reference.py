@@ -6,7 +6,7 @@ This is what the engine does, for one run and without its speed; a test holds th
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice, pairwise
 
 import torch
@@ -27,6 +27,20 @@ def multilayer_perceptron(sizes: Sequence[int]) -> torch.nn.Sequential:
     return torch.nn.Sequential(*layers[:-1])
 
 
+def adam(
+    weights: Iterable[Tensor], rate: float, steps: int, **options: bool
+) -> tuple[torch.optim.Adam, torch.optim.lr_scheduler.LambdaLR]:
+    """Adam (Kingma & Ba 2015, arXiv 1412.6980), its rate falling along half a cosine.
+
+    Args:
+        options: further ones of ``torch.optim.Adam``.
+    """
+    optimiser = torch.optim.Adam(weights, lr=rate, betas=(0.9, 0.99), **options)
+    return optimiser, torch.optim.lr_scheduler.LambdaLR(
+        optimiser, lambda step: (1 + math.cos(math.pi * step / steps)) / 2
+    )
+
+
 def batches(run: Run) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """For ever: noisy points with their times, conditions, and targets v, ``(batch, ...)`` each."""
     for drawn in run.batches():
@@ -34,22 +48,15 @@ def batches(run: Run) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
 
 
 def train(run: Run) -> tuple[torch.nn.Sequential, list[float]]:
-    """One row of a run table: the moving average of the denoiser's weights, and every step's loss.
-
-    Adam (Kingma & Ba 2015, arXiv 1412.6980) on the v-loss, its rate falling along half a cosine.
-    """
+    """One row of a run table: the averaged denoiser, and every step's v-loss."""
     steps = run.row.steps
     denoiser = multilayer_perceptron(run.sizes)
     initial = StackedMLP.initial(run.sizes, stream(run.row.seed, "weights"))
     vector_to_parameters(initial, denoiser.parameters())
     average = AveragedModel(denoiser, multi_avg_fn=get_ema_multi_avg_fn(run.recipe.ema))
-    average.update_parameters(
-        denoiser
-    )  # the first one copies: the average starts where training does
-    optimiser = torch.optim.Adam(denoiser.parameters(), lr=run.row.learning_rate, betas=(0.9, 0.99))
-    decay = torch.optim.lr_scheduler.LambdaLR(
-        optimiser, lambda step: (1 + math.cos(math.pi * step / steps)) / 2
-    )
+    # The first one copies: the average starts where training does.
+    average.update_parameters(denoiser)
+    optimiser, decay = adam(denoiser.parameters(), run.row.learning_rate, steps)
     losses = []
     for noisy, condition, target in islice(batches(run), steps):
         predicted = denoiser(torch.cat([noisy, condition], -1))

@@ -11,9 +11,9 @@ from torch import Tensor
 from gmmdiff.core.checks import require
 from gmmdiff.core.conditioning import GRANULARITIES
 from gmmdiff.core.diffusion import ancestral, dpmpp_2m
-from gmmdiff.study.engine.evaluation import by_group, evaluate, floor
+from gmmdiff.study.engine.evaluation import by_group, by_step, evaluate, floor
 from gmmdiff.study.engine.parallel.threads import Workers, side_by_side
-from gmmdiff.study.engine.runs import COLUMNS, PREPARED, Progress, Recipe, Run, run_table
+from gmmdiff.study.engine.runs import COLUMNS, Progress, Recipe, Run, run_table
 from gmmdiff.study.engine.training import Trained, train
 from gmmdiff.worlds.defects import find_defects
 
@@ -89,7 +89,7 @@ def run_part(
         "places": places.groupby(
             ["granularity", "s_c", "n_train", "steps", "place", "group"], sort=False, as_index=False
         )["value"].mean(),
-        "losses": loss_curves(rows, trained),
+        "losses": by_step(rows, loss=trained.losses),
     }
     if closely:
         tables |= {
@@ -98,13 +98,6 @@ def run_part(
             "samplers": compare_samplers(rows, trained, recipe, progress, workers),
         }
     return tables
-
-
-def loss_curves(rows: pd.DataFrame, trained: Trained) -> pd.DataFrame:
-    """Mean v-loss of every ``PREPARED`` training steps: one row a run and step."""
-    curves = pd.DataFrame(trained.losses.numpy(), index=pd.MultiIndex.from_frame(rows))
-    curves = curves.rename_axis(columns="step").stack().rename("loss").dropna().reset_index()
-    return curves.assign(step=((curves["step"] + 1) * PREPARED).clip(upper=curves["steps"]))
 
 
 def _plane(run: Run, z: Tensor) -> dict[str, Tensor]:

@@ -19,14 +19,20 @@ from torch import Tensor
 from gmmdiff.core.checks import require
 from gmmdiff.core.costs import COSTS
 from gmmdiff.core.streams import stream
-from gmmdiff.study.engine.classifiers import ClassifierEnsemble, JointEnsemble, attributes
-from gmmdiff.study.engine.evaluation import by_group, evaluate, run_by_run
+from gmmdiff.study.engine.classifiers import SIGNALS, ClassifierEnsemble, JointEnsemble, attributes
+from gmmdiff.study.engine.evaluation import by_group, by_step, evaluate, run_by_run
 from gmmdiff.study.engine.parallel.threads import Tick, Workers, side_by_side
 from gmmdiff.study.engine.runs import PREPARED, Progress, Recipe, Run
 from gmmdiff.study.engine.training import Trained, train
 
 JOINT_COSTS = ("BCE", "Brier", "NGMG s=1", "NGMG scale mixture", "NGMG with entropy")
 GRANULARITY = "feature"  # of the denoiser's condition in B
+
+
+def kinds(costs: Iterable[str]) -> list[tuple[str, str]]:
+    """Every cost with every signal; matched to itself, BCE stands once."""
+    both = itertools.product(SIGNALS, costs)
+    return [(cost, signal) for signal, cost in both if (cost, signal) != ("BCE", "matched")]
 
 
 def _table(
@@ -44,16 +50,10 @@ def _table(
 ) -> pd.DataFrame:
     """Every cost, raw and but for BCE matched, with every learning rate and seed."""
     require(seeds >= 1, "ngmg_stability", "seeds", ">= 1", seeds)
-    kinds = [
-        (cost, signal)
-        for signal in ("raw", "matched")
-        for cost in costs
-        if (cost, signal) != ("BCE", "matched")
-    ]
     rows = [
         (granularity, s_c, n_train, rate, steps, seed, cost, signal, lam, label_noise)
         for rate, (cost, signal), seed in itertools.product(
-            learning_rate, kinds, range(first_seed, first_seed + seeds)
+            learning_rate, kinds(costs), range(first_seed, first_seed + seeds)
         )
     ]
     return pd.DataFrame(rows, columns=list(JointEnsemble.columns))
@@ -173,7 +173,7 @@ def run_part(
     drawn = by_group(evaluate(rows, denoisers, recipe, progress, workers=workers))
     told = (drawn["group"] == "seen") & drawn["metric"].isin(["defect", "energy_distance"])
     runs = pd.concat([runs, drawn[told].drop(columns="group")], ignore_index=True)
-    return {"runs": runs, "traces": traces(rows, trained)}
+    return {"runs": runs, "traces": by_step(rows, loss=trained.losses, norm=trained.norms)}
 
 
 def _steadiness(rows: pd.DataFrame, trained: Trained) -> dict[str, np.ndarray]:
@@ -187,14 +187,3 @@ def _steadiness(rows: pd.DataFrame, trained: Trained) -> dict[str, np.ndarray]:
         "diverged": trained.diverged | ~(last <= first),
     }
     return {name: value.double().numpy() for name, value in measured.items()}
-
-
-def traces(rows: pd.DataFrame, trained: Trained) -> pd.DataFrame:
-    """Mean loss and largest gradient norm of every ``PREPARED`` steps: one row a run and step."""
-    index = pd.MultiIndex.from_frame(rows)
-    both = {
-        name: pd.DataFrame(values.numpy(), index=index).rename_axis(columns="step").stack()
-        for name, values in (("loss", trained.losses), ("norm", trained.norms))
-    }
-    found = pd.DataFrame(both).dropna().reset_index()
-    return found.assign(step=((found["step"] + 1) * PREPARED).clip(upper=found["steps"]))

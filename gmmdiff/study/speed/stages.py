@@ -8,14 +8,12 @@ from typing import Any
 
 import pandas as pd
 
-LONGEST_GAP = (
-    120  # seconds between two stages of one `dvc repro`; more, and they did not run in one go
-)
+# Seconds between two stages of one `dvc repro`; more, and they did not run in one go.
+LONGEST_GAP = 120
 
 
 def stage_times(records: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
-    """The stages' records of their runs (``execution.run_records``), but for this stage's: one row
-    a stage.
+    """The stages' records of their runs, but for this stage's: one row a stage.
 
     Columns: stage, device, started, seconds, training, sampling, other (bars), outside (the share
     of the seconds that is neither training nor sampling), memory (MiB, the largest process).  What

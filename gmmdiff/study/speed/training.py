@@ -10,11 +10,10 @@ from __future__ import annotations
 
 import copy
 import itertools
-import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pandas as pd
 import torch
@@ -24,9 +23,9 @@ from gmmdiff.core.checks import require
 from gmmdiff.core.conditioning import GRANULARITIES
 from gmmdiff.study.engine.classifiers import ClassifierEnsemble, JointEnsemble
 from gmmdiff.study.engine.networks import StackedMLP
-from gmmdiff.study.engine.reference import multilayer_perceptron
+from gmmdiff.study.engine.reference import adam, multilayer_perceptron
 from gmmdiff.study.engine.runs import PREPARED, Progress, Recipe, Run, run_table
-from gmmdiff.study.engine.training import ADAM, Ensemble, block_rows, blocks_of, train_block
+from gmmdiff.study.engine.training import Ensemble, block_rows, blocks_of, train_block
 from gmmdiff.study.ngmg_stability.runs import parts as stability_parts
 from gmmdiff.study.speed.race import Contestant, beside, device_name, race, ratios
 
@@ -111,18 +110,6 @@ def engine(ensemble: Callable[[], Ensemble]) -> Contestant:
     return go
 
 
-def _adam(
-    weights: Iterator[Tensor], run: Run, steps: int, **options: bool
-) -> tuple[torch.optim.Adam, Any]:
-    """The engine's Adam and its cosine decay, as ``torch.optim`` has them."""
-    optimiser = torch.optim.Adam(
-        weights, lr=run.row.learning_rate, betas=(ADAM["beta1"], ADAM["beta2"]), **options
-    )
-    return optimiser, torch.optim.lr_scheduler.LambdaLR(
-        optimiser, lambda step: (1 + math.cos(math.pi * step / steps)) / 2
-    )
-
-
 def plain_loop(runs: Sequence[Run], fused: bool = False, device: str = "cpu") -> Contestant:
     """What one would write without an engine: one run after another, ``torch.nn`` and
     ``torch.optim.Adam``.
@@ -137,7 +124,7 @@ def plain_loop(runs: Sequence[Run], fused: bool = False, device: str = "cpu") ->
     def go(steps: int) -> None:
         for run in runs:
             model = multilayer_perceptron(run.sizes).to(device)
-            optimiser, decay = _adam(model.parameters(), run, steps, fused=fused)
+            optimiser, decay = adam(model.parameters(), run.row.learning_rate, steps, fused=fused)
             source = run.batches()
             for step in range(steps):
                 if step % PREPARED == 0:
@@ -181,7 +168,7 @@ def stacked_modules(runs: Sequence[Run], device: str = "cpu") -> Contestant:
             )
 
         losses = torch.vmap(loss_of_one)
-        optimiser, decay = _adam(weights.values(), runs[0], steps, fused=True)
+        optimiser, decay = adam(weights.values(), *rates, steps, fused=True)
         source = Ensemble(runs, device)
         for step in range(steps):
             if step % PREPARED == 0:

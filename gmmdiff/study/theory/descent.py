@@ -81,9 +81,8 @@ def descend_lines(
     return pd.concat(tables, ignore_index=True)
 
 
-Move = Callable[
-    [Tensor], Tensor
-]  # positions u (n,) on the helix -> points (starts, n, D), moved from every start
+# Positions u (n,) on the helix -> points (starts, n, D), moved from every start.
+Move = Callable[[Tensor], Tensor]
 
 
 def _helix_cost(

@@ -105,9 +105,8 @@ def _line_estimate(
     moved, no_slope = base + shift, [math.nan] * len(thetas)
     found = {"W1": ([wasserstein1(x, other) for x in moved.detach()], no_slope)}
     for name, mixture in mixtures.items():
-        own = mixture.mean_potential(base) + mixture.mean_potential(
-            other
-        )  # a translation leaves it as it is
+        # A translation leaves these two as they are.
+        own = mixture.mean_potential(base) + mixture.mean_potential(other)
         cost = mixture.mean_potential(moved, other) - 0.5 * own
         (slope,) = torch.autograd.grad(cost.sum(), shift)
         found[name] = (cost.tolist(), slope[:, 0, 0].tolist())

@@ -57,9 +57,8 @@ def energy_tests(
     strips = [(slice(i, i + STRIP), slice(i, n + m)) for i in range(0, n + m, STRIP)]
 
     def test(pair: Tensor) -> tuple[Tensor, Tensor]:
-        twice = (
-            2 * torch.cdist(pair, pair).triu(1).float()
-        )  # D is symmetric: each pair of points once
+        # D is symmetric: each pair of points once.
+        twice = 2 * torch.cdist(pair, pair).triu(1).float()
         energy = -sum(
             ((twice[some, rest] @ labels[rest]) * labels[some]).sum(0) for some, rest in strips
         )

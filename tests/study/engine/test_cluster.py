@@ -26,8 +26,8 @@ from gmmdiff.study.engine.training import train
 from gmmdiff.study.feature_vs_class import runs as feature_vs_class_runs
 from gmmdiff.study.ngmg_stability import runs as ngmg_stability_runs
 from tests.paths import ROOT
+from tests.pipeline.test_execution import one_part
 
-BOOK = ROOT / "notebooks" / "02a_feature_vs_class_runs.ipynb"
 RECIPE = Recipe(width=8, hidden=1, batch=8, n_eval=4, evaluations=8)
 QUIET = partial(tqdm, disable=True)
 LENGTHS = [150, 160, 170, 180, 190, 200]  # rows of one length make a block
@@ -205,21 +205,7 @@ def test_a_worker_of_another_make_is_refused():
 def stage(folder, setting):
     """Runs one small part with this ``cluster``; the exit code."""
     folder.mkdir()
-    small = {
-        "n_train": [20, 30],
-        "steps": 50,
-        "width": 8,
-        "n_eval": 2,
-        "swept_steps": [100],
-        "evaluations": 8,
-    }
-    (folder / "params.yaml").write_text(
-        yaml.safe_dump({"cluster": setting, "feature_vs_class": small})
-    )
-    command = [str(BOOK), "runs/20", "--section", "feature_vs_class", "-p", "part=20"]
-    return runner.main(
-        [*command, "--params", str(folder / "params.yaml"), "--reports", str(folder / "reports")]
-    )
+    return runner.main(one_part(folder, cluster=setting))
 
 
 def test_workers_of_this_machine_leave_the_same_files(tmp_path, monkeypatch):
@@ -274,8 +260,8 @@ def test_a_bad_cluster_is_named(tmp_path, capsys, setting):
     assert stage(tmp_path / "a", setting) == 2
     error = capsys.readouterr().err
     assert (
-        "params.yaml: cluster must be null, local, or the address of a dask.distributed scheduler, tcp://HOST:PORT"
-        in error
+        "params.yaml: cluster must be null, local, or the address of a dask.distributed "
+        "scheduler, tcp://HOST:PORT" in error
     )
     assert f"got {setting!r}" in error and len(error.strip().splitlines()) == 1
     assert not (tmp_path / "a/reports").exists()

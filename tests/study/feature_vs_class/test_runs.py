@@ -4,6 +4,7 @@ import pandas as pd
 import pytest
 from tqdm import tqdm
 
+from gmmdiff.study.engine.evaluation import by_step
 from gmmdiff.study.engine.runs import COLUMNS, Recipe, choose
 from gmmdiff.study.engine.training import train
 from gmmdiff.study.feature_vs_class import runs
@@ -49,7 +50,7 @@ def test_loss_curves_are_tidy():
     rows = runs.parts([0.0, 0.1], [20], 1e-3, 110, 1, 0, [0.3], [50, 220], 1)["steps"].query(
         "s_c == 0"
     )
-    curves = runs.loss_curves(rows, trained := train(rows, recipe))
+    curves = by_step(rows, loss=(trained := train(rows, recipe)).losses)
     assert list(curves.columns) == [*COLUMNS, "step", "loss"] and len(curves) == 3 * (1 + 5)
     assert set(curves.query("steps == 50")["step"]) == {50} and set(
         curves.query("steps == 220")["step"]

@@ -9,7 +9,7 @@ from gmmdiff.core.costs import COSTS
 from gmmdiff.study import register
 from gmmdiff.study.engine.classifiers import JointEnsemble
 from gmmdiff.study.ngmg_stability import contrasts
-from gmmdiff.study.ngmg_stability.runs import JOINT_COSTS
+from gmmdiff.study.ngmg_stability.runs import JOINT_COSTS, kinds
 
 SEEDS = range(10)
 
@@ -20,14 +20,8 @@ def joint(spikes, defects=0.0, seeds=SEEDS, matched_spikes=None):
     Brier lies in between; at lam 1 and 10.
     """
     rows = []
-    kinds = [
-        (cost, signal)
-        for cost in JOINT_COSTS
-        for signal in ("raw", "matched")
-        if (cost, signal) != ("BCE", "matched")
-    ]
     for lam, (cost, signal), rate, seed in itertools.product(
-        (0.0, 1.0, 10.0), kinds, (0.003, 0.01), seeds
+        (0.0, 1.0, 10.0), kinds(JOINT_COSTS), (0.003, 0.01), seeds
     ):
         if lam == 0 and (cost, signal) != ("BCE", "raw"):
             continue
@@ -53,14 +47,8 @@ def joint(spikes, defects=0.0, seeds=SEEDS, matched_spikes=None):
 def classifier(better, seeds=SEEDS):
     """Experiment A in which NGMG s = 1 is ``better(noise)`` more accurate at its best rate, 0.1."""
     rows = []
-    kinds = [
-        (cost, signal)
-        for cost in COSTS
-        for signal in ("raw", "matched")
-        if (cost, signal) != ("BCE", "matched")
-    ]
     for noise, (cost, signal), rate, seed in itertools.product(
-        (0.0, 0.2), kinds, (0.01, 0.1, 1.0), seeds
+        (0.0, 0.2), kinds(COSTS), (0.01, 0.1, 1.0), seeds
     ):
         best = 0.1 if cost == "NGMG s=1" else 0.01
         accuracy = (

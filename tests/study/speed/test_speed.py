@@ -134,7 +134,7 @@ def test_the_ensemble_trains_what_the_loop_trains(monkeypatch):
     starts = [
         plain(run.sizes, 0.1 * torch.ones(StackedMLP.count(run.sizes))).state_dict() for run in runs
     ]
-    make, optimiser = training.multilayer_perceptron, training._adam
+    make, optimiser = training.multilayer_perceptron, training.adam
 
     def begun(sizes):
         model = make(sizes)
@@ -147,7 +147,7 @@ def test_the_ensemble_trains_what_the_loop_trains(monkeypatch):
         return optimiser(weights, *rest, **options)
 
     monkeypatch.setattr(training, "multilayer_perceptron", begun)
-    monkeypatch.setattr(training, "_adam", kept)
+    monkeypatch.setattr(training, "adam", kept)
     plain_loop(runs)(5)
     stacked_modules(runs)(5)
     *alone, together = ended

@@ -75,9 +75,8 @@ def work(wanted: dict[str, str], function: Callable, ticking: bool, job: Any) ->
     import torch
 
     require_like(wanted, made_of(), platform.node())
-    torch.set_num_threads(
-        1
-    )  # for good: another task of this process may be at work when this one ends
+    # For good: another task of this process may be at work when this one ends.
+    torch.set_num_threads(1)
     done: list[int] = []
     return function(job, tick=done.append) if ticking else function(job), sum(done)
 
@@ -117,10 +116,8 @@ def reach(address: str) -> Client:
         raise ConnectionError(
             f"no dask.distributed scheduler answers at {address}: {' '.join(str(error).split())}"
         )
-    for name in (
-        "distributed",
-        "distributed.client",
-    ):  # what matters stands in our errors; a notebook stays clean
+    # What matters stands in our errors; a notebook stays clean.
+    for name in ("distributed", "distributed.client"):
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)
     warnings.simplefilter("ignore", VersionMismatchWarning)  # we look for ourselves
     dask.config.set({"distributed.admin.large-graph-warning-threshold": "1 TiB"})
