@@ -4,10 +4,15 @@ The paper conditions on "distributions rather than fixed values"; how a feature 
 is our reconstruction.  Every component has a fixed mean and the scale s_c; what a component stands
 for is the granularity:
 
-    feature   every value of every attribute owns one; the condition is one draw for each attribute
-    class     every combination of attributes owns one
-    coarse    every combination of the first two attributes owns one
-    none      one component for all
+    feature    every value of every attribute owns one; the condition is one draw for each attribute
+    class      every combination of attributes owns one
+    coarse     every combination of the first two attributes owns one
+    none       one component for all
+
+and two controls that tell why features help:
+
+    scrambled  feature with the combinations permuted: as many codes are shared, not by meaning
+    shared     the features' codes and the combination's own, added: a class that could compose
 """
 
 from __future__ import annotations
@@ -20,15 +25,15 @@ from torch import Tensor
 from gmmdiff.core.checks import indices, require, require_generator
 from gmmdiff.core.frames import orthonormal_frame
 
-GRANULARITIES = ("none", "coarse", "class", "feature")
+GRANULARITIES = ("none", "coarse", "class", "feature", "scrambled", "shared")
 COARSE = 2  # attributes that a coarse class knows
 
 
 class Conditioning:
     """The conditions of one arm, for any table of attributes.
 
-    The means of one granularity are orthogonal and of one length, sqrt(dim), whatever the
-    granularity; so all arms see conditions of the same dimension and size.
+    All means have one dimension and one length, sqrt(dim), whatever the granularity; those of
+    different components are orthogonal, but where codes are shared.
 
     Args:
         granularity: one of ``GRANULARITIES``.
@@ -38,10 +43,14 @@ class Conditioning:
         combinations: ``(C, m)`` integers >= 0, distinct rows, m >= 2: the attributes of combination
             c.
         generator: orients the means.
+        known: ``(k,)``, the combinations that own a code in "shared"; the others, never seen, have
+            their features' codes alone.  All where it is left out.
 
     Attributes:
         means: ``(C, dim)``, the mean of the condition of every combination.
         scale: standard deviation of every coordinate of a condition.
+        gap: smallest distance between the means of two combinations that the arm tells apart; NaN
+            where there is one condition only.
         admitted: ``(C, C)``, whether the condition of combination i admits combination j.
 
     Raises:
@@ -49,7 +58,12 @@ class Conditioning:
     """
 
     def __init__(
-        self, granularity: str, s_c: float, combinations: Tensor, generator: torch.Generator
+        self,
+        granularity: str,
+        s_c: float,
+        combinations: Tensor,
+        generator: torch.Generator,
+        known: Tensor | None = None,
     ) -> None:
         owner, allowed = "Conditioning", f"one of {', '.join(GRANULARITIES)}"
         require(granularity in GRANULARITIES, owner, "granularity", allowed, repr(granularity))
@@ -60,21 +74,28 @@ class Conditioning:
         values = int(combinations.max()) + 1
         part = max(values, -(-count // attributes))  # an attribute's share of the dimensions
         self.dim = part * attributes
-        if granularity == "feature":
-            known = combinations
+        told = combinations[:, : {"none": 0, "coarse": COARSE}.get(granularity)]
+        self.admitted = (told.unsqueeze(1) == told).all(-1)
+        if granularity in ("feature", "scrambled", "shared"):
             frames = [orthonormal_frame(part, values, generator).T for _ in range(attributes)]
             pairs = zip(frames, combinations.T, strict=True)
             self.means = torch.cat([part**0.5 * frame[value] for frame, value in pairs], 1)
-        else:
-            known = combinations[:, : {"none": 0, "coarse": COARSE, "class": None}[granularity]]
+        if granularity == "scrambled":
+            self.means = self.means[torch.randperm(count, generator=generator)]
+        if granularity == "shared":
+            own = orthonormal_frame(self.dim, count, generator).T
+            known = torch.arange(count) if known is None else indices(owner, "known", known, count)
+            self.means[known] += self.dim**0.5 * own[known]
+            self.means *= self.dim**0.5 / self.means.norm(dim=1, keepdim=True)
+        if granularity in ("none", "coarse", "class"):
             component = torch.zeros(count, dtype=torch.long)
-            if known.shape[1]:
-                component = known.unique(dim=0, return_inverse=True)[1]
+            if told.shape[1]:
+                component = told.unique(dim=0, return_inverse=True)[1]
             frame = self.dim**0.5 * orthonormal_frame(self.dim, count, generator).T
             self.means = frame[component]
-        self.admitted = (known.unsqueeze(1) == known).all(-1)
         gaps = (self.means.unsqueeze(1) - self.means).norm(dim=-1)[~self.admitted]
-        self.scale = s_c * (float(gaps.min()) if len(gaps) else self.dim**0.5)
+        self.gap = float(gaps.min()) if len(gaps) else float("nan")
+        self.scale = s_c * (self.gap if len(gaps) else self.dim**0.5)
 
     def sample(self, combination: Tensor, generator: torch.Generator) -> Tensor:
         """One condition, ``(n, dim)`` float64, for each combination ``(n,)`` in 0 .. C - 1."""

@@ -2,8 +2,8 @@
 
 x_t = alpha_t x_0 + sigma_t eps with alpha^2 + sigma^2 = 1 and time t in [0, 1], 0 being data. A
 denoiser is any callable ``denoiser(x_t, t) -> prediction`` of x_t's shape, t a scalar tensor in the
-samplers; its prediction is ``"epsilon"`` or the velocity ``"v"`` = alpha eps - sigma x_0 (Salimans
-& Ho 2022, arXiv 2202.00512).
+samplers; its prediction bears its name in ``diffusers``: ``"epsilon"``, ``"sample"`` = x_0, or
+``"v_prediction"``, the velocity alpha eps - sigma x_0 (Salimans & Ho 2022, arXiv 2202.00512).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch import Tensor
 from gmmdiff.core.checks import DOUBLE, floating, holds, refuse, require, require_generator, whole
 
 Denoiser = Callable[[Tensor, Tensor], Tensor]
-Prediction = Literal["epsilon", "v"]
+Prediction = Literal["epsilon", "sample", "v_prediction"]
 Rate = float | Tensor  # alpha or sigma, of one shape with what they multiply
 
 
@@ -121,18 +121,22 @@ def split_prediction(
     """(x_0, eps) that a prediction stands for: the inverse of ``diffuse`` and ``velocity``.
 
     Raises:
-        ValueError: on an unknown kind, another shape than x_t's, or ``"epsilon"`` where alpha = 0
-            (x_t then says nothing of x_0).
+        ValueError: on an unknown kind, another shape than x_t's, ``"epsilon"`` where alpha = 0 (x_t
+            then says nothing of x_0), or ``"sample"`` where sigma = 0 (nor of eps).
     """
     same, expected = prediction.shape == x_t.shape, f"{tuple(x_t.shape)} as x_t"
     require(same, "sampler", "the denoiser's prediction", expected, tuple(prediction.shape))
-    if kind == "v":
+    if kind == "v_prediction":
         return alpha * x_t - sigma * prediction, sigma * x_t + alpha * prediction
     if kind == "epsilon":
         if not holds(torch.as_tensor(alpha) > 0):
             refuse("epsilon prediction", "alpha", "> 0 (start below t = 1)", 0.0)
         return (x_t - sigma * prediction) / alpha, prediction
-    refuse("sampler", "prediction", 'one of "epsilon", "v"', repr(kind))
+    if kind == "sample":
+        if not holds(torch.as_tensor(sigma) > 0):
+            refuse("sample prediction", "sigma", "> 0 (end above t = 0)", 0.0)
+        return prediction, (x_t - alpha * prediction) / sigma
+    refuse("sampler", "prediction", 'one of "epsilon", "sample", "v_prediction"', repr(kind))
 
 
 def _prepare(
@@ -163,7 +167,7 @@ def ancestral(
     x: Tensor,
     times: Tensor,
     schedule: Schedule,
-    prediction: Prediction = "v",
+    prediction: Prediction = "v_prediction",
     generator: torch.Generator | None = None,
 ) -> Tensor:
     """DDPM's stochastic sampler (Ho et al. 2020, arXiv 2006.11239, algorithm 2).
@@ -199,7 +203,7 @@ def ddim(
     x: Tensor,
     times: Tensor,
     schedule: Schedule,
-    prediction: Prediction = "v",
+    prediction: Prediction = "v_prediction",
     generator: torch.Generator | None = None,
 ) -> Tensor:
     """DDIM with eta = 0 (Song et al. 2021, arXiv 2010.02502): first order on the flow's ODE.
@@ -219,7 +223,7 @@ def dpmpp_2m(
     x: Tensor,
     times: Tensor,
     schedule: Schedule,
-    prediction: Prediction = "v",
+    prediction: Prediction = "v_prediction",
     generator: torch.Generator | None = None,
 ) -> Tensor:
     """DPM-Solver++(2M) (Lu et al. 2022, arXiv 2211.01095, algorithm 2): second order.

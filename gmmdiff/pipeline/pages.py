@@ -39,7 +39,7 @@ def _render(template: str, **values: Any) -> str:
         lstrip_blocks=True,
         autoescape=lambda name: name.endswith(".html.j2"),
     )
-    templates.filters |= {"itemised": itemised, "duration": duration}
+    templates.filters |= {"itemised": itemised, "duration": duration, "fragile": fragile}
     return templates.get_template(template).render(values)
 
 
@@ -59,6 +59,12 @@ def itemised(details: str) -> str:
             else [f"- {sentence}"]
         )
     return "\n".join(lines)
+
+
+def fragile(claim: Mapping[str, Any]) -> str:
+    """What follows a verdict of claims.json, where resampled seeds often give another."""
+    rival = claim["rival_verdict"]
+    return f", fragile ({rival})" if rival else ""
 
 
 def verdicts(found: list[dict[str, Any]]) -> str:

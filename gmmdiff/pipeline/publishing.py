@@ -25,15 +25,23 @@ from gmmdiff.pipeline.execution.notebook import run_records
 from gmmdiff.pipeline.execution.parameters import PARAMS, REPORTS
 from gmmdiff.pipeline.snapshot import PARTS, PUBLISHED, copy_results, write_manifest
 
+MARKS = {
+    "reproduced": "✓",
+    "partly": "◐",
+    "no effect": "=",
+    "mixed": "±",
+    "reversed": "⇄",
+    "not reproduced": "✗",
+    "inconclusive": "?",
+}
+
 
 def claims_table(claims: list[dict[str, Any]]) -> str:
     """The claims and verdicts as a Markdown table, and what was measured folded away below."""
-    marks = {"reproduced": "✓", "partly": "◐", "not reproduced": "✗", "inconclusive": "?"}
     lines = ["| | Claim | Verdict |", "|---|---|---|"]
-    lines += [
-        f"| {c['id']} | {c['statement']} | {marks[c['verdict']]} **{c['verdict']}** |"
-        for c in claims
-    ]
+    for claim in claims:
+        verdict = f"{MARKS[claim['verdict']]} **{claim['verdict']}**{pages.fragile(claim)}"
+        lines.append(f"| {claim['id']} | {claim['statement']} | {verdict} |")
     lines += ["", "<details><summary>What was measured</summary>", ""]
     lines += [f"- **{c['id']}** {html.escape(c['details'], quote=False)}" for c in claims]
     return "\n".join([*lines, "", "</details>"])

@@ -32,6 +32,7 @@ REPEATS = {  # stage -> table -> (what tells repeats apart, the columns with val
         "s_c": (("seed",), ("value",)),
         "steps": (("seed",), ("value",)),
         "samplers": (("seed",), ("value",)),
+        "v_prediction": (("seed",), ("value",)),
     },
     "ngmg_stability": {
         "classifier": (("seed",), ("value",)),
@@ -40,6 +41,7 @@ REPEATS = {  # stage -> table -> (what tells repeats apart, the columns with val
     },
 }
 KEY = ["stage", "table", "arm", "metric"]
+CLAIM = ("id", "world", "regime")  # what tells one verdict from another
 
 
 def summarise(stage: str, tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
@@ -102,14 +104,15 @@ def compare_metrics(here: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame
 def compare_verdicts(
     here: Sequence[Mapping[str, Any]], published: Sequence[Mapping[str, Any]]
 ) -> pd.DataFrame:
-    """One row a published claim: id, statement, verdicts here ("missing" without one) and
-    published, same.
+    """One row a published claim, world and regime: these, statement, verdicts here ("missing"
+    without one) and published, same.
     """
-    ours = {claim["id"]: claim["verdict"] for claim in here}
-    rows = [
-        (c["id"], c["statement"], ours.get(c["id"], "missing"), c["verdict"]) for c in published
-    ]
-    table = pd.DataFrame(rows, columns=["id", "statement", "here", "published"])
+    ours = {tuple(claim[name] for name in CLAIM): claim["verdict"] for claim in here}
+    rows = []
+    for claim in published:
+        key = tuple(claim[name] for name in CLAIM)
+        rows.append((*key, claim["statement"], ours.get(key, "missing"), claim["verdict"]))
+    table = pd.DataFrame(rows, columns=[*CLAIM, "statement", "here", "published"])
     return table.assign(same=table["here"] == table["published"])
 
 

@@ -6,6 +6,7 @@ published ones.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -18,18 +19,26 @@ from gmmdiff.study.theory.claims import CLAIMS as THEORY
 REGISTER = (*THEORY, *FEATURE_VS_CLASS, *NGMG_STABILITY)
 
 
+def rounded(value: Any) -> Any:
+    """A number to six digits, what is not finite as None; whatever else as it is, a mapping by its
+    values.
+    """
+    if isinstance(value, Mapping):
+        return {name: rounded(part) for name, part in value.items()}
+    if isinstance(value, float | np.floating):
+        return float(f"{value:.6g}") if np.isfinite(value) else None
+    return int(value) if isinstance(value, np.integer) else value
+
+
 def judge(stage: str, tables: Tables) -> list[dict[str, Any]]:
     """Every claim of one stage, judged on its tables: the objects of claims.json."""
     found = []
     for claim in (c for c in REGISTER if c.stage == stage):
         judgement = claim.judge(tables)
         numbers = {
-            name: None if value is None or not np.isfinite(value) else float(f"{value:.6g}")
-            for name, value in (
-                ("estimate", judgement.estimate),
-                ("ci_low", judgement.ci_low),
-                ("ci_high", judgement.ci_high),
-            )
+            "estimate": rounded(judgement.estimate),
+            "ci_low": rounded(judgement.ci_low),
+            "ci_high": rounded(judgement.ci_high),
         }
         found.append(
             {
@@ -39,6 +48,12 @@ def judge(stage: str, tables: Tables) -> list[dict[str, Any]]:
                 "criterion": claim.criterion,
                 **numbers,
                 "n_seeds": judgement.n_seeds,
+                "world": claim.world,
+                "regime": claim.regime,
+                "delta": claim.delta and rounded(claim.delta),
+                "cells": [rounded(cell) for cell in judgement.cells],
+                "replication": judgement.replication,
+                "rival_verdict": judgement.rival_verdict,
                 "verdict": judgement.verdict,
                 "stage": claim.stage,
                 "details": judgement.details,

@@ -24,7 +24,8 @@ def test_all_arms_have_conditions_of_one_dimension_and_size(granularity):
 
 
 @pytest.mark.parametrize(
-    ("granularity", "conditions"), [("none", 1), ("coarse", 4), ("class", 16), ("feature", 16)]
+    ("granularity", "conditions"),
+    [("none", 1), ("coarse", 4), ("class", 16), ("feature", 16), ("scrambled", 16), ("shared", 16)],
 )
 def test_an_arm_tells_apart_what_it_knows(granularity, conditions):
     arm = conditioning(granularity)
@@ -39,7 +40,30 @@ def test_a_feature_moves_only_its_own_part():
         assert (same == (SIXTEEN[i] == SIXTEEN[j])).all()
 
 
-@pytest.mark.parametrize("granularity", ["coarse", "class", "feature"])
+def test_scrambled_are_the_features_codes_of_other_combinations():
+    """As many are shared, but two combinations that share one need not share an attribute."""
+    means, feature = conditioning("scrambled").means, conditioning("feature").means
+    place = (means.unsqueeze(1) - feature).norm(dim=-1).argmin(1)
+    assert torch.equal(means, feature[place]) and len(place.unique()) == 16
+    shared = [
+        [int((table[i] == table[j]).sum()) for i, j in itertools.combinations(range(16), 2)]
+        for table in (SIXTEEN, SIXTEEN[place])
+    ]
+    assert sorted(shared[0]) == sorted(shared[1]) and shared[0] != shared[1]
+
+
+def test_shared_adds_a_code_of_its_own_where_the_class_is_known():
+    known = torch.arange(14)
+    arm = Conditioning("shared", 0.0, SIXTEEN, stream(0, "conditioning"), known)
+    feature = conditioning("feature").means
+    torch.testing.assert_close(arm.means[14:], feature[14:])
+    direction = arm.means[:14] / arm.means[:14].norm(dim=1, keepdim=True)
+    own = direction * (direction * feature[:14]).sum(1, keepdim=True) * 2 - feature[:14]
+    # Both parts weigh alike, and the second parts are those of classes: orthogonal, of one length.
+    torch.testing.assert_close(own @ own.T, 16 * torch.eye(14).double(), rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("granularity", GRANULARITIES[1:])
 def test_s_c_is_counted_in_smallest_distances(granularity):
     arm = conditioning(granularity, 0.25)
     gaps = [float((a - b).norm()) for a, b in itertools.combinations(arm.means, 2)]
@@ -57,16 +81,13 @@ def test_any_table_of_attributes():
     three = torch.tensor(list(itertools.product((0, 1, 2), (0, 1), (0, 1))))
     arms = [conditioning(granularity, 0.1, three) for granularity in GRANULARITIES]
     assert {arm.dim for arm in arms} == {12}
-    assert [int(arm.admitted.sum(1).max()) for arm in arms] == [12, 2, 1, 1]
+    assert [int(arm.admitted.sum(1).max()) for arm in arms] == [12, 2, 1, 1, 1, 1]
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (
-            ("fine", 0.1, SIXTEEN),
-            "granularity must be one of none, coarse, class, feature, got 'fine'",
-        ),
+        (("fine", 0.1, SIXTEEN), "granularity must be one of none, coarse, .*, shared, got 'fine'"),
         (("class", -0.1, SIXTEEN), "s_c must be >= 0, got -0.1"),
         (
             ("class", 0.1, SIXTEEN[[0, 0]]),

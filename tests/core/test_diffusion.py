@@ -12,6 +12,7 @@ from gmmdiff.core.diffusion import (
     ddim,
     diffuse,
     dpmpp_2m,
+    split_prediction,
     velocity,
 )
 from gmmdiff.core.mixtures import GaussianMixture
@@ -27,11 +28,12 @@ MIXTURE = GaussianMixture(
 
 
 def oracle(x, t, kind):
-    """The exact epsilon or v of a mixture."""
+    """The exact prediction of a mixture, from its posterior mean."""
     alpha, sigma = SCHEDULE.alpha(t), SCHEDULE.sigma(t)
     x_0 = MIXTURE.posterior_mean(x, alpha, sigma)
     epsilon = (x - alpha * x_0) / sigma
-    return epsilon if kind == "epsilon" else velocity(x_0, epsilon, alpha, sigma)
+    v = velocity(x_0, epsilon, alpha, sigma)
+    return {"epsilon": epsilon, "sample": x_0, "v_prediction": v}[kind]
 
 
 def by_diffusers(scheduler, x, steps, kind, generator):
@@ -43,13 +45,12 @@ def by_diffusers(scheduler, x, steps, kind, generator):
     return x
 
 
-@pytest.mark.parametrize("kind", ["epsilon", "v"])
+@pytest.mark.parametrize("kind", ["epsilon", "sample", "v_prediction"])
 @pytest.mark.parametrize("steps", [50, 1000])
 @pytest.mark.parametrize(("ours", "theirs"), [(ancestral, DDPMScheduler), (ddim, DDIMScheduler)])
 def test_samplers_are_those_of_diffusers(ours, theirs, steps, kind):
     x = torch.randn(16, 2, generator=stream(0, "start"), dtype=torch.float64)
-    prediction = {"epsilon": "epsilon", "v": "v_prediction"}[kind]
-    scheduler = theirs(prediction_type=prediction, clip_sample=False, timestep_spacing="leading")
+    scheduler = theirs(prediction_type=kind, clip_sample=False, timestep_spacing="leading")
     expected = by_diffusers(scheduler, x, steps, kind, stream(0, "noise"))
     stride = 1000 // steps
     times = torch.cat([(torch.arange(steps).flip(0) * stride + 1) / 1000, torch.zeros(1)]).double()
@@ -85,7 +86,7 @@ def test_a_perfect_denoiser_of_one_point_gives_that_point(sampler, generator):
 
     start = torch.randn(8, 2, generator=generator, dtype=torch.float64)
     times = torch.linspace(1, 0, 11, dtype=torch.float64)
-    found = sampler(denoiser, start, times, schedule, "v", generator)
+    found = sampler(denoiser, start, times, schedule, "v_prediction", generator)
     torch.testing.assert_close(found, point.expand(8, 2), rtol=0, atol=1e-10)
 
 
@@ -112,7 +113,10 @@ def test_diffuse_and_velocity_invert():
             "times must be at least 2 times in .0, 1., strictly falling",
         ),
         ({"times": torch.tensor([1.0])}, "times must be at least 2 times"),
-        ({"prediction": "x"}, 'prediction must be one of "epsilon", "v", got \'x\''),
+        (
+            {"prediction": "x"},
+            'prediction must be one of "epsilon", "sample", "v_prediction", got \'x\'',
+        ),
         ({"prediction": "epsilon"}, "epsilon prediction: alpha must be > 0"),
         ({"generator": None}, "generator must be a torch.Generator, got None"),
     ],
@@ -120,7 +124,7 @@ def test_diffuse_and_velocity_invert():
 def test_bad_input_is_named(change, message):
     arguments = {
         "times": torch.tensor([1.0, 0.5, 0.0]),
-        "prediction": "v",
+        "prediction": "v_prediction",
         "generator": stream(0, "bad"),
     } | change
     with pytest.raises(ValueError, match=message):
@@ -136,9 +140,26 @@ def test_a_prediction_of_another_shape_is_named():
             torch.zeros(2, 2),
             torch.tensor([0.5, 0.0]),
             CosineSchedule(),
-            "v",
+            "v_prediction",
             stream(0, "bad"),
         )
+
+
+@pytest.mark.parametrize("kind", ["epsilon", "sample", "v_prediction"])
+def test_every_prediction_of_one_x_0_stands_for_it(kind):
+    x_0, noise = torch.randn(2, 5, 3, generator=stream(0, "split"), dtype=torch.float64)
+    alpha, sigma = 0.6, 0.8
+    x_t = diffuse(x_0, noise, alpha, sigma)
+    told = {"epsilon": noise, "sample": x_0, "v_prediction": velocity(x_0, noise, alpha, sigma)}
+    for found, expected in zip(
+        split_prediction(told[kind], x_t, alpha, sigma, kind), (x_0, noise), strict=True
+    ):
+        torch.testing.assert_close(found, expected)
+
+
+def test_x_0_says_nothing_of_the_noise_where_there_is_none():
+    with pytest.raises(ValueError, match="sample prediction: sigma must be > 0"):
+        split_prediction(torch.zeros(2), torch.zeros(2), 1.0, 0.0, "sample")
 
 
 @pytest.mark.parametrize("bad", [{"steps": 0}, {"steps": 2.5}, {"start": 1.0}, {"end": 0.0}])

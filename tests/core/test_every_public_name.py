@@ -45,7 +45,7 @@ def labels(x):
 def sampled(sampler, times=TIMES):
     def call(x):
         denoiser = lambda x_t, t: 0.5 * x_t  # noqa: E731 - an exact linear field
-        return sampler(denoiser, x, times, CosineSchedule(), "v", stream(0, "noise"))
+        return sampler(denoiser, x, times, CosineSchedule(), "v_prediction", stream(0, "noise"))
 
     return call
 

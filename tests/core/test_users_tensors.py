@@ -32,7 +32,7 @@ def test_neighbouring_times_do_not_become_equal(sampler, dtype, generator):
         return ((alpha * x_t.float() - x_0) / sigma).to(dtype)
 
     start = torch.randn(8, generator=generator).to(dtype)
-    found = sampler(denoiser, start, times, schedule, "v", generator)
+    found = sampler(denoiser, start, times, schedule, "v_prediction", generator)
     assert found.dtype == dtype
     torch.testing.assert_close(found.float(), x_0, rtol=0, atol=0.05)
 

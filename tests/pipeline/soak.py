@@ -64,7 +64,7 @@ SMALL = {
     },
     "feature_vs_class": {
         "n_train": [20, 30],
-        "swept_steps": [100],
+        "swept_steps": [25, 100],
         "width": 8,
         "hidden": 1,
         "batch": 8,

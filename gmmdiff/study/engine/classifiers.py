@@ -135,9 +135,15 @@ class JointEnsemble(ClassifierEnsemble):
     prediction.
 
     The classifier learns from the cost, the denoiser from both: the cost's signal flows through the
-    classifier and the predicted x_0 into it.  The gradient watched and the loss told are the
-    denoiser's.
+    classifier into its output.  The gradient watched and the loss told are the denoiser's.
     """
+
+    @classmethod
+    def check(cls, table: pd.DataFrame, recipe: Recipe) -> None:
+        """As ``ClassifierEnsemble.check``; also refuses a network that does not predict x_0."""
+        super().check(table, recipe)
+        good, got = recipe.prediction == "sample", repr(recipe.prediction)
+        require(good, "JointEnsemble", "prediction", '"sample": the classifier reads x_0', got)
 
     @staticmethod
     def shapes(run: Run) -> dict[str, Sequence[int]]:
@@ -147,19 +153,13 @@ class JointEnsemble(ClassifierEnsemble):
         Ensemble.prepare(self, drawn)
         super().take(drawn)
         dimension = self.targets[0].shape[-1]
-        self.kept = self.stack(
-            lambda _, batches: [batches.alpha * batches.seen[..., :dimension]], drawn
-        ).unbind()
-        self.sigma = self.stack(lambda _, batches: [batches.sigma], drawn).unbind()
         # Where x_t stands until x_0 is predicted.
         self.x_0 = [seen[..., :dimension] for seen in self.seen]
 
     def logits(self, number: int) -> Tensor:
         denoiser, classifier = self.networks
         self.predicted = denoiser.forward(self.inputs[number])
-        torch.addcmul(
-            self.kept[number], self.sigma[number], self.predicted, value=-1, out=self.x_0[number]
-        )
+        self.x_0[number].copy_(self.predicted)
         return classifier.forward(self.seen[number])
 
     def step(self, number: int) -> Tensor:
@@ -171,9 +171,6 @@ class JointEnsemble(ClassifierEnsemble):
         to_x_0 = classifier.backward(gradient.mT / logits[0].numel(), to_input=True)[
             ..., : difference.shape[-1]
         ]
-        denoiser.backward(
-            torch.addcmul(
-                difference * (2 / difference[0].numel()), self.sigma[number], to_x_0, value=-1
-            )
-        )
-        return difference.square().mean((1, 2))
+        weighted = difference * self.weights[number]
+        denoiser.backward(torch.add(to_x_0, weighted, alpha=2 / difference[0].numel()))
+        return (weighted * difference).mean((1, 2))

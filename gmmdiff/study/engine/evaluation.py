@@ -34,11 +34,12 @@ def _measure(
     recipe: Recipe,
     sampler: Callable,
     evaluations: int,
+    at_mean: bool,
 ) -> pd.DataFrame:
     rows, parameters = job
     (row,) = rows.itertuples(index=False)
     run, combination = Run(row, recipe), torch.arange(16).repeat_interleave(recipe.n_eval)
-    z = run.generate(parameters, combination, evaluations, sampler)
+    z = run.generate(parameters, combination, evaluations, sampler, at_mean)
     tick(1)
     return _tidy(row, run.world.evaluate(z, combination, run.conditioning.admitted))
 
@@ -50,12 +51,21 @@ def evaluate(
     progress: Progress | None = None,
     sampler: Callable = dpmpp_2m,
     evaluations: int | None = None,
+    at_mean: bool = False,
     workers: Workers = side_by_side,
 ) -> pd.DataFrame:
-    """Samples every run for every combination: one row a run, combination and metric."""
+    """Samples every run for every combination: one row a run, combination and metric.
+
+    Args:
+        at_mean: with every condition at its component's mean, in place of a draw.
+    """
     progress = progress or partial(tqdm, disable=True)
     function = partial(
-        _measure, recipe=recipe, sampler=sampler, evaluations=evaluations or recipe.evaluations
+        _measure,
+        recipe=recipe,
+        sampler=sampler,
+        evaluations=evaluations or recipe.evaluations,
+        at_mean=at_mean,
     )
     with progress(total=len(table), desc="sampling", unit="runs") as bar:
         return pd.concat(

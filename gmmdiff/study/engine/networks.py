@@ -166,7 +166,7 @@ def with_time_features(x: Tensor, t: Tensor) -> Tensor:
 
 
 def denoiser_sizes(dim: int, condition: int, width: int, hidden: int) -> tuple[int, ...]:
-    """Widths of a network with ``hidden`` >= 1 hidden layers that predicts v ``(..., D)``.
+    """Widths of a network with ``hidden`` >= 1 hidden layers that predicts x_0 or v ``(..., D)``.
 
     It sees points ``with_time_features`` and a condition.
     """

@@ -41,10 +41,17 @@ def adam(
     )
 
 
-def batches(run: Run) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """For ever: noisy points with their times, conditions, and targets v, ``(batch, ...)`` each."""
+def batches(run: Run) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
+    """For ever: noisy points with their times, conditions, targets and weights of the v-loss,
+    ``(batch, ...)`` each.
+    """
     for drawn in run.batches():
-        yield from zip(*run.inputs(drawn), drawn.target, strict=True)
+        yield from zip(*run.inputs(drawn), drawn.target, drawn.weight, strict=True)
+
+
+def weighted_loss(predicted: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+    """The v-loss by a prediction's squared error and its weight, see ``Run.draw``."""
+    return (weight * (predicted - target).square()).mean()
 
 
 def train(run: Run) -> tuple[torch.nn.Sequential, list[float]]:
@@ -58,9 +65,9 @@ def train(run: Run) -> tuple[torch.nn.Sequential, list[float]]:
     average.update_parameters(denoiser)
     optimiser, decay = adam(denoiser.parameters(), run.row.learning_rate, steps)
     losses = []
-    for noisy, condition, target in islice(batches(run), steps):
+    for noisy, condition, target, weight in islice(batches(run), steps):
         predicted = denoiser(torch.cat([noisy, condition], -1))
-        loss = torch.nn.functional.mse_loss(predicted, target)
+        loss = weighted_loss(predicted, target, weight)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from gmmdiff.core.checks import require
 from gmmdiff.core.conditioning import Conditioning
-from gmmdiff.core.diffusion import CosineSchedule, diffuse, dpmpp_2m, velocity
+from gmmdiff.core.diffusion import CosineSchedule, Prediction, diffuse, dpmpp_2m, velocity
 from gmmdiff.core.distances import energy_distance
 from gmmdiff.core.streams import stream
 from gmmdiff.study.engine.networks import (
@@ -33,8 +33,9 @@ PREPARED = 50  # steps whose batches are drawn at once
 # Root mean square of the points the network sees: the larger, the later noise hides what is fine.
 SIZE = 2.0
 # The sampler's last time before 0: one prediction of x_0 takes the rest of the noise away.
-LAST = 0.12
+LAST = 0.15
 FAR = 1e6  # a coordinate that no arc comes near
+QUANTILES = {"distance_50": 0.5, "distance_90": 0.9}  # of the distance to the arc asked for
 Progress = Callable[..., tqdm]
 SCHEDULE = CosineSchedule()
 
@@ -52,6 +53,7 @@ class Recipe:
     ema: float = 0.999  # decay of the weights' moving average, a step
     evaluations: int = 20  # of the network, for one sample
     n_eval: int = 128  # samples of each combination
+    prediction: Prediction = "sample"  # what the network predicts; its loss is the v-loss
 
 
 def run_table(
@@ -115,7 +117,8 @@ class World:
     def evaluate(self, z: Tensor, combination: Tensor, admitted: Tensor) -> pd.DataFrame:
         """Metrics of samples z ``(n, D)`` drawn for combinations ``(n,)``.
 
-        Shares of defects, and the energy distance to as many fresh points of the same combination.
+        Shares of defects, quantiles of the distance to the arc asked for, and the energy distance
+        to as many fresh points of the same combination.
 
         Args:
             admitted: ``(16, 16)`` bool, which combinations a condition stands for, see
@@ -126,7 +129,9 @@ class World:
             held-out ones follow), group, metric, value.
         """
         z, tolerance = z.double(), self.manifold.tolerance()
-        flags = find_defects(self.manifold.distances(z), combination, admitted, tolerance)
+        distances = self.manifold.distances(z)
+        flags = find_defects(distances, combination, admitted, tolerance)
+        own = distances.gather(1, combination.unsqueeze(1)).squeeze(1)
         real = self.manifold.sample(combination, stream(self.seed, "reference"))
         rows = []
         for place, c in enumerate(torch.cat([self.seen, self.held_out]).tolist(), 1):
@@ -134,6 +139,8 @@ class World:
             values = {
                 name: float(flag[mine].double().mean()) for name, flag in flags._asdict().items()
             }
+            for name, share in QUANTILES.items():
+                values[name] = float(own[mine].quantile(share))
             values["energy_distance"] = energy_distance(z[mine], real[mine])
             rows += [(place, self._group(c), *metric) for metric in values.items()]
         return pd.DataFrame(rows, columns=["place", "group", "metric", "value"])
@@ -152,10 +159,9 @@ class Batches(NamedTuple):
 
     index: Tensor  # (batches, batch), which points of the data
     t: Tensor  # (batches, batch)
-    alpha: Tensor  # (batches, batch, 1), of the schedule at t, as sigma
-    sigma: Tensor
     seen: Tensor  # (batches, batch, D + TIMES), noisy points and features of their times
-    target: Tensor  # (batches, batch, D), v
+    target: Tensor  # (batches, batch, D), what the network should predict
+    weight: Tensor  # (batches, batch, 1), of its squared error in the v-loss
     combination: Tensor  # (batches, batch)
     blur: Tensor  # (batches, batch, C), standard normal noise of the conditions
 
@@ -172,7 +178,9 @@ class Run:
         self.row, self.recipe, self.data_key = row, recipe, (row.seed, row.n_train)
         self.world = World(row.seed, recipe)
         combinations, means = self.world.manifold.combinations, stream(row.seed, "condition means")
-        self.conditioning = Conditioning(row.granularity, row.s_c, combinations, means)
+        self.conditioning = Conditioning(
+            row.granularity, row.s_c, combinations, means, self.world.seen
+        )
         self.means = self.conditioning.means.float()
         condition = self.conditioning.dim
         self.sizes = denoiser_sizes(recipe.dimension, condition, recipe.width, recipe.hidden)
@@ -198,8 +206,11 @@ class Run:
         """Batches of points ``(n, D)`` with combinations ``(n,)``, drawn with replacement.
 
         Times lie where the samplers ask, in [LAST, 1], stratified over the batch (Kingma et al.
-        2021, arXiv 2107.00630, appendix I.1) and cubed, so that little noise, where precision is
-        won, comes more often.
+        2021, arXiv 2107.00630, appendix I.1), and little noise, where precision is won, comes more
+        often.
+
+        The v-loss of a predicted x_0 is its squared error over sigma^2: |v_hat - v|^2 = |x_0_hat -
+        x_0|^2 / sigma^2 at one x_t (Li & He 2025, arXiv 2511.13720).
 
         Args:
             shape: (batches, batch).
@@ -208,14 +219,16 @@ class Run:
         """
         index = torch.randint(len(points), shape, generator=generator)
         even = (torch.arange(shape[1]) + torch.rand(shape, generator=generator)) / shape[1]
-        t = LAST + (1 - LAST) * even**3
+        t = LAST + (1 - LAST) * even**1.5
         noise = features_first(torch.randn(*shape, self.recipe.dimension, generator=generator))
         blur = features_first(torch.randn(*shape, self.conditioning.dim, generator=blurred))
         x_0 = gather_rows(points, index)
         alpha, sigma = SCHEDULE.alpha(t).unsqueeze(-1), SCHEDULE.sigma(t).unsqueeze(-1)
         seen = with_time_features(diffuse(x_0, noise, alpha, sigma), t)
-        target = velocity(x_0, noise, alpha, sigma)
-        return Batches(index, t, alpha, sigma, seen, target, combinations[index], blur)
+        target, weight = x_0, sigma**-2
+        if self.recipe.prediction == "v_prediction":
+            target, weight = velocity(x_0, noise, alpha, sigma), torch.ones_like(sigma)
+        return Batches(index, t, seen, target, weight, combinations[index], blur)
 
     def batches(self) -> Iterator[Batches]:
         """For ever, ``PREPARED`` at a time: what all arms of one seed and n_train train on."""
@@ -249,18 +262,27 @@ class Run:
         return denoise
 
     def generate(
-        self, parameters: Tensor, combination: Tensor, steps: int, sampler: Callable = dpmpp_2m
+        self,
+        parameters: Tensor,
+        combination: Tensor,
+        steps: int,
+        sampler: Callable = dpmpp_2m,
+        at_mean: bool = False,
     ) -> Tensor:
         """One sample a combination ``(n,)``, in ``steps`` >= 2 network evaluations: ``(n, D)``.
 
-        What is not finite, from a run that diverged, comes out at +-``FAR``.
+        Its condition is drawn, as in training, or its component's mean.  What is not finite, from a
+        run that diverged, comes out at +-``FAR``.
         """
         noise = stream(self.row.seed, "generation")
         conditions = stream(self.row.seed, "generation condition")
         start = torch.randn(len(combination), self.recipe.dimension, generator=noise)
-        denoise = self.predict(
-            parameters, self.conditioning.sample(combination, conditions).float()
+        condition = (
+            self.means[combination]
+            if at_mean
+            else self.conditioning.sample(combination, conditions).float()
         )
+        denoise = self.predict(parameters, condition)
         times = torch.cat([SCHEDULE.even_times(steps - 1, end=LAST).float(), torch.zeros(1)])
-        z = self.data[2] * sampler(denoise, start, times, SCHEDULE, "v", noise)
+        z = self.data[2] * sampler(denoise, start, times, SCHEDULE, self.recipe.prediction, noise)
         return z.nan_to_num(FAR, FAR, -FAR).clamp(-FAR, FAR)

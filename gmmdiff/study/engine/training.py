@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -131,13 +132,15 @@ class Ensemble:
         """Takes in the batches of the next ``PREPARED`` steps."""
         self.inputs = self.stack(Run.inputs, drawn).unbind()
         self.targets = self.stack(lambda _, batches: [batches.target], drawn).unbind()
+        self.weights = self.stack(lambda _, batches: [batches.weight], drawn).unbind()
 
     def step(self, number: int) -> Tensor:
         """Fills ``gradient`` on batch ``number`` of those prepared; the v-loss ``(runs,)``."""
         (denoiser,) = self.networks
         difference = denoiser.forward(self.inputs[number]) - self.targets[number]
-        denoiser.backward(difference * (2 / difference[0].numel()))
-        return difference.square().mean((1, 2))
+        weighted = difference * self.weights[number]
+        denoiser.backward(weighted * (2 / difference[0].numel()))
+        return (weighted * difference).mean((1, 2))
 
 
 class Trained(NamedTuple):
@@ -151,6 +154,17 @@ class Trained(NamedTuple):
     diverged: Tensor  # (runs,) True where a weight is not finite
 
 
+@contextmanager
+def _denormals_flushed() -> Iterator[None]:
+    """Numbers below 1e-38 count as 0: slow on a CPU, and where a cost lets go there are many."""
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(False)
+
+
+@_denormals_flushed()
 def train_block(ensemble: Ensemble, tick: Tick = lambda n: None) -> Trained:
     """Trains runs of one shape and number of steps together, with a moving average of the weights.
 

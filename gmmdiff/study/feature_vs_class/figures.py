@@ -18,6 +18,11 @@ ARM_MARKERS = {"none": "X", "coarse": "^", "class": "s", "feature": "o"}
 GROUPS = ("seen", "rare", "held out")
 
 
+def _drawn(runs: pd.DataFrame) -> pd.DataFrame:
+    """Samples whose conditions were drawn, as in training."""
+    return runs[runs["condition"] == "drawn"]
+
+
 def _floor_and_ceiling(axis: Axes, runs: pd.DataFrame, group: str, metric: str) -> None:
     """What real samples reach, and the unconditional model, which is judged by its misses.
 
@@ -62,14 +67,15 @@ def arm_pictures(pictures: pd.DataFrame, manifold: Arcs) -> Figure:
     """Samples of every arm over the true arcs: seen combinations above, held-out ones below;
     defects red.
     """
-    mixture = pictures["s_c"].max()
     arms = [arm for arm in ARM_COLOURS if arm in set(pictures["granularity"])]
+    widest = pictures.groupby("granularity")["s_c"].transform("max")
+    pictures = pictures[pictures["s_c"] == widest]
     figure, axes = plt.subplots(
         2, len(arms), figsize=(3.4 * len(arms), 7.2), sharex=True, sharey=True, squeeze=False
     )
     u = torch.linspace(0, 1, 200, dtype=torch.float64)
     for column, arm in zip(axes.T, arms, strict=True):
-        mine = pictures[(pictures["granularity"] == arm) & (pictures["s_c"] == mixture)]
+        mine = pictures[pictures["granularity"] == arm]
         for axis, (held_out, table) in zip(column, mine.groupby("held_out"), strict=True):
             wanted = set(table["combination"])
             for c in range(16):
@@ -114,12 +120,11 @@ def defects_by_size(runs: pd.DataFrame) -> Figure:
     figure, axes = plt.subplots(
         len(measures), len(GROUPS), figsize=(14, 11), sharex=True, sharey="row"
     )
+    runs = _drawn(runs)
     for line, (metric, name) in zip(axes, measures.items(), strict=True):
         for axis, group in zip(line, GROUPS, strict=True):
             part = runs[(runs["group"] == group) & (runs["metric"] == metric)]
-            # The unconditional arm is shown once: noise says no more than a constant does.
-            noise_alone = (part["granularity"] == "none") & (part["s_c"] > 0)
-            _arm_lines(axis, part[(part["granularity"] != "real") & ~noise_alone], "n_train")
+            _arm_lines(axis, part[part["granularity"].isin(list(ARM_COLOURS))], "n_train")
             _floor_and_ceiling(axis, runs, group, metric)
             axis.set(xscale="log")
             if metric == "energy_distance":
@@ -151,12 +156,8 @@ def defect_map(places: pd.DataFrame) -> Figure:
     arm = largest["granularity"] + np.where(
         largest["granularity"] == "none", "", largest["s_c"].map(", $s_c$ = {:g}".format)
     )
-    once = (largest["granularity"] != "none") | (largest["s_c"] == 0)
-    grid = (
-        largest.assign(arm=arm)[once].pivot_table(
-            index="arm", columns="place", values="value", sort=False
-        )
-        * 100
+    grid = 100 * largest.assign(arm=arm).pivot_table(
+        index="arm", columns="place", values="value", sort=False
     )
     figure, axis = plt.subplots(figsize=(13, 0.55 * len(grid) + 2))
     sns.heatmap(
@@ -182,63 +183,15 @@ def defect_map(places: pd.DataFrame) -> Figure:
     return figure
 
 
-def forest(contrasts: pd.DataFrame, title: str) -> Figure:
-    """Paired contrasts with their intervals, one panel a claim; filled markers decide, open ones
-    are controls.
-    """
-    claims = list(contrasts["claim"].unique())
-    tallest = contrasts.groupby("claim").size().max()
-    figure, axes = plt.subplots(
-        2, -(-len(claims) // 2), figsize=(14, 2 * (0.24 * tallest + 1)), squeeze=False
-    )
-    for axis, claim in zip(axes.flat, claims, strict=True):
-        table = contrasts[contrasts["claim"] == claim].iloc[::-1]
-        for place, row in enumerate(table.itertuples()):
-            colour = (
-                "0.55"
-                if not row.judged
-                else PALETTE[2]
-                if row.high < 0
-                else PALETTE[3]
-                if row.low > 0
-                else PALETTE[0]
-            )
-            axis.plot([row.low, row.high], [place, place], color=colour, lw=2)
-            axis.plot(
-                row.estimate,
-                place,
-                "o",
-                color=colour,
-                markerfacecolor=colour if row.judged else "white",
-                markersize=6,
-            )
-        names = [
-            f"{r.arm}, n = {r.n_train}"
-            + (
-                ""
-                if r.judged
-                else ", point"
-                if r.s_c == 0
-                else f", {r.metric.replace('_', ' ')} only"
-            )
-            for r in table.itertuples()
-        ]
-        axis.set_yticks(range(len(table)), names, fontsize="small")
-        axis.axvline(0, color="black", lw=1)
-        axis.set(title=claim, xlabel="difference")
-        axis.grid(axis="y", visible=False)
-    figure.suptitle(title, fontsize="medium")
-    return figure
-
-
 def training_checks(
     losses: pd.DataFrame, lengths: pd.DataFrame, samplers: pd.DataFrame, runs: pd.DataFrame
 ) -> Figure:
     """Training curves; defects against training length, and against the sampler's evaluations."""
     figure, (left, middle, right) = plt.subplots(1, 3, figsize=(14, 4.4))
     _training_curves(left, losses)
-    seen = lengths.query("metric == 'defect' and group == 'seen' and granularity != 'real'")
-    _arm_lines(middle, seen, "steps")
+    largest = _drawn(lengths)[_drawn(lengths)["n_train"] == lengths["n_train"].max()]
+    seen = largest[(largest["metric"] == "defect") & (largest["group"] == "seen")]
+    _arm_lines(middle, seen[seen["granularity"].isin(list(ARM_COLOURS))], "steps")
     steps = sorted(lengths["steps"].unique())
     middle.set(xscale="log", xlabel="training steps", title="Is the training long enough?")
     middle.set_xticks(steps, steps)
@@ -274,18 +227,86 @@ def _sampler_lines(axis: Axes, samplers: pd.DataFrame) -> None:
 
 
 def scale_sweep(sweep: pd.DataFrame, runs: pd.DataFrame) -> Figure:
-    """Defects against the scale s_c of the components, one panel a group of combinations."""
-    figure, axes = plt.subplots(1, len(GROUPS), figsize=(14, 4.2), sharey=True)
+    """Defects against the scale s_c of the components, one panel a group of combinations; full with
+    conditions drawn, dashed at their mean.
+    """
+    figure, axes = plt.subplots(1, len(GROUPS), figsize=(14, 4.6), sharey=True)
     part = sweep[(sweep["metric"] == "defect") & (sweep["granularity"] != "real")]
     alike = runs[runs["n_train"] == sweep["n_train"].iloc[0]]
     for axis, group in zip(axes, GROUPS, strict=True):
-        for arm, table in part[part["group"] == group].groupby("granularity", sort=False):
-            iqm_lines(
-                axis, table, "s_c", color=ARM_COLOURS[arm], marker=ARM_MARKERS[arm], label=arm
-            )
+        mine = part[part["group"] == group]
+        for (arm, condition), table in mine.groupby(["granularity", "condition"], sort=False):
+            drawn = condition == "drawn"
+            look = {"color": ARM_COLOURS[arm], "marker": ARM_MARKERS[arm]}
+            look |= {"ls": "-" if drawn else ":", "markerfacecolor": None if drawn else "white"}
+            label = f"{arm}, {'conditions drawn' if drawn else 'sampled at their mean'}"
+            iqm_lines(axis, table, "s_c", label=label, **look)
         _floor_and_ceiling(axis, alike, group, "defect")
         axis.set(xlabel="scale of the components $s_c$", title=f"{group} combinations")
         _share_axis(axis)
     axes[0].set_ylabel("share of defects")
-    axes[-1].legend(fontsize="small", loc="center")
+    handles = axes[0].get_legend_handles_labels()
+    figure.legend(*handles, loc="outside lower center", ncols=3, fontsize="small")
+    return figure
+
+
+def learned_and_lost(lengths: pd.DataFrame, tau: float) -> Figure:
+    """The feature arm on held-out and on rare combinations against the steps of its training."""
+    figure, axes = plt.subplots(1, 3, figsize=(14, 4.6))
+    largest = _drawn(lengths)[_drawn(lengths)["n_train"] == lengths["n_train"].max()]
+    mine = largest[largest["granularity"] == "feature"]
+    measures = (
+        ("miss", "share of misses"),
+        ("distance_50", "distance to the arc asked for"),
+        ("energy_distance", "energy distance to its law"),
+    )
+    for axis, (metric, name) in zip(axes, measures, strict=True):
+        for group, colour in (("held out", PALETTE[0]), ("rare", PALETTE[2])):
+            of_group = mine[mine["group"] == group]
+            for s_c, table in of_group[of_group["metric"] == metric].groupby("s_c"):
+                look = {"color": colour, "marker": "o", "ls": "-" if s_c else "--"}
+                look |= {"markerfacecolor": None if s_c else "white"}
+                kind = "mixture" if s_c else "point"
+                iqm_lines(axis, table, "steps", label=f"{group}, {kind}", **look)
+            if metric == "distance_50":
+                far = of_group[(of_group["metric"] == "distance_90") & (of_group["s_c"] == 0)]
+                look = {"color": colour, "marker": "^", "ls": ":", "markerfacecolor": "white"}
+                iqm_lines(axis, far, "steps", label=f"{group}, point, 90 % quantile", **look)
+        axis.set(xscale="log", xlabel="training steps", ylabel=name)
+        steps = sorted(mine["steps"].unique())
+        axis.set_xticks(steps, steps)
+        axis.minorticks_off()
+        if metric != "miss":
+            axis.set_yscale("log")
+    axes[0].set(ylim=(0, 1), title="Does it hit the arc asked for?")
+    axes[1].axhline(tau, color="0.5", lw=1, label=r"$\tau$: farther is a miss")
+    axes[1].set_title("How far away is it? median, 90 % quantile")
+    axes[2].set_title("How far is the law?")
+    handles = axes[1].get_legend_handles_labels()
+    figure.legend(*handles, loc="outside lower center", ncols=4, fontsize="small")
+    return figure
+
+
+def what_is_predicted(lengths: pd.DataFrame, velocities: pd.DataFrame) -> Figure:
+    """Defects against training steps where the network predicts x_0 or v, one panel an arm."""
+    arms = ("class", "feature")
+    figure, axes = plt.subplots(1, len(arms), figsize=(11, 4.6), sharey=True)
+    kinds = (("$x_0$", lengths, PALETTE[0]), ("$v$", velocities, PALETTE[1]))
+    for axis, arm in zip(axes, arms, strict=True):
+        for name, table, colour in kinds:
+            seen = table[(table["group"] == "seen") & (table["metric"] == "defect")]
+            seen = _drawn(seen)[_drawn(seen)["n_train"] == velocities["n_train"].max()]
+            for s_c, values in seen[seen["granularity"] == arm].groupby("s_c"):
+                look = {"color": colour, "marker": "o", "ls": "-" if s_c else "--"}
+                look |= {"markerfacecolor": None if s_c else "white"}
+                label = f"predicts {name}, {'mixture' if s_c else 'point'}"
+                iqm_lines(axis, values, "steps", label=label, **look)
+        steps = sorted(lengths["steps"].unique())
+        axis.set(xscale="log", xlabel="training steps", title=arm)
+        axis.set_xticks(steps, steps)
+        axis.minorticks_off()
+        _share_axis(axis)
+    axes[0].set_ylabel("share of defects, seen")
+    handles = axes[0].get_legend_handles_labels()
+    figure.legend(*handles, loc="outside lower center", ncols=4, fontsize="small")
     return figure

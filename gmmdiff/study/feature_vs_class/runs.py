@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
 
 from gmmdiff.core.checks import require
-from gmmdiff.core.conditioning import GRANULARITIES
 from gmmdiff.core.diffusion import ancestral, dpmpp_2m
 from gmmdiff.study.engine.evaluation import by_group, by_step, evaluate, floor
 from gmmdiff.study.engine.parallel.threads import Workers, side_by_side
@@ -18,6 +20,17 @@ from gmmdiff.study.engine.training import Trained, train
 from gmmdiff.worlds.defects import find_defects
 
 ANCESTRAL_STEPS = 1000
+MEASURED = ("group", "metric", "value")
+
+
+def _tables(
+    arms: Mapping[str, Sequence[float]], n_train: Sequence[int], steps: Sequence[int], **alike: Any
+) -> pd.DataFrame:
+    """Every arm, a granularity with its scales, at every n_train and length."""
+    tables = [
+        run_table([name], s_c, n_train, steps=steps, **alike) for name, s_c in arms.items() if s_c
+    ]
+    return pd.concat(tables, ignore_index=True)
 
 
 def parts(
@@ -33,26 +46,47 @@ def parts(
 ) -> dict[str, pd.DataFrame]:
     """Run tables by name, each trained and kept by itself.
 
-    One part for each n_train holds every arm: granularity x s_c x seeds.  ``s_c`` sweeps the scale
-    of the components at the middle n_train, for class and feature, ``steps`` the training length at
-    the largest, for coarse too; levels that the arms hold anyway are left out.
+    One part for each n_train holds every arm, what no claim judges with ``swept_seeds``; controls
+    stand as points alone.  With that many seeds, at the largest n_train, class and feature: ``s_c``
+    sweeps the scale of the components; ``steps`` the training length, and at twice the published
+    one the coarse arm too, at every n_train; ``v_prediction`` is the published length and shorter
+    ones, for networks that predict v.  Levels that the arms hold anyway are left out.
     """
     owner, sizes = "feature_vs_class", sorted(n_train)
     require(len(set(sizes)) == len(sizes), owner, "n_train", "distinct sizes", sizes)
     allowed = "0 (point) and at least one larger scale (mixture)"
     require(min(s_c) == 0 < max(s_c), owner, "s_c", allowed, s_c)
-    allowed = f"at least one of twice steps = {steps} or more"
-    require(max(swept_steps) >= 2 * steps, owner, "swept_steps", allowed, swept_steps)
+    allowed = f"twice steps = {2 * steps}, and shorter ones than steps"
+    good = 2 * steps in swept_steps and min(swept_steps) < steps
+    require(good, owner, "swept_steps", allowed, swept_steps)
     other_s_c = [scale for scale in swept_s_c if scale not in s_c]
-    other_steps = [length for length in swept_steps if length != steps]
+    lengths = [length for length in swept_steps if length not in (steps, 2 * steps)]
     allowed = f"at least one scale beside s_c = {s_c}"
     require(len(other_s_c) > 0, owner, "swept_s_c", allowed, swept_s_c)
-    rate, all_seeds, few_seeds = [learning_rate], (seeds, first_seed), (swept_seeds, first_seed)
-    middle, largest, compared = [sizes[len(sizes) // 2]], [sizes[-1]], ["class", "feature"]
-    found = {str(n): run_table(GRANULARITIES, s_c, [n], rate, [steps], *all_seeds) for n in sizes}
-    found["s_c"] = run_table(compared, other_s_c, middle, rate, [steps], *few_seeds)
-    found["steps"] = run_table(["coarse", *compared], s_c, largest, rate, other_steps, *few_seeds)
+    require(
+        1 <= swept_seeds <= seeds, owner, "swept_seeds", f"in 1 .. seeds = {seeds}", swept_seeds
+    )
+    alike = {"learning_rate": [learning_rate], "first_seed": first_seed}
+    few, compared = {**alike, "seeds": swept_seeds}, ("class", "feature")
+    judged = dict.fromkeys(("coarse", *compared), s_c)
+    arms, beside = judged | {"scrambled": [0.0]}, {"none": [0.0], "shared": [0.0]}
+    found = {}
+    for n in sizes:
+        tables = [_tables(arms, [n], [steps], seeds=seeds, **alike)]
+        tables.append(_tables(beside, [n], [steps], **few))
+        found[str(n)] = pd.concat(tables, ignore_index=True)
+    both, largest = dict.fromkeys(compared, s_c), [sizes[-1]]
+    found["s_c"] = _tables(dict.fromkeys(compared, other_s_c), largest, [steps], **few)
+    longer = _tables(judged, sizes, [2 * steps], **few)
+    shorter = _tables(both, largest, lengths, **few)
+    found["steps"] = pd.concat([longer, shorter], ignore_index=True)
+    found["v_prediction"] = _tables(both, largest, [*lengths, steps], **few)
     return found
+
+
+def recipe_of(part: str, recipe: Recipe) -> Recipe:
+    """The recipe by which a part trains."""
+    return replace(recipe, prediction="v_prediction") if part == "v_prediction" else recipe
 
 
 def with_arms(sweep: pd.DataFrame, arms: pd.DataFrame, factor: str) -> pd.DataFrame:
@@ -72,20 +106,24 @@ def run_part(
 ) -> dict[str, pd.DataFrame]:
     """Trains one part and measures it: tables by name.
 
-    ``runs``: one row a run, group of combinations and metric, the floor and whether a run diverged
-    among them. ``places``: defects by combination. ``losses``: the training curves. ``closely``
-    adds a picture of the samples of the first seed, a strip of the reverse diffusion and the check
-    of the sampler.
+    ``runs``: one row a run, condition (drawn, and for mixtures also at the mean), group of
+    combinations and metric, the floor and whether a run diverged among them. ``places``: defects by
+    combination. ``losses``: the training curves. ``closely`` adds a picture of the samples of the
+    first seed, a strip of the reverse diffusion and the check of the sampler.
     """
     trained = train(rows, recipe, device, progress, workers=workers)
     found = evaluate(rows, trained, recipe, progress, workers=workers)
     places = found[found["metric"] == "defect"].drop(columns="metric")
-    diverged = rows.assign(group="all", metric="diverged", value=trained.diverged.double().numpy())
+    mixtures = (rows["s_c"] > 0).to_numpy()
+    measured = [by_group(pd.concat([found, floor(rows, recipe)])).assign(condition="drawn")]
+    if mixtures.any():
+        chosen = rows[mixtures], _only(trained, mixtures)
+        at_mean = evaluate(*chosen, recipe, progress, at_mean=True, workers=workers)
+        measured.append(by_group(at_mean).assign(condition="mean"))
+    all_of = {"condition": "drawn", "group": "all", "metric": "diverged"}
+    measured.append(rows.assign(**all_of, value=trained.diverged.double().numpy()))
     tables = {
-        "runs": pd.concat(
-            [by_group(pd.concat([found, floor(rows, recipe)], ignore_index=True)), diverged],
-            ignore_index=True,
-        ),
+        "runs": pd.concat(measured, ignore_index=True)[[*COLUMNS, "condition", *MEASURED]],
         "places": places.groupby(
             ["granularity", "s_c", "n_train", "steps", "place", "group"], sort=False, as_index=False
         )["value"].mean(),
@@ -98,6 +136,25 @@ def run_part(
             "samplers": compare_samplers(rows, trained, recipe, progress, workers),
         }
     return tables
+
+
+def _only(trained: Trained, keep: np.ndarray) -> Trained:
+    """Some of the runs, of which the weights alone are used."""
+    return trained._replace(parameters=trained.parameters[torch.tensor(keep)])
+
+
+def arms_table(rows: pd.DataFrame, recipe: Recipe) -> pd.DataFrame:
+    """What the arms' conditions are, at the first seed: one row a granularity and s_c.
+
+    Columns: dim, norm (of the means), gap (between two that the arm tells apart), noise (standard
+    deviation of a coordinate).
+    """
+    found = []
+    for row in rows.drop_duplicates(["granularity", "s_c"]).itertuples(index=False):
+        arm = Run(row, recipe).conditioning
+        told = {"dim": arm.dim, "norm": float(arm.means[0].norm()), "gap": arm.gap}
+        found.append({"granularity": row.granularity, "s_c": row.s_c, **told, "noise": arm.scale})
+    return pd.DataFrame(found)
 
 
 def _plane(run: Run, z: Tensor) -> dict[str, Tensor]:
@@ -169,14 +226,14 @@ def compare_samplers(
     One row a run of the feature arm, sampler and number of evaluations.
     """
     keep = _feature_runs(rows).to_numpy()
-    rows, chosen = rows[keep], trained._replace(parameters=trained.parameters[torch.tensor(keep)])
+    rows, chosen = rows[keep], _only(trained, keep)
     settings = [
         ("DPM-Solver++(2M)", dpmpp_2m, count * recipe.evaluations // 4)
         for count in (1, 2, 4, 8, 16)
     ]
     tables = []
     for name, sampler, count in [*settings, ("ancestral", ancestral, ANCESTRAL_STEPS)]:
-        found = by_group(evaluate(rows, chosen, recipe, progress, sampler, count, workers))
+        found = by_group(evaluate(rows, chosen, recipe, progress, sampler, count, workers=workers))
         found = found[(found["group"] == "seen") & (found["metric"] == "defect")]
         tables.append(found[[*COLUMNS, "value"]].assign(sampler=name, evaluations=count))
     return pd.concat(tables, ignore_index=True)

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from gmmdiff.core.streams import numpy_stream
 from gmmdiff.study.claims import Tables
-from gmmdiff.study.statistics import holm, paired
+from gmmdiff.study.statistics import paired
+from gmmdiff.study.verdicts import Cell, assess
 
 OURS = "NGMG s=1"  # judged; every other cost is reported
-RIVALS = ("BCE", "Brier")
+REFERENCE = "without a cost"
+RIVALS = ("BCE", "Brier", REFERENCE)
 UNSTEADY = ("spike_rate", "variation")  # of the gradient norm: what N1 judges
 STABILITY = (*UNSTEADY, "spread", "diverged")
 QUALITY = ("accuracy", "defect", "energy_distance")
@@ -57,7 +60,16 @@ def basins(classifier: pd.DataFrame) -> pd.DataFrame:
 
 def _of_rival(rival: str, signal: str) -> tuple[str, str]:
     """The arm that a rival stands for at one signal: matched to itself, BCE stands once."""
-    return (rival, "raw" if rival == "BCE" else signal)
+    return (rival, signal if rival == "Brier" else "raw")
+
+
+def with_reference(joint: pd.DataFrame) -> pd.DataFrame:
+    """Experiment B at its published length, the run without a cost an arm at every lambda."""
+    runs = joint[joint["steps"] == joint["steps"].min()]
+    reference = runs[runs["lam"] == 0].assign(cost=REFERENCE)
+    levels = [lam for lam in runs["lam"].unique() if lam]
+    beside = [reference.assign(lam=lam) for lam in levels]
+    return pd.concat([runs[runs["lam"] > 0], *beside], ignore_index=True)
 
 
 def cost_contrasts(
@@ -76,9 +88,12 @@ def cost_contrasts(
         for cost, rival, signal in itertools.product(
             costs or table["cost"].unique(), RIVALS, ("raw", "matched")
         ):
-            if cost in ("BCE", rival):
+            one, other = (cost, signal), _of_rival(rival, signal)
+            if cost in ("BCE", REFERENCE, rival) or other not in arms:
                 continue
-            both = arms[[(cost, signal), _of_rival(rival, signal)]].dropna()
+            if rival == REFERENCE and metric == "accuracy":  # its classifier learns nothing
+                continue
+            both = arms[[one, other]].dropna()
             if len(both) < 2:  # a run without one finite norm has no variation
                 continue
             labels = dict(zip(cells, cell, strict=True)) | {
@@ -93,62 +108,10 @@ def cost_contrasts(
     return pd.DataFrame(rows)
 
 
-def _corrected(contrasts: pd.DataFrame, judged: pd.Series) -> pd.DataFrame:
-    """The contrasts with corrected p values; a family is what is judged of one pair of arms."""
-    family = contrasts[judged].groupby(["cost", "rival", "signal"])["p_value"]
-    return contrasts.assign(corrected=family.transform(lambda p: holm(p.to_numpy())))
-
-
-def _above_reference(runs: pd.DataFrame) -> set[tuple]:
-    """Arms and metrics surely above the run without a cost, the paired interval above 0.
-
-    Each as (lam, learning_rate, cost, signal, metric), of the metrics in ``UNSTEADY``.
-    """
-    watched = runs[runs["metric"].isin(UNSTEADY)]
-    reference = watched[watched["lam"] == 0][["learning_rate", "metric", "seed", "value"]]
-    beside = watched[watched["lam"] > 0].merge(
-        reference, on=["learning_rate", "metric", "seed"], suffixes=("", "_reference")
-    )
-    found = set()
-    for arm, pairs in beside.dropna().groupby([*CELL, "cost", "signal", "metric"]):
-        both = pairs[["value", "value_reference"]].to_numpy().T
-        if len(pairs) > 1 and paired(*both, numpy_stream(0, f"above {arm}")).low > 0:
-            found.add(arm)
-    return found
-
-
 def stability_contrasts(tables: Tables, costs: Sequence[str] | None = None) -> pd.DataFrame:
-    """Experiment B: one row a lambda, learning rate, metric, cost, rival and signal.
-
-    ``above`` marks the cells (one lambda and learning rate of a cost, rival and signal) in which
-    the spike rate or the variation of either is surely above that of the reference without a cost,
-    the paired interval above 0: there is something to make stable.
-    """
-    runs = with_spread(tables["joint"][tables["joint"]["steps"] == tables["joint"]["steps"].min()])
-    found = cost_contrasts(runs[runs["lam"] > 0], CELL, (*STABILITY, *QUALITY), costs)
-    surely = _above_reference(runs)
-    found["above"] = [
-        any(
-            (row.lam, row.learning_rate, *arm, metric) in surely
-            for arm in ((row.cost, row.signal), _of_rival(row.rival, row.signal))
-            for metric in UNSTEADY
-        )
-        for row in found.itertuples()
-    ]
-    return _corrected(found, found["metric"].isin(UNSTEADY) & found["above"])
-
-
-def cells(contrasts: pd.DataFrame) -> pd.DataFrame:
-    """Every cost as N1 judges one: of the cells above the reference, how many are steadier.
-
-    One row a cost, rival and signal: cells, both_lower (spike rate and variation are both surely
-    lower than the rival's), and either_higher.
-    """
-    both = contrasts[contrasts["above"] & contrasts["metric"].isin(UNSTEADY)]
-    both = both.assign(cells=1, both_lower=both["high"] < 0, either_higher=both["low"] > 0)
-    arm, rule = ["rival", "signal", "cost"], {"both_lower": "all", "either_higher": "any"}
-    found = both.groupby([*arm, *CELL]).agg({"cells": "first"} | rule)
-    return found.groupby(arm).sum().reset_index()
+    """Experiment B: one row a lambda, learning rate, metric, cost, rival and signal."""
+    runs = with_spread(with_reference(tables["joint"]))
+    return cost_contrasts(runs, CELL, (*STABILITY, *QUALITY), costs)
 
 
 def classifier_contrasts(tables: Tables, costs: Sequence[str] | None = None) -> pd.DataFrame:
@@ -158,5 +121,67 @@ def classifier_contrasts(tables: Tables, costs: Sequence[str] | None = None) -> 
     """
     best = at_best_rate(with_spread(tables["classifier"]))
     runs = pd.concat([best, basins(tables["classifier"])], ignore_index=True)
-    found = cost_contrasts(runs, ["label_noise"], (*STABILITY, "accuracy", "basin"), costs)
-    return _corrected(found, found["metric"] == "accuracy")
+    return cost_contrasts(runs, ["label_noise"], (*STABILITY, "accuracy", "basin"), costs)
+
+
+def _arms(runs: pd.DataFrame, metric: str, cell: Sequence[str]) -> pd.DataFrame:
+    """``(seeds, arms)`` of one metric; variations as logarithms, accuracy as error."""
+    found = runs[runs["metric"] == ("accuracy" if metric == "error" else metric)]
+    wide = found.pivot(index="seed", columns=[*cell, "cost", "signal"], values="value")
+    if metric == "variation":
+        return np.log(wide)
+    return 1 - wide if metric == "error" else wide
+
+
+def steadiness(
+    tables: Tables, rival: str, signal: str, delta: Mapping[str, float], cost: str = OURS
+) -> Iterator[Cell]:
+    """Cells of N1, N2 and N4: spike rate and variation at every lambda and learning rate.
+
+    There is something to ask where either arm lies above the run without a cost by delta.
+    """
+    runs = with_reference(tables["joint"])
+    for metric in UNSTEADY:
+        wide = _arms(runs, metric, CELL)
+        for cell in sorted({column[:2] for column in wide}):
+            ours, theirs = (*cell, cost, signal), (*cell, *_of_rival(rival, signal))
+            both = wide[[ours, theirs, (*cell, REFERENCE, "raw")]].dropna().to_numpy().T
+            factors = {"metric": metric} | dict(zip(CELL, cell, strict=True))
+            above = (both[0] - both[2], both[1] - both[2])
+            yield Cell(factors, both[0] - both[1], delta[metric], above)
+
+
+def errors(tables: Tables, rival: str, delta: Mapping[str, float]) -> Iterator[Cell]:
+    """Cells of N3 and N4: the classifier's error at each arm's best rate, at every label noise."""
+    wide = _arms(at_best_rate(tables["classifier"]), "error", ["label_noise"])
+    for noise in sorted({column[0] for column in wide}):
+        both = wide[[(noise, OURS, "raw"), (noise, rival, "raw")]].dropna().to_numpy().T
+        yield Cell({"metric": "error", "label_noise": noise}, both[0] - both[1], delta["error"])
+
+
+def defects(tables: Tables, delta: Mapping[str, float]) -> Iterator[Cell]:
+    """Cells of N5: defects, less than delta above BCE's and above those without a cost."""
+    wide = _arms(with_reference(tables["joint"]), "defect", CELL)
+    for rival in ("BCE", REFERENCE):
+        for cell in sorted({column[:2] for column in wide}):
+            both = wide[[(*cell, OURS, "raw"), (*cell, rival, "raw")]].dropna().to_numpy().T
+            factors = {"metric": f"defects, minus {rival}"} | dict(zip(CELL, cell, strict=True))
+            yield Cell(factors, both[0] - both[1], delta["defect"], margin=True)
+
+
+def every_cost(tables: Tables, delta: Mapping[str, float]) -> pd.DataFrame:
+    """Every cost as N1 judges one: how many of its cells are in each state.
+
+    One row a rival, signal and cost, with its number of seeds.
+    """
+    costs = [cost for cost in tables["joint"]["cost"].unique() if cost != "BCE"]
+    rows = []
+    for rival, signal, cost in itertools.product(("BCE", "Brier"), ("raw", "matched"), costs):
+        if cost != rival:
+            cells = list(steadiness(tables, rival, signal, delta, cost))
+            states = pd.Series(assess(f"{cost}, {rival}, {signal}", cells)[1]).fillna("not judged")
+            arm: dict[str, Any] = {"rival": rival, "signal": signal, "cost": cost}
+            rows.append(
+                arm | {"n_seeds": len(cells[0].difference)} | states.value_counts().to_dict()
+            )
+    return pd.DataFrame(rows).fillna(0)

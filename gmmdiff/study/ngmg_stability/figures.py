@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from gmmdiff.core.streams import numpy_stream
+from gmmdiff.study.ngmg_stability.contrasts import REFERENCE
 from gmmdiff.study.statistics import bootstrap
 from gmmdiff.study.style import PALETTE, iqm_lines, plain_log
 
@@ -161,7 +162,7 @@ def _shade_basins(axes: Sequence[Axes], accuracy: pd.DataFrame) -> None:
 
 
 def stability_forest(contrasts: pd.DataFrame, cost: str) -> Figure:
-    """One cost minus BCE and minus Brier in every cell and measure of experiment B."""
+    """One cost minus its rivals in every cell and measure of experiment B."""
     mine = contrasts[contrasts["cost"] == cost]
     cells = sorted(set(mine[["lam", "learning_rate"]].itertuples(index=False, name=None)))
     figure, axes = plt.subplots(2, 4, figsize=(14, 2 * (0.5 * len(cells) + 1.2)), sharey=True)
@@ -179,16 +180,18 @@ def stability_forest(contrasts: pd.DataFrame, cost: str) -> Figure:
         axis.grid(axis="y", visible=False)
     axes.flat[-1].axis("off")
     axes.flat[-1].legend(*axes.flat[0].get_legend_handles_labels(), loc="center", fontsize="small")
-    title = f"{cost} minus BCE and minus Brier, paired by seed, 95 % intervals (IQM)"
+    title = f"{cost} minus its rivals, paired by seed, 95 % intervals (IQM)"
     figure.suptitle(title, fontsize="medium")
     return figure
 
 
 def _intervals(axis: Axes, contrasts: pd.DataFrame, cells: Sequence[tuple]) -> None:
-    """Four intervals a cell: against either rival, raw (filled) and matched (open)."""
-    arms = itertools.product(("BCE", "Brier"), ("raw", "matched"))
-    for (rival, signal), offset in zip(arms, (0.27, 0.09, -0.09, -0.27), strict=True):
-        colour = STABILITY_COLOURS[rival]
+    """Five intervals a cell: against either rival, raw (filled) and matched (open), and against the
+    run without a cost.
+    """
+    arms = [*itertools.product(("BCE", "Brier"), ("raw", "matched")), (REFERENCE, "raw")]
+    for (rival, signal), offset in zip(arms, (0.3, 0.15, 0, -0.15, -0.3), strict=True):
+        colour = STABILITY_COLOURS.get(rival, "0.55")
         mine = contrasts[(contrasts["rival"] == rival) & (contrasts["signal"] == signal)]
         rows = mine.set_index(["lam", "learning_rate"]).reindex(cells)
         at = np.arange(len(cells))[::-1] + offset

