@@ -48,10 +48,13 @@ def summarise(stage: str, tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """Every metric of one stage: stage, table, arm, metric, estimate, low, high, n (of repeats).
 
     Where there is one repeat, or all agree, the interval is the estimate itself.  Values that are
-    not finite count as missing; a metric without any is left out.
+    not finite count as missing; a metric without any is left out, and so is a table that an older
+    snapshot does not have.
     """
     rows = []
     for name, (repeats, values) in REPEATS[stage].items():
+        if name not in tables:
+            continue
         table = tables[name]
         told = [column for column in ("metric",) if column in table]
         factors = [
@@ -107,12 +110,12 @@ def compare_verdicts(
     """One row a published claim, world and regime: these, statement, verdicts here ("missing"
     without one) and published, same.
     """
-    ours = {tuple(claim[name] for name in CLAIM): claim["verdict"] for claim in here}
+    ours = {tuple(claim.get(name) for name in CLAIM): claim["verdict"] for claim in here}
     rows = []
     for claim in published:
-        key = tuple(claim[name] for name in CLAIM)
+        key = tuple(claim.get(name) for name in CLAIM)
         rows.append((*key, claim["statement"], ours.get(key, "missing"), claim["verdict"]))
-    table = pd.DataFrame(rows, columns=[*CLAIM, "statement", "here", "published"])
+    table = pd.DataFrame(rows, columns=[*CLAIM, "statement", "here", "published"], dtype=object)
     return table.assign(same=table["here"] == table["published"])
 
 

@@ -57,14 +57,22 @@ def test_a_metric_not_made_here_is_outside(summaries):
     assert found["inside"].to_list() == [True, False] and np.isnan(found["here"].iloc[1])
 
 
-def test_verdicts_are_compared_claim_by_claim():
+def claim(name, verdict, world=None, regime=None):
+    told = {"id": name, "statement": name.lower(), "verdict": verdict}
+    return told | {"world": world, "regime": regime}
+
+
+def test_verdicts_are_compared_by_claim_world_and_regime():
     there = [
-        {"id": "A", "statement": "a", "verdict": "partly"},
-        {"id": "B", "statement": "b", "verdict": "reproduced"},
+        claim("A", "partly", "arcs", "dense"),
+        claim("A", "reproduced", "faces", "sparse"),
+        claim("B", "reproduced"),
     ]
-    here = [{"id": "A", "statement": "a", "verdict": "reproduced"}]
+    here = [claim("A", "reproduced", "faces", "sparse"), claim("A", "mixed", "arcs", "dense")]
     found = verification.compare_verdicts(here, there)
-    assert found["here"].to_list() == ["reproduced", "missing"] and not found["same"].any()
+    assert found["here"].to_list() == ["mixed", "reproduced", "missing"]
+    assert found["same"].to_list() == [False, True, False]
+    assert found["world"].to_list() == ["arcs", "faces", None]
 
 
 def test_the_conclusion_is_the_weakest_link():

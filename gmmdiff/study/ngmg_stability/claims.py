@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 
 from gmmdiff.study.claims import PAPER, Claim, Judgement, Tables, by_rule, sentence
-from gmmdiff.study.ngmg_stability.contrasts import OURS, defects, errors, steadiness
+from gmmdiff.study.ngmg_stability.contrasts import OURS, defects, errors, measured_seeds, steadiness
 from gmmdiff.study.statistics import paired_by_seed
 from gmmdiff.study.verdicts import Cell, smallest_effect
 
@@ -30,8 +30,9 @@ def judge(tables: Tables, claim: str, cells: Cells) -> Judgement:
 
 def _more_than_brier(tables: Tables) -> Iterable[Cell]:
     """N4: both questions, against the Brier score."""
+    measured, _ = measured_seeds(tables, "Brier", "raw")
     yield from steadiness(tables, "Brier", "raw", STEADINESS)
-    yield from errors(tables, "Brier", ERROR)
+    yield from errors(tables, "Brier", ERROR, measured["variation"].index)
 
 
 def reference_sentence(tables: Tables) -> str:

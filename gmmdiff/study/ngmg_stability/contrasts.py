@@ -133,6 +133,28 @@ def _arms(runs: pd.DataFrame, metric: str, cell: Sequence[str]) -> pd.DataFrame:
     return 1 - wide if metric == "error" else wide
 
 
+def _arms_of(runs: pd.DataFrame, rival: str, signal: str, cost: str) -> dict[tuple, list[tuple]]:
+    """In every cell the arms that N1 compares: the cost, its rival, and the run without a cost."""
+    cells = sorted(set(runs[CELL].itertuples(index=False, name=None)))
+    arms = [(cost, signal), _of_rival(rival, signal), (REFERENCE, "raw")]
+    return {cell: [(*cell, *arm) for arm in arms] for cell in cells}
+
+
+def measured_seeds(
+    tables: Tables, rival: str, signal: str, cost: str = OURS
+) -> tuple[dict[str, pd.DataFrame], dict[tuple, list[tuple]]]:
+    """Spike rate and variation ``(seeds, arms)``, and the arms of every cell.
+
+    A run without one finite norm has no variation: its seed is left out, everywhere.
+    """
+    runs = with_reference(tables["joint"])
+    arms = _arms_of(runs, rival, signal, cost)
+    columns = list(dict.fromkeys(arm for cell in arms.values() for arm in cell))
+    wide = {metric: _arms(runs, metric, CELL)[columns] for metric in UNSTEADY}
+    whole = pd.concat(wide.values(), axis=1).dropna().index
+    return {metric: table.loc[whole] for metric, table in wide.items()}, arms
+
+
 def steadiness(
     tables: Tables, rival: str, signal: str, delta: Mapping[str, float], cost: str = OURS
 ) -> Iterator[Cell]:
@@ -140,23 +162,26 @@ def steadiness(
 
     There is something to ask where either arm lies above the run without a cost by delta.
     """
-    runs = with_reference(tables["joint"])
-    for metric in UNSTEADY:
-        wide = _arms(runs, metric, CELL)
-        for cell in sorted({column[:2] for column in wide}):
-            ours, theirs = (*cell, cost, signal), (*cell, *_of_rival(rival, signal))
-            both = wide[[ours, theirs, (*cell, REFERENCE, "raw")]].dropna().to_numpy().T
-            factors = {"metric": metric} | dict(zip(CELL, cell, strict=True))
-            above = (both[0] - both[2], both[1] - both[2])
-            yield Cell(factors, both[0] - both[1], delta[metric], above)
+    measured, arms = measured_seeds(tables, rival, signal, cost)
+    for (metric, wide), (cell, columns) in itertools.product(measured.items(), arms.items()):
+        ours, theirs, without = wide[columns].to_numpy().T
+        factors = {"metric": metric} | dict(zip(CELL, cell, strict=True))
+        yield Cell(factors, ours - theirs, delta[metric], (ours - without, theirs - without))
 
 
-def errors(tables: Tables, rival: str, delta: Mapping[str, float]) -> Iterator[Cell]:
-    """Cells of N3 and N4: the classifier's error at each arm's best rate, at every label noise."""
+def errors(
+    tables: Tables, rival: str, delta: Mapping[str, float], seeds: pd.Index | None = None
+) -> Iterator[Cell]:
+    """Cells of N3 and N4: the classifier's error at each arm's best rate, at every label noise.
+
+    Args:
+        seeds: which, all if None.
+    """
     wide = _arms(at_best_rate(tables["classifier"]), "error", ["label_noise"])
+    wide = wide if seeds is None else wide.loc[seeds]
     for noise in sorted({column[0] for column in wide}):
-        both = wide[[(noise, OURS, "raw"), (noise, rival, "raw")]].dropna().to_numpy().T
-        yield Cell({"metric": "error", "label_noise": noise}, both[0] - both[1], delta["error"])
+        ours, theirs = wide[[(noise, OURS, "raw"), (noise, rival, "raw")]].to_numpy().T
+        yield Cell({"metric": "error", "label_noise": noise}, ours - theirs, delta["error"])
 
 
 def defects(tables: Tables, delta: Mapping[str, float]) -> Iterator[Cell]:
@@ -164,9 +189,9 @@ def defects(tables: Tables, delta: Mapping[str, float]) -> Iterator[Cell]:
     wide = _arms(with_reference(tables["joint"]), "defect", CELL)
     for rival in ("BCE", REFERENCE):
         for cell in sorted({column[:2] for column in wide}):
-            both = wide[[(*cell, OURS, "raw"), (*cell, rival, "raw")]].dropna().to_numpy().T
+            ours, theirs = wide[[(*cell, OURS, "raw"), (*cell, rival, "raw")]].to_numpy().T
             factors = {"metric": f"defects, minus {rival}"} | dict(zip(CELL, cell, strict=True))
-            yield Cell(factors, both[0] - both[1], delta["defect"], margin=True)
+            yield Cell(factors, ours - theirs, delta["defect"], margin=True)
 
 
 def every_cost(tables: Tables, delta: Mapping[str, float]) -> pd.DataFrame:

@@ -4,31 +4,52 @@ import pandas as pd
 import pytest
 from tqdm import tqdm
 
+from gmmdiff.core.conditioning import GRANULARITIES
 from gmmdiff.study.engine.evaluation import by_step
 from gmmdiff.study.engine.runs import COLUMNS, Recipe, choose
 from gmmdiff.study.engine.training import train
 from gmmdiff.study.feature_vs_class import runs
 
-SIZES = (500, 2000, 8000)
-PARTS = runs.parts([0.0, 0.1], SIZES, 1e-2, 8000, 10, 7, [0.0, 0.05, 0.3], [4000, 16000], 5)
+SIZES = (500, 8000)
+LENGTHS = [2000, 4000, 16000]
+PARTS = runs.parts([0.0, 0.1], SIZES, 1e-2, 8000, 20, 7, [0.0, 0.05, 0.3], LENGTHS, 5)
+POINTS = ("none", "scrambled", "shared")  # as controls
+SMALL = Recipe(width=8, hidden=1, batch=8, n_eval=4, evaluations=4)
+
+
+def small_parts(rate=1e-3):
+    return runs.parts([0.0, 0.1], [20], rate, 110, 1, 0, [0.3], [50, 220], 1)
 
 
 def test_every_arm_is_there_with_every_seed():
-    assert list(PARTS) == ["500", "2000", "8000", "s_c", "steps"]
+    assert list(PARTS) == ["500", "8000", "s_c", "steps", "v_prediction"]
     for size in SIZES:
         rows = PARTS[str(size)]
-        assert (rows.groupby(["granularity", "s_c"]).size() == 10).all() and len(rows) == 80
-        assert set(rows["seed"]) == set(range(7, 17)) and set(rows["n_train"]) == {size}
-    assert set(PARTS["s_c"]["s_c"]) == {0.05, 0.3} and set(PARTS["s_c"]["n_train"]) == {2000}
-    assert set(PARTS["steps"]["steps"]) == {4000, 16000} and set(PARTS["steps"]["n_train"]) == {
-        8000
-    }
-    assert set(PARTS["steps"]["granularity"]) == {"coarse", "class", "feature"}
+        seeds = rows.groupby(["granularity", "s_c"]).size()
+        assert set(rows["granularity"]) == set(GRANULARITIES) and set(rows["n_train"]) == {size}
+        assert all((arm in POINTS) == ((arm, 0.1) not in seeds) for arm in GRANULARITIES)
+        few = seeds.index.get_level_values(0).isin(["none", "shared"])
+        assert (seeds[few] == 5).all() and (seeds[~few] == 20).all()
+        assert set(rows["seed"]) == set(range(7, 27))
+    assert set(PARTS["s_c"]["s_c"]) == {0.05, 0.3} and set(PARTS["s_c"]["n_train"]) == {8000}
+
+
+def test_what_a_claim_compares_is_trained_twice_as_long():
+    steps = PARTS["steps"]
+    longer = steps[steps["steps"] == 16000]
+    assert set(longer["n_train"]) == set(SIZES) and set(longer["s_c"]) == {0.0, 0.1}
+    assert set(longer["granularity"]) == {"coarse", "class", "feature"}
+    shorter = steps[steps["steps"] != 16000]
+    assert set(shorter["steps"]) == {2000, 4000} and set(shorter["n_train"]) == {8000}
+    velocity = PARTS["v_prediction"]
+    assert set(velocity["steps"]) == {2000, 4000, 8000}
+    assert runs.recipe_of("v_prediction", SMALL).prediction == "v_prediction"
+    assert runs.recipe_of("steps", SMALL) == SMALL
 
 
 def test_an_unknown_part_is_named():
     with pytest.raises(
-        ValueError, match="part must be one of 500, 2000, 8000, s_c, steps, got '400'"
+        ValueError, match="part must be one of 500, 8000, s_c, steps, v_prediction, got '400'"
     ):
         choose(PARTS, "400")
 
@@ -36,27 +57,42 @@ def test_an_unknown_part_is_named():
 def test_a_sweep_gains_the_arms_that_differ_in_its_factor_alone():
     arms = pd.concat([PARTS[str(size)] for size in SIZES]).assign(value=1.0)
     scales = runs.with_arms(PARTS["s_c"].assign(value=0.0), arms, "s_c")
-    assert set(scales["s_c"]) == {0.0, 0.05, 0.1, 0.3} and set(scales["n_train"]) == {2000}
-    assert (
-        set(scales["granularity"]) == {"class", "feature"}
-        and (scales["value"] == 1).sum() == 2 * 2 * 5
-    )
+    assert set(scales["s_c"]) == {0.0, 0.05, 0.1, 0.3} and set(scales["n_train"]) == {8000}
+    assert set(scales["granularity"]) == {"class", "feature"}
+    assert (scales["value"] == 1).sum() == 2 * 2 * 5
     lengths = runs.with_arms(PARTS["steps"].assign(value=0.0), arms, "steps")
-    assert set(lengths["steps"]) == {4000, 8000, 16000} and set(lengths["s_c"]) == {0.0, 0.1}
+    assert set(lengths["steps"]) == {2000, 4000, 8000, 16000}
+    assert set(lengths["s_c"]) == {0.0, 0.1}
 
 
 def test_loss_curves_are_tidy():
-    recipe = Recipe(width=8, hidden=1, batch=8)
-    rows = runs.parts([0.0, 0.1], [20], 1e-3, 110, 1, 0, [0.3], [50, 220], 1)["steps"].query(
-        "s_c == 0"
-    )
-    curves = by_step(rows, loss=(trained := train(rows, recipe)).losses)
-    assert list(curves.columns) == [*COLUMNS, "step", "loss"] and len(curves) == 3 * (1 + 5)
-    assert set(curves.query("steps == 50")["step"]) == {50} and set(
-        curves.query("steps == 220")["step"]
-    ) == {50, 100, 150, 200, 220}
+    rows = small_parts()["steps"].query("s_c == 0").reset_index(drop=True)
+    curves = by_step(rows, loss=(trained := train(rows, SMALL)).losses)
+    assert list(curves.columns) == [*COLUMNS, "step", "loss"] and len(curves) == 3 * 5 + 2
+    assert set(curves.query("steps == 50")["step"]) == {50}
+    assert set(curves.query("steps == 220")["step"]) == {50, 100, 150, 200, 220}
     assert curves["loss"].to_list() == pytest.approx(
         trained.losses[~trained.losses.isnan()].tolist()
+    )
+
+
+def test_mixtures_are_measured_with_drawn_conditions_and_at_their_mean():
+    rows = small_parts()["20"]
+    found = runs.run_part(rows, SMALL, "cpu", tqdm, False)["runs"]
+    arms = found.groupby("condition")["s_c"].agg(set)
+    assert arms["drawn"] == {0.0, 0.1} and arms["mean"] == {0.1}
+    assert not found.duplicated([*COLUMNS, "condition", "group", "metric"]).any()
+    metrics = set(found.loc[found["group"] == "held out", "metric"])
+    assert metrics >= {"miss", "distance_50", "distance_90", "energy_distance"}
+
+
+def test_the_noise_of_an_arm_is_counted_in_its_own_gap():
+    arms = runs.arms_table(PARTS["8000"], SMALL).set_index(["granularity", "s_c"])
+    told = arms[~arms["gap"].isna()]
+    scales = told.index.get_level_values("s_c")
+    assert told["noise"].to_list() == pytest.approx((scales * told["gap"]).to_list())
+    assert arms.loc[("class", 0.1), "noise"] == pytest.approx(
+        2 * arms.loc[("feature", 0.1), "noise"]
     )
 
 
@@ -75,9 +111,14 @@ def test_loss_curves_are_tidy():
         ),
         (
             {"swept_steps": [50, 150]},
-            r"swept_steps must be at least one of twice steps = 100 or more, got \[50, 150\]",
+            r"swept_steps must be twice steps = 200, and shorter ones than steps, got \[50, 150\]",
         ),
-        ({"seeds": 0}, "seeds must be >= 1, got 0"),
+        (
+            {"swept_steps": [200]},
+            r"swept_steps must be twice steps = 200, and shorter .*got \[200\]",
+        ),
+        ({"swept_seeds": 3}, r"swept_seeds must be in 1 .. seeds = 2, got 3"),
+        ({"seeds": 0}, "swept_seeds must be in 1 .. seeds = 0, got 2"),
     ],
 )
 def test_bad_experiments_are_named(change, message):
@@ -89,7 +130,7 @@ def test_bad_experiments_are_named(change, message):
         "seeds": 2,
         "first_seed": 0,
         "swept_s_c": [0.3],
-        "swept_steps": [200],
+        "swept_steps": [50, 200],
         "swept_seeds": 2,
     }
     runs.parts(**good)
@@ -98,10 +139,9 @@ def test_bad_experiments_are_named(change, message):
 
 
 def test_a_part_whose_runs_diverge_is_measured_all_the_same():
-    recipe = Recipe(width=8, hidden=1, batch=8, n_eval=4, evaluations=4)
-    rows = runs.parts([0.0, 0.1], [20], 1e30, 50, 2, 0, [0.3], [100], 2)["20"]
-    tables = runs.run_part(rows, recipe, "cpu", tqdm, False) | {
-        "pictures": runs.pictures(rows, train(rows, recipe), recipe)
+    rows = runs.parts([0.0, 0.1], [20], 1e30, 50, 2, 0, [0.3], [25, 100], 2)["20"]
+    tables = runs.run_part(rows, SMALL, "cpu", tqdm, False) | {
+        "pictures": runs.pictures(rows, train(rows, SMALL), SMALL)
     }
     values = tables["runs"].set_index("metric")["value"]
     assert (values["diverged"] == 1).all() and len(values["diverged"]) == len(rows)

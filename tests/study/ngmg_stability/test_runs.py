@@ -21,6 +21,7 @@ GOOD = {
     "n_train": 50,
     "s_c": 0.1,
     "seeds": 10,
+    "other_seeds": 4,
     "first_seed": 5,
 }
 PARTS = runs.parts(**GOOD)
@@ -32,18 +33,17 @@ def test_every_arm_is_there_with_every_seed():
     assert list(PARTS) == ["label_noise_0.0", "label_noise_0.2", "lam_0.0", "lam_1.0", "lam_10.0"]
     noisy = PARTS["label_noise_0.2"]
     arms = noisy.groupby(["cost", "signal", "learning_rate"]).size()
-    assert (
-        (arms == 10).all()
-        and len(arms) == 2 * (2 * len(COSTS) - 1)
-        and ("BCE", "matched") not in {a[:2] for a in arms.index}
-    )
+    judged = arms.index.get_level_values("cost").isin(runs.JUDGED)
+    assert (arms[judged] == 10).all() and (arms[~judged] == 4).all()
+    assert len(arms) == 2 * (2 * len(COSTS) - 1)
+    assert ("BCE", "matched") not in {arm[:2] for arm in arms.index}
     assert (
         set(noisy["label_noise"]) == {0.2}
         and set(noisy["lam"]) == {1.0}
         and set(noisy["seed"]) == set(range(5, 15))
     )
     joint = PARTS["lam_10.0"]
-    assert set(joint["cost"]) == set(runs.JOINT_COSTS) and len(joint) == 9 * 2 * 10
+    assert set(joint["cost"]) == set(runs.JOINT_COSTS) and len(joint) == 2 * (5 * 10 + 4 * 4)
     reference = PARTS["lam_0.0"]
     assert set(reference["steps"]) == {200, 400} and len(reference) == 2 * 2 * 10
 
@@ -65,6 +65,7 @@ def test_parts_are_called_as_their_levels_are_written():
         ({"label_noise": [0.2, 0.2]}, r"label_noise must be distinct levels, got \[0.2, 0.2\]"),
         ({"learning_rate": []}, r"learning_rate must be distinct levels, got \[\]"),
         ({"seeds": 0}, "seeds must be >= 1, got 0"),
+        ({"other_seeds": 11}, "other_seeds must be in 1 .. seeds = 10, got 11"),
     ],
 )
 def test_bad_experiments_are_named(change, message):
