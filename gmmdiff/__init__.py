@@ -36,8 +36,11 @@ _HOMES = {
     "study.engine.costs": ("Costs",),  # many costs at once, for an ensemble
     "worlds.arcs": ("Arcs",),
     "worlds.defects": ("find_defects",),
+    "worlds.digits": ("Digits",),
+    "worlds.faces": ("Faces",),
     "worlds.helix": ("Helix",),
     "worlds.lines": ("LineCosts", "ParallelLine"),
+    "worlds.world": ("World",),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 __all__ = [*_HOME, "__version__"]

@@ -22,6 +22,7 @@ from gmmdiff.core.checks import (
 )
 from gmmdiff.core.frames import orthonormal_frame
 from gmmdiff.core.mixtures import GaussianMixture
+from gmmdiff.worlds.world import Judged, Split, World, zipf
 
 VALUES = (  # of radius, half, side and wave
     ("inner", "outer"),
@@ -31,7 +32,7 @@ VALUES = (  # of radius, half, side and wave
 )
 
 
-class Arcs:
+class Arcs(World):
     """2^4 arcs in the plane, one for each combination of four binary attributes, lifted to R^D.
 
     radius (inner / outer) and wave (plain / rippled) choose one of four concentric circles, half
@@ -49,6 +50,8 @@ class Arcs:
         frequencies: ``(16,)``, summing to 1.
     """
 
+    values = VALUES
+
     def __init__(
         self, dim: int, generator: torch.Generator, noise: float = 0.01, exponent: float = 1.0
     ) -> None:
@@ -59,8 +62,7 @@ class Arcs:
         require_generator("Arcs", generator)
         self.dim, self.noise = dim, noise
         self.combinations = torch.tensor(list(itertools.product((0, 1), repeat=4)))
-        rank = torch.randperm(16, generator=generator).double() + 1
-        self.frequencies = rank**-exponent / (rank**-exponent).sum()
+        self.frequencies, self.shape = zipf(16, generator, exponent), (dim,)
         self.frame = orthonormal_frame(dim, 5, generator)
 
     @in_own_precision
@@ -84,33 +86,19 @@ class Arcs:
         curvature = [0.3 * torch.sin(2 * x), 0.3 * torch.sin(2 * y), 0.3 * x * y]
         return torch.stack([x, y, *curvature], -1) @ self.frame.T
 
-    def sample(self, combination: Tensor, generator: torch.Generator) -> Tensor:
-        """One noisy point for each combination index: ``(n,)`` in 0..15 -> ``(n, D)``, float64."""
+    def sample(
+        self, combination: Tensor, generator: torch.Generator, split: Split = "train"
+    ) -> Tensor:
+        """One noisy point for each combination index: ``(n,)`` in 0..15 -> ``(n, D)``, float64.
+
+        All splits are one law.
+        """
         combination = indices("Arcs.sample", "combination", combination, 16)
         require_generator("Arcs.sample", generator)
         n = len(combination)
         u = torch.rand(n, generator=generator, dtype=torch.float64)
         noise = torch.randn(n, self.dim, generator=generator, dtype=torch.float64)
         return self.points(combination, u) + self.noise * noise
-
-    def sample_combinations(
-        self, n: int, generator: torch.Generator, allowed: Tensor | None = None
-    ) -> Tensor:
-        """``(n,)`` combinations by frequency, of the ``allowed`` ones where they are given.
-
-        Raises:
-            ValueError: on n < 1, or when ``allowed`` is empty.
-        """
-        owner = "Arcs.sample_combinations"
-        n = whole(owner, "n", n, 1)
-        require_generator(owner, generator)
-        weights = self.frequencies
-        if allowed is not None:
-            allowed = indices(owner, "allowed", allowed, 16)
-            some = len(allowed) > 0
-            require(some, "Arcs", "allowed combinations", "at least one of 0..15", "none")
-            weights = torch.zeros_like(weights).index_put((allowed,), weights[allowed])
-        return torch.multinomial(weights, n, replacement=True, generator=generator)
 
     def with_attribute(self, attribute: int, value: int) -> Tensor:
         """Indices of the 8 combinations whose attribute (0..3) has the value (0 or 1)."""
@@ -172,6 +160,14 @@ class Arcs:
             ]
             found.append((torch.minimum(*both) + outside).sqrt())
         return torch.stack(found, 1).to(given.dtype)
+
+    def judge(self, z: Tensor) -> Judged:
+        """What points ``(n, D)`` show: the nearest arc, off the manifold farther than tau."""
+        z = floating("Arcs.judge", "z", z, self.frame)
+        require_finite("Arcs.judge", "z", z)
+        distance, combination = self.distances(z).min(1)
+        off = ~(distance <= self.tolerance())
+        return Judged(combination, self.combinations[combination], distance, off)
 
     def tolerance(self, floor: float = 5e-4) -> float:
         """tau: the distance to the arc that a share ``floor`` of real samples exceeds.

@@ -17,6 +17,8 @@ from gmmdiff import (
     CosineSchedule,
     Cost,
     Costs,
+    Digits,
+    Faces,
     GaussianMixture,
     Helix,
     LinearBetaSchedule,
@@ -26,6 +28,8 @@ from gmmdiff import (
 )
 
 ARCS = Arcs(5, stream(0, "arcs"))
+DIGITS = Digits(generator=stream(0, "digits"))
+FACES = Faces(2, generator=stream(0, "faces"))
 LAW = GaussianMixture(
     [0.5, 0.5, 0.0], [[0.0] * 5, [1.0] * 5, [2.0] * 5], [[0.5] * 5, [1.0] * 5, [1.0] * 5]
 )
@@ -67,6 +71,17 @@ def divergences(x):
     return torch.stack(list(found.values()))
 
 
+def as_numbers(x):
+    return torch.as_tensor(x).detach().double()
+
+
+def image(x, high, wide):
+    """The sample in the middle of otherwise grey images, in its own form."""
+    whole = torch.full((4, high, wide), 0.5, dtype=torch.float64)
+    whole[:, 4, 4:9] = as_numbers(x)
+    return like(x, whole)
+
+
 unit = lambda x: (torch.as_tensor(x).double().abs() % 1).flatten()  # noqa: E731 - times, places
 
 CALLS = {  # a public name -> what is done with a sample (4, 5)
@@ -104,8 +119,18 @@ CALLS = {  # a public name -> what is done with a sample (4, 5)
     "transport_plan": [lambda x: gmmdiff.transport_plan(x, OTHER).sum()],
     "stream": [lambda x: torch.rand(2, generator=stream(len(x), "a"))],
     "numpy_stream": [lambda x: gmmdiff.numpy_stream(np.int32(len(x)), "a").random(2)],
-    "Arcs": [ARCS.distances, lambda x: ARCS.points([3] * 20, unit(x))],
+    "Arcs": [
+        ARCS.distances,
+        lambda x: ARCS.judge(x).distance,
+        lambda x: ARCS.points([3] * 20, unit(x)),
+    ],
     "find_defects": [defects],
+    "Digits": [lambda x: DIGITS.judge(image(x, 8, 16)).distance],
+    "Faces": [
+        lambda x: FACES.judge(image(x, 16, 16)).distance,
+        lambda x: FACES.draw([0, 1, 2, 3], as_numbers(x)[:, :3] / 30 + 0.7),
+    ],
+    "World": [lambda x: ARCS.sample_combinations(len(x), stream(0, "world"), [2, 3])],
     "Helix": [lambda x: Helix(5, stream(0, "helix")).points(like(x, unit(x)))],
     "LineCosts": [lambda x: LineCosts(0.5).js(like(x, unit(x)))[0]],
     "ParallelLine": [lambda x: ParallelLine(0.3, 0.1).sample(np.int64(len(x)), stream(0, "l"))],

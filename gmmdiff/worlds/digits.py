@@ -1,0 +1,115 @@
+"""Two real handwritten digits side by side: two features of ten values, a hundred classes.
+
+A data sheet.  *Source*: the 1,797 images of ``sklearn.datasets.load_digits`` (8 x 8, the test part
+of UCI's optical recognition of handwritten digits; Alpaydin & Kaynak 1998, CC BY 4.0), greys
+scaled to [0, 1].  *What varies*: which digit stands left and which right, and the hands that wrote
+them.  An image recurs in many pairs.  *Splits*: of every digit's images half for training, 35 %
+for the judge, the rest for the floor, drawn anew by the generator.  *Frequencies*: Zipf's
+law over the pairs, ranks shuffled.  *Judge*: a support vector machine for each half; its error on
+the floor's images is the floor of every measurement.
+"""
+
+from __future__ import annotations
+
+import itertools
+from functools import cached_property
+
+import torch
+from sklearn.datasets import load_digits
+from sklearn.svm import SVC
+from torch import Tensor
+
+from gmmdiff.core.checks import (
+    floating,
+    in_own_precision,
+    indices,
+    require,
+    require_finite,
+    require_generator,
+)
+from gmmdiff.worlds.world import Judged, Split, World, zipf
+
+SIDE, DIGITS = 8, 10
+SHARES = {"train": 0.5, "judge": 0.35, "floor": 0.15}
+NEIGHBOURS = 5  # k of the k-nearest-neighbour manifold (Kynkaanniemi et al. 2019)
+
+
+class Digits(World):
+    """Pairs of real digits, 8 x 16 greys in [0, 1].
+
+    Args:
+        generator: splits the images and shuffles the frequencies.
+    """
+
+    values = [[str(digit) for digit in range(DIGITS)]] * 2
+    shape = (SIDE, 2 * SIDE)
+
+    def __init__(self, *, generator: torch.Generator) -> None:
+        require_generator("Digits", generator)
+        self.combinations = torch.tensor(list(itertools.product(range(DIGITS), repeat=2)))
+        self.frequencies = zipf(len(self.combinations), generator)
+        data = load_digits()
+        images, digits = torch.tensor(data.images) / 16, torch.tensor(data.target)
+        self._images: dict[str, list[Tensor]] = {name: [] for name in SHARES}  # by digit
+        for digit in range(DIGITS):
+            own = images[digits == digit]
+            own = own[torch.randperm(len(own), generator=generator)]
+            counts = [round(share * len(own)) for share in SHARES.values()][:-1]
+            for name, part in zip(
+                SHARES, own.split([*counts, len(own) - sum(counts)]), strict=True
+            ):
+                self._images[name].append(part)
+
+    def sample(
+        self, combination: Tensor, generator: torch.Generator, split: Split = "train"
+    ) -> Tensor:
+        """One pair for each combination, as ``World.sample``: two random images of its digits.
+
+        Raises:
+            ValueError: on an unknown split.
+        """
+        owner = "Digits.sample"
+        require(split in SHARES, owner, "split", f"one of {', '.join(SHARES)}", repr(split))
+        require_generator(owner, generator)
+        combination = indices(owner, "combination", combination, len(self.combinations))
+        counts = torch.tensor([len(part) for part in self._images[split]])
+        starts, images = counts.cumsum(0) - counts, torch.cat(self._images[split])
+        digits = self.combinations[combination]
+        place = torch.rand(digits.shape, generator=generator, dtype=torch.float64)
+        chosen = starts[digits] + (place * counts[digits]).long()
+        return images[chosen].movedim(1, 2).flatten(2)
+
+    @in_own_precision
+    def judge(self, z: Tensor) -> Judged:
+        """What pairs ``(n, 8, 16)`` show, as ``World.judge``.
+
+        *distance*: to the nearest pair of images of the training split, any with any.
+        *off-manifold*: a half outside the k-nearest-neighbour sphere of every such image
+        (Kynkaanniemi et al. 2019, arXiv 1904.06991).
+        """
+        z = floating("Digits.judge", "z", z)
+        good = z.shape[1:] == self.shape
+        require(good, "Digits.judge", "z", f"(n, {SIDE}, {2 * SIDE})", tuple(z.shape))
+        require_finite("Digits.judge", "z", z)
+        halves = z.double().unflatten(2, (2, SIDE)).movedim(2, 1).flatten(2)  # (n, 2, pixels)
+        flat = halves.flatten(0, 1)
+        read = torch.tensor(self._reader.predict(flat.numpy())).unflatten(0, (-1, 2))
+        real, radius = self._manifold
+        away = torch.cdist(flat, real, compute_mode="donot_use_mm_for_euclid_dist")
+        outside = ~(away <= radius).any(1).unflatten(0, (-1, 2)).all(1)
+        distance = away.min(1).values.unflatten(0, (-1, 2)).norm(dim=1)
+        return Judged(read @ torch.tensor([DIGITS, 1]), read, distance, outside)
+
+    @cached_property
+    def _reader(self) -> SVC:
+        """Reads one half; trained on the judge's images."""
+        images = torch.cat(self._images["judge"])
+        digits = torch.cat([torch.full((len(p),), d) for d, p in enumerate(self._images["judge"])])
+        return SVC(gamma=0.3, C=10.0).fit(images.flatten(1).numpy(), digits.numpy())
+
+    @cached_property
+    def _manifold(self) -> tuple[Tensor, Tensor]:
+        """The training images ``(n, pixels)``, and of each the distance to its k-th nearest."""
+        real = torch.cat(self._images["train"]).flatten(1)
+        away = torch.cdist(real, real, compute_mode="donot_use_mm_for_euclid_dist")
+        return real, away.kthvalue(NEIGHBOURS + 1, 1).values  # the nearest is the image itself

@@ -1,0 +1,93 @@
+"""What all worlds share: data with attributes, and a judge that measures what a sample shows."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import ClassVar, Literal, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.utils.data import TensorDataset
+
+from gmmdiff.core.checks import indices, require, require_generator, whole
+
+Split = Literal["train", "judge", "floor"]
+
+
+class Judged(NamedTuple):
+    """What samples show, by a world's judge."""
+
+    combination: Tensor  # (n,), the nearest one
+    attributes: Tensor  # (n, m), its attributes
+    distance: Tensor  # (n,), to the nearest sample without noise, in units of the data
+    off_manifold: Tensor  # (n,) bool, farther than real samples are, see the world's judge
+
+
+class World(ABC):
+    """Data with attributes, and their judge.
+
+    Attributes:
+        values: the names of every attribute's values.
+        combinations: ``(C, m)`` integers >= 0, the attributes of every combination.
+        frequencies: ``(C,)``, summing to 1.
+        shape: of one sample.
+    """
+
+    values: ClassVar[Sequence[Sequence[str]]]
+    combinations: Tensor
+    frequencies: Tensor
+    shape: tuple[int, ...]
+
+    @abstractmethod
+    def sample(
+        self, combination: Tensor, generator: torch.Generator, split: Split = "train"
+    ) -> Tensor:
+        """One sample for each combination: ``(n,)`` -> ``(n, *shape)``.
+
+        Args:
+            split: where data are real, which of three disjoint parts they come from.
+        """
+
+    @abstractmethod
+    def judge(self, z: Tensor) -> Judged:
+        """What samples ``(n, *shape)`` show."""
+
+    def describe(self, combination: int) -> str:
+        """A combination in words, e.g. "hair, glasses, serious, shaved"."""
+        pairs = zip(self.values, self.combinations[combination].tolist(), strict=False)
+        return ", ".join(values[index] for values, index in pairs)
+
+    def sample_combinations(
+        self, n: int, generator: torch.Generator, allowed: Tensor | None = None
+    ) -> Tensor:
+        """``(n,)`` combinations by frequency, of the ``allowed`` ones where they are given.
+
+        Raises:
+            ValueError: on n < 1, or when ``allowed`` is empty.
+        """
+        name = type(self).__name__
+        owner, weights = f"{name}.sample_combinations", self.frequencies
+        n = whole(owner, "n", n, 1)
+        require_generator(owner, generator)
+        if allowed is not None:
+            allowed = indices(owner, "allowed", allowed, len(weights))
+            known = f"at least one of 0..{len(weights) - 1}"
+            require(len(allowed) > 0, name, "allowed combinations", known, "none")
+            weights = torch.zeros_like(weights).index_put((allowed,), weights[allowed])
+        return torch.multinomial(weights, n, replacement=True, generator=generator)
+
+    def dataset(self, n: int, generator: torch.Generator) -> TensorDataset:
+        """n samples by frequency, each with its attributes ``(m,)``, for any ``DataLoader``."""
+        combination = self.sample_combinations(n, generator)
+        return TensorDataset(self.sample(combination, generator), self.combinations[combination])
+
+
+def zipf(count: int, generator: torch.Generator, exponent: float = 1.0) -> Tensor:
+    """Zipf's law over ``count`` combinations, ranks shuffled: ``(count,)``, summing to 1.
+
+    Args:
+        exponent: >= 0 (0: all alike).
+    """
+    rank = torch.randperm(count, generator=generator).double() + 1
+    return rank**-exponent / (rank**-exponent).sum()
