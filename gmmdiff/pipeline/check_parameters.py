@@ -13,6 +13,7 @@ import argparse
 import ast
 from collections.abc import Callable, Mapping
 from dataclasses import fields
+from functools import partial
 from inspect import signature
 from pathlib import Path
 from typing import Any
@@ -115,10 +116,10 @@ def _check_theory(values: Mapping[str, Any]) -> None:
 
 def _check_runs(parts: Callable, ensemble: type, values: Mapping[str, Any]) -> None:
     from gmmdiff.study.engine.runs import Recipe
+    from gmmdiff.worlds.arcs import Arcs
 
-    recipe = Recipe(
-        **{field.name: values[field.name] for field in fields(Recipe) if field.name in values}
-    )
+    given = {field.name: values[field.name] for field in fields(Recipe) if field.name in values}
+    recipe = Recipe(partial(Arcs, values["dimension"]), **given)
     for rows in parts(**_taken(values, parts), first_seed=values["seed"]).values():
         ensemble.check(rows, recipe)
 

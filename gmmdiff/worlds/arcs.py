@@ -141,25 +141,25 @@ class Arcs(World):
         given, z = z, points("Arcs.distances", "z", z, self.dim)
         z = at_least_single(z)
         nodes = whole("Arcs.distances", "nodes", nodes, 2)
+        found = [self._to_arc(z, combination, nodes) for combination in range(16)]
+        return torch.stack(found, 1).to(given.dtype)
+
+    def _to_arc(self, z: Tensor, combination: int, nodes: int = 256) -> Tensor:
+        """Distance of z ``(n, D)`` to one arc: ``(n,)``."""
         frame = self.frame.to(z)
         within = z @ frame
         outside = (z - within @ frame.T).square().sum(1)
         u = torch.linspace(0, 1, nodes, dtype=torch.float64)
-        found = []
-        for combination in range(16):
-            vertices = self.points(torch.full((nodes,), combination), u).to(z) @ frame
-            # Single precision may move the pick among close vertices by one, where both segments
-            # are near.
-            picture = vertices.float()
-            nearest = torch.addmm(
-                picture.square().sum(1), within.float(), picture.T, alpha=-2
-            ).argmin(1)
-            both = [
-                _to_segment(within, vertices[i], vertices[i + 1])
-                for i in _neighbours(nearest, nodes)
-            ]
-            found.append((torch.minimum(*both) + outside).sqrt())
-        return torch.stack(found, 1).to(given.dtype)
+        vertices = self.points(torch.full((nodes,), combination), u).to(z) @ frame
+        # Single precision may move the pick among close vertices by one, where both segments are
+        # near.
+        picture = vertices.float()
+        squares = picture.square().sum(1)
+        nearest = torch.addmm(squares, within.float(), picture.T, alpha=-2).argmin(1)
+        both = [
+            _to_segment(within, vertices[i], vertices[i + 1]) for i in _neighbours(nearest, nodes)
+        ]
+        return (torch.minimum(*both) + outside).sqrt()
 
     def judge(self, z: Tensor) -> Judged:
         """What points ``(n, D)`` show: the nearest arc, off the manifold farther than tau."""
@@ -168,6 +168,18 @@ class Arcs(World):
         distance, combination = self.distances(z).min(1)
         off = ~(distance <= self.tolerance())
         return Judged(combination, self.combinations[combination], distance, off)
+
+    @in_own_precision
+    def distance(self, z: Tensor, combination: Tensor) -> Tensor:
+        """As ``World.distance``: to the arc of that combination."""
+        z = points("Arcs.distance", "z", z, self.dim)
+        combination = indices("Arcs.distance", "combination", combination, 16)
+        good, wanted = len(z) == len(combination), f"({len(combination)}, {self.dim})"
+        require(good, "Arcs.distance", "z", wanted, tuple(z.shape))
+        found = z.new_empty(len(z))
+        for arc in combination.unique().tolist():
+            found[combination == arc] = self._to_arc(z[combination == arc], arc)
+        return found
 
     def tolerance(self, floor: float = 5e-4) -> float:
         """tau: the distance to the arc that a share ``floor`` of real samples exceeds.

@@ -1,4 +1,4 @@
-"""What is wrong with a generated sample, by its distance to every arc (our definitions)."""
+"""What is wrong with a generated sample, by what its judge says it shows (our definitions)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from gmmdiff.core.checks import floating, indices, require
+from gmmdiff.core.checks import indices, require
 
 
 class Defects(NamedTuple):
@@ -19,36 +19,32 @@ class Defects(NamedTuple):
     miss: Tensor
 
 
-def find_defects(distances: Tensor, combination: Tensor, admitted: Tensor, tau: float) -> Defects:
-    """Flags samples from their distances to the arcs.
+def find_defects(
+    shown: Tensor, off_manifold: Tensor, combination: Tensor, admitted: Tensor
+) -> Defects:
+    """Flags samples by what they show.
 
-    *off-manifold*: the nearest arc is farther than tau; *wrong attributes*: the nearest arc is none
-    that the condition admits; *defect*: either; *miss*: farther than tau from the arc whose
-    attributes were drawn, which judges every granularity alike.
+    *wrong attributes*: what it shows is nothing that the condition admits; *defect*: that, or
+    off-manifold; *miss*: not the combination whose attributes were drawn, or off-manifold, which
+    judges every granularity alike.
 
     Args:
-        distances: ``(n, C)``, e.g. from ``Arcs.distances``.
+        shown, off_manifold: ``(n,)``, of ``World.judge``.
         combination: ``(n,)``, the combination whose attributes were drawn, in 0..C - 1.
         admitted: ``(C, C)``, as in ``Conditioning``.
-        tau: > 0, in units of the data.
 
     Raises:
-        ValueError: on other shapes or tau <= 0.
+        ValueError: on other shapes.
     """
     owner = "find_defects"
-    distances = floating(owner, "distances", distances)
-    good = distances.ndim == 2 and distances.shape[1] >= 1
-    require(good, owner, "distances", "(n, C)", tuple(distances.shape))
-    n, count = distances.shape
-    admitted = torch.as_tensor(admitted).bool()
-    good = admitted.shape == (count, count)
-    require(good, owner, "admitted", f"({count}, {count})", tuple(admitted.shape))
+    admitted, off = torch.as_tensor(admitted).bool(), torch.as_tensor(off_manifold).bool()
+    count = len(admitted)
+    good = admitted.shape == (count, count) and count > 0
+    require(good, owner, "admitted", "(C, C)", tuple(admitted.shape))
     combination = indices(owner, "combination", combination, count)
-    good = combination.shape == (n,)
-    require(good, owner, "combination", f"({n},) as distances", tuple(combination.shape))
-    require(tau > 0, owner, "tau", "> 0", tau)
-    nearest = distances.min(1)
-    off = ~(nearest.values <= tau)
-    wrong = ~admitted[combination, nearest.indices]
-    own = distances.gather(1, combination.unsqueeze(1)).squeeze(1)
-    return Defects(off, wrong, off | wrong, ~(own <= tau))
+    shown = indices(owner, "shown", shown, count)
+    for name, value in (("shown", shown), ("off_manifold", off)):
+        good, allowed = value.shape == combination.shape, f"({len(combination)},) as combination"
+        require(good, owner, name, allowed, tuple(value.shape))
+    wrong = ~admitted[combination, shown]
+    return Defects(off, wrong, off | wrong, off | (shown != combination))

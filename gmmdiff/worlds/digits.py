@@ -91,14 +91,27 @@ class Digits(World):
         good = z.shape[1:] == self.shape
         require(good, "Digits.judge", "z", f"(n, {SIDE}, {2 * SIDE})", tuple(z.shape))
         require_finite("Digits.judge", "z", z)
-        halves = z.double().unflatten(2, (2, SIDE)).movedim(2, 1).flatten(2)  # (n, 2, pixels)
-        flat = halves.flatten(0, 1)
+        flat = self._halves(z).flatten(0, 1)
         read = torch.tensor(self._reader.predict(flat.numpy())).unflatten(0, (-1, 2))
         real, radius = self._manifold
         away = torch.cdist(flat, real, compute_mode="donot_use_mm_for_euclid_dist")
         outside = ~(away <= radius).any(1).unflatten(0, (-1, 2)).all(1)
         distance = away.min(1).values.unflatten(0, (-1, 2)).norm(dim=1)
         return Judged(read @ torch.tensor([DIGITS, 1]), read, distance, outside)
+
+    @in_own_precision
+    def distance(self, z: Tensor, combination: Tensor) -> Tensor:
+        """As ``World.distance``: to the nearest pair of training images of these two digits."""
+        owner, count = "Digits.distance", len(self.combinations)
+        combination = indices(owner, "combination", combination, count)
+        away = torch.cdist(self._halves(z).flatten(0, 1), self._manifold[0])
+        digit = torch.cat([torch.full((len(p),), d) for d, p in enumerate(self._images["train"])])
+        other = digit != self.combinations[combination].flatten().unsqueeze(1)
+        return away.masked_fill(other, torch.inf).min(1).values.unflatten(0, (-1, 2)).norm(dim=1)
+
+    def _halves(self, z: Tensor) -> Tensor:
+        """Pairs ``(n, 8, 16)`` as ``(n, 2, 64)``, float64."""
+        return z.double().unflatten(2, (2, SIDE)).movedim(2, 1).flatten(2)
 
     @cached_property
     def _reader(self) -> SVC:

@@ -190,6 +190,21 @@ class Faces(World):
         attributes = self.combinations[combination]
         return Judged(combination, attributes, distance, ~(distance <= self.tau))
 
+    @in_own_precision
+    def distance(self, z: Tensor, combination: Tensor) -> Tensor:
+        """As ``World.distance``: from the nearest face of the grid, by two Gauss-Newton steps."""
+        z = floating("Faces.distance", "z", z).float().flatten(1)
+        combination = indices("Faces.distance", "combination", combination, len(self.combinations))
+        faces, _, grid = self._templates
+        own = faces.unflatten(0, (-1, len(grid)))
+        found = []
+        for image, c in zip(z.split(500), combination.split(500), strict=True):
+            place = (own[c] - image.unsqueeze(1)).norm(dim=2).argmin(1)
+            here, slopes = self._tangents(c, grid[place])
+            moved, _ = _step(image, here, slopes, grid[place])
+            found.append(self._refined(image, c, moved))
+        return torch.cat(found)
+
     def _nearest(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """The nearest combination ``(n,)`` and the distance to it ``(n,)``, in strips of images."""
         strips = [self._nearest_strip(strip) for strip in z.float().flatten(1).split(1000)]

@@ -53,6 +53,12 @@ class World(ABC):
     def judge(self, z: Tensor) -> Judged:
         """What samples ``(n, *shape)`` show."""
 
+    @abstractmethod
+    def distance(self, z: Tensor, combination: Tensor) -> Tensor:
+        """Of samples ``(n, *shape)`` to the nearest one of their combinations ``(n,)``, without
+        noise: ``(n,)``.
+        """
+
     def describe(self, combination: int) -> str:
         """A combination in words, e.g. "hair, glasses, serious, shaved"."""
         pairs = zip(self.values, self.combinations[combination].tolist(), strict=False)

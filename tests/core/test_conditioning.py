@@ -7,7 +7,6 @@ import torch
 
 from gmmdiff.core.conditioning import GRANULARITIES, Conditioning
 from gmmdiff.core.streams import stream
-from gmmdiff.worlds.defects import find_defects
 
 SIXTEEN = torch.tensor(list(itertools.product((0, 1), repeat=4)))
 
@@ -105,38 +104,3 @@ def test_a_combination_that_is_not_there_is_named():
     conditioning = Conditioning("class", 0.1, torch.tensor([[0, 0], [0, 1]]), stream(0, "means"))
     with pytest.raises(ValueError, match=r"combination must be \(n,\) in 0 .. 1, got \[0, -1\]"):
         conditioning.sample(torch.tensor([0, -1]), stream(0, "draw"))
-
-
-def test_defects_are_those_of_the_definition():
-    distances = torch.tensor([[0.01, 0.9], [0.9, 0.01], [0.3, 0.4], [0.03, 0.02]])
-    admitted = torch.eye(2, dtype=torch.bool)
-    found = find_defects(distances, torch.zeros(4, dtype=torch.long), admitted, 0.05)
-    assert found.off_manifold.tolist() == [False, False, True, False]
-    assert found.wrong_attributes.tolist() == [False, True, False, True]
-    assert found.defect.tolist() == [False, True, True, True]
-    assert found.miss.tolist() == [False, True, True, False]
-    free = find_defects(
-        distances, torch.zeros(4, dtype=torch.long), torch.ones(2, 2, dtype=torch.bool), 0.05
-    )
-    assert (
-        free.defect.tolist() == [False, False, True, False]
-        and free.miss.tolist() == found.miss.tolist()
-    )
-
-
-def test_a_distance_that_is_no_number_is_a_defect():
-    found = find_defects(
-        torch.full((1, 2), torch.nan),
-        torch.zeros(1, dtype=torch.long),
-        torch.eye(2, dtype=torch.bool),
-        0.05,
-    )
-    assert found.defect.all() and found.miss.all()
-
-
-def test_bad_input_of_defects_is_named():
-    distances, admitted = torch.zeros(3, 2), torch.eye(2, dtype=torch.bool)
-    with pytest.raises(ValueError, match="tau must be > 0, got 0"):
-        find_defects(distances, torch.zeros(3, dtype=torch.long), admitted, 0)
-    with pytest.raises(ValueError, match=r"combination must be \(3,\) as distances, got \(2,\)"):
-        find_defects(distances, torch.zeros(2, dtype=torch.long), admitted, 0.05)

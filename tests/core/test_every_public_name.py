@@ -55,10 +55,8 @@ def sampled(sampler, times=TIMES):
 
 
 def defects(x):
-    near = torch.as_tensor(x)[:, :4]
-    near = near.tolist() if isinstance(x, list) else near
-    index = torch.as_tensor([0, 1, 2, 3])
-    return torch.stack(gmmdiff.find_defects(near, index, torch.eye(4).bool(), 0.5)).double()
+    off = (as_numbers(x)[:, 0] > 0).tolist()
+    return torch.stack(gmmdiff.find_defects([0, 1, 1, 3], off, [0, 1, 2, 3], torch.eye(4))).double()
 
 
 def histograms(x):

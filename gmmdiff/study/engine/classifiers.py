@@ -27,14 +27,14 @@ SIGNALS = ("raw", "matched")
 
 def attributes(run: Run, batches: Batches) -> Tensor:
     """The true labels of drawn points: ``(batches, batch, m)`` in {0, 1}."""
-    return run.world.manifold.combinations[batches.combination].float()
+    return run.scene.world.combinations[batches.combination].float()
 
 
 def noisy_labels(run: Run) -> Tensor:
     """The labels ``(n_train, m)`` of a run's training points, each flipped once and for all with
     its probability.
     """
-    labels = run.world.manifold.combinations[run.data[1]]
+    labels = run.scene.world.combinations[run.data[1]]
     flip = (
         torch.rand(labels.shape, generator=stream(run.row.seed, "label noise"))
         < run.row.label_noise
@@ -82,10 +82,10 @@ class ClassifierEnsemble(Ensemble):
 
     @staticmethod
     def shapes(run: Run) -> dict[str, Sequence[int]]:
-        m = run.world.manifold.combinations.shape[1]
+        m = run.scene.world.combinations.shape[1]
         return {
             "classifier weights": classifier_sizes(
-                run.recipe.dimension, m, run.recipe.width, run.recipe.hidden
+                run.dimension, m, run.recipe.width, run.recipe.hidden
             )
         }
 

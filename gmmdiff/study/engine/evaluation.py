@@ -13,7 +13,7 @@ from tqdm import tqdm
 from gmmdiff.core.diffusion import dpmpp_2m
 from gmmdiff.core.streams import stream
 from gmmdiff.study.engine.parallel.threads import Tick, Workers, side_by_side
-from gmmdiff.study.engine.runs import PREPARED, Progress, Recipe, Run, World
+from gmmdiff.study.engine.runs import PREPARED, Progress, Recipe, Run, Scene
 from gmmdiff.study.engine.training import Trained
 
 
@@ -38,10 +38,24 @@ def _measure(
 ) -> pd.DataFrame:
     rows, parameters = job
     (row,) = rows.itertuples(index=False)
-    run, combination = Run(row, recipe), torch.arange(16).repeat_interleave(recipe.n_eval)
+    run = Run(row, recipe)
+    combination, real, groups = _asked_for(run.scene, recipe, run.data[1])
     z = run.generate(parameters, combination, evaluations, sampler, at_mean)
     tick(1)
-    return _tidy(row, run.world.evaluate(z, combination, run.conditioning.admitted))
+    found = run.scene.evaluate(z, combination, run.conditioning.admitted, groups, real)
+    return _tidy(row, found)
+
+
+def _asked_for(scene: Scene, recipe: Recipe, seen: Tensor) -> tuple[Tensor, Tensor, list[str]]:
+    """Every combination ``n_eval`` times, real samples of them, and every combination's group.
+
+    Args:
+        seen: the combinations of the training points.
+    """
+    world = scene.world
+    combination = torch.arange(len(world.combinations)).repeat_interleave(recipe.n_eval)
+    real = world.sample(combination, stream(scene.seed, "reference"), "floor").flatten(1)
+    return combination, real, scene.groups(seen)
 
 
 def evaluate(
@@ -74,15 +88,16 @@ def evaluate(
 
 
 def floor(table: pd.DataFrame, recipe: Recipe) -> pd.DataFrame:
-    """As ``evaluate`` for the manifold's own samples, one row of the table a seed: granularity
+    """As ``evaluate`` for the world's own samples, one row of the table a seed: granularity
     "real".
     """
-    combination = torch.arange(16).repeat_interleave(recipe.n_eval)
     found = []
     for row in table.drop_duplicates("seed").itertuples(index=False):
-        world = World(row.seed, recipe)
-        z = world.manifold.sample(combination, stream(row.seed, "floor"))
-        metrics = world.evaluate(z, combination, torch.eye(16, dtype=torch.bool))
+        scene = Scene(row.seed, recipe)
+        combination, real, groups = _asked_for(scene, recipe, scene.data(row.n_train)[1])
+        z = scene.world.sample(combination, stream(row.seed, "floor"), "floor").flatten(1)
+        itself = torch.eye(len(scene.world.combinations), dtype=torch.bool)
+        metrics = scene.evaluate(z, combination, itself, groups, real)
         found.append(_tidy(row._replace(granularity="real", s_c=0.0), metrics))
     return pd.concat(found, ignore_index=True)
 
@@ -103,10 +118,10 @@ def by_step(rows: pd.DataFrame, **curves: Tensor) -> pd.DataFrame:
 
 
 def by_group(results: pd.DataFrame) -> pd.DataFrame:
-    """One row a run, group of combinations and metric: seen, rare, held out; combinations weigh
-    alike.
+    """One row a run, group of combinations and metric: seen, rare, held out, unseen; combinations
+    weigh alike.
     """
-    seen = results[results["group"] != "held out"].assign(group="seen")
+    seen = results[results["group"].isin(["frequent", "rare"])].assign(group="seen")
     rest = results[results["group"] != "frequent"]
     both = pd.concat([seen, rest], ignore_index=True)
     factors = [name for name in both if name not in ("place", "value")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -25,8 +26,8 @@ from gmmdiff.study.engine.networks import (
     gather_rows,
     with_time_features,
 )
-from gmmdiff.worlds.arcs import Arcs
 from gmmdiff.worlds.defects import find_defects
+from gmmdiff.worlds.world import World
 
 COLUMNS = ("granularity", "s_c", "n_train", "learning_rate", "steps", "seed")
 PREPARED = 50  # steps whose batches are drawn at once
@@ -34,8 +35,10 @@ PREPARED = 50  # steps whose batches are drawn at once
 SIZE = 2.0
 # The sampler's last time before 0: one prediction of x_0 takes the rest of the noise away.
 LAST = 0.15
-FAR = 1e6  # a coordinate that no arc comes near
-QUANTILES = {"distance_50": 0.5, "distance_90": 0.9}  # of the distance to the arc asked for
+FAR = 1e6  # a coordinate that no data come near
+QUANTILES = {"distance_50": 0.5, "distance_90": 0.9}  # of the distance to what was asked for
+FEW = 5  # training samples of a combination that is rare
+TRIES = 1000  # to hold combinations out
 Progress = Callable[..., tqdm]
 SCHEDULE = CosineSchedule()
 
@@ -44,9 +47,9 @@ SCHEDULE = CosineSchedule()
 class Recipe:
     """What all runs of a table share."""
 
-    dimension: int = 8  # D of the manifold
+    world: Callable[..., World]  # makes the world of a seed: world(generator=...)
     held_out: int = 2  # combinations left out of training
-    rare: int = 4  # how many of the least frequent seen combinations count as rare
+    rare: int = 0  # how many of the least frequent seen combinations count as rare; 0: few samples
     width: int = 128  # of the hidden layers
     hidden: int = 3  # hidden layers
     batch: int = 128
@@ -54,6 +57,7 @@ class Recipe:
     evaluations: int = 20  # of the network, for one sample
     n_eval: int = 128  # samples of each combination
     prediction: Prediction = "sample"  # what the network predicts; its loss is the v-loss
+    centre: float = 0.0  # of the data, taken out of every coordinate
 
 
 def run_table(
@@ -88,67 +92,98 @@ def choose(parts: dict[str, pd.DataFrame], part: str) -> pd.DataFrame:
     return parts[part]
 
 
-class World:
-    """What every arm of one seed shares: the manifold; which combinations are held out or rare.
+class Scene:
+    """What every arm of one seed shares: the world; which combinations are held out or rare.
 
     Attributes:
-        seen: combinations trained on, the most frequent first; ``rare`` are its last.
+        held_out: combinations left out of training, each of whose attribute values others show.
+        seen: the others, the most frequent first.
     """
 
     def __init__(self, seed: int, recipe: Recipe) -> None:
         self.seed, self.recipe = seed, recipe
-        self.manifold = Arcs(recipe.dimension, stream(seed, "manifold"))
-        shuffled = torch.randperm(16, generator=stream(seed, "held out"))
-        self.held_out, seen = shuffled[: recipe.held_out], shuffled[recipe.held_out :]
-        by_frequency = self.manifold.frequencies[seen].argsort(descending=True)
-        self.seen = seen[by_frequency]
-        self.rare = self.seen[-recipe.rare :]
+        self.world = recipe.world(generator=stream(seed, "manifold"))
+        combinations, generator = self.world.combinations, stream(seed, "held out")
+        for _ in range(TRIES):
+            shuffled = torch.randperm(len(combinations), generator=generator)
+            self.held_out, seen = shuffled[: recipe.held_out], shuffled[recipe.held_out :]
+            if _all_values(combinations[seen]) == _all_values(combinations):
+                break
+        else:
+            allowed = "so few that others show every value of every attribute"
+            require(False, "scene", "held_out", allowed, recipe.held_out)
+        self.seen = seen[self.world.frequencies[seen].argsort(descending=True)]
 
     def points(self, n: int, name: str) -> tuple[Tensor, Tensor]:
-        """n points ``(n, D)`` of the seen combinations by frequency, and their combinations
+        """n samples ``(n, D)`` of the seen combinations by frequency, and their combinations
         ``(n,)``.
 
         One draw a name.
         """
         generator = stream(self.seed, name)
-        combination = self.manifold.sample_combinations(n, generator, self.seen)
-        return self.manifold.sample(combination, generator), combination
+        combination = self.world.sample_combinations(n, generator, self.seen)
+        return self.world.sample(combination, generator).flatten(1), combination
 
-    def evaluate(self, z: Tensor, combination: Tensor, admitted: Tensor) -> pd.DataFrame:
+    def data(self, n_train: int) -> tuple[Tensor, Tensor, float]:
+        """Training points, their combinations ``(n,)``, and the scale taken out.
+
+        The points ``(n, D)``, float32, have the root mean square ``SIZE``, less the grey that
+        stands for nothing.
+        """
+        points, combination = self.points(n_train, f"data {n_train}")
+        points = points - self.recipe.centre
+        scale = float(points.square().mean().sqrt()) / SIZE
+        return (points / scale).float(), combination, scale
+
+    def groups(self, combination: Tensor) -> list[str]:
+        """The group of every combination, given those of the training points ``(n,)``."""
+        counts = combination.bincount(minlength=len(self.world.combinations))
+        rare = (counts > 0) & (counts <= FEW)
+        if self.recipe.rare:
+            rare = torch.zeros_like(rare).index_fill(0, self.seen[-self.recipe.rare :], True)
+        found = ["rare" if one else "frequent" for one in rare]
+        for c in (counts == 0).nonzero().flatten().tolist():
+            found[c] = "held out" if c in self.held_out else "unseen"
+        return found
+
+    def evaluate(
+        self, z: Tensor, combination: Tensor, admitted: Tensor, groups: Sequence[str], real: Tensor
+    ) -> pd.DataFrame:
         """Metrics of samples z ``(n, D)`` drawn for combinations ``(n,)``.
 
-        Shares of defects, quantiles of the distance to the arc asked for, and the energy distance
-        to as many fresh points of the same combination.
+        Shares of defects, quantiles of the distance to what was asked for, and the energy distance
+        to as many fresh samples of the same combination.
 
         Args:
-            admitted: ``(16, 16)`` bool, which combinations a condition stands for, see
+            admitted: ``(C, C)`` bool, which combinations a condition stands for, see
                 ``find_defects``.
+            groups: of every combination.
+            real: ``(n, D)``, those fresh samples.
 
         Returns:
             one row a combination and metric: place (1 = the most frequent combination seen;
             held-out ones follow), group, metric, value.
         """
-        z, tolerance = z.double(), self.manifold.tolerance()
-        distances = self.manifold.distances(z)
-        flags = find_defects(distances, combination, admitted, tolerance)
-        own = distances.gather(1, combination.unsqueeze(1)).squeeze(1)
-        real = self.manifold.sample(combination, stream(self.seed, "reference"))
-        rows = []
+        z, real = z.double(), real.double()
+        images = z.unflatten(1, self.world.shape)
+        judged = self.world.judge(images)
+        flags = find_defects(judged.combination, judged.off_manifold, combination, admitted)
+        away, rows = self.world.distance(images, combination).double(), []
         for place, c in enumerate(torch.cat([self.seen, self.held_out]).tolist(), 1):
             mine = combination == c
             values = {
                 name: float(flag[mine].double().mean()) for name, flag in flags._asdict().items()
             }
             for name, share in QUANTILES.items():
-                values[name] = float(own[mine].quantile(share))
+                values[name] = float(away[mine].quantile(share))
             values["energy_distance"] = energy_distance(z[mine], real[mine])
-            rows += [(place, self._group(c), *metric) for metric in values.items()]
+            rows += [(place, groups[c], *metric) for metric in values.items()]
         return pd.DataFrame(rows, columns=["place", "group", "metric", "value"])
 
-    def _group(self, combination: int) -> str:
-        if combination in self.held_out:
-            return "held out"
-        return "rare" if combination in self.rare else "frequent"
+
+def _all_values(combinations: Tensor) -> list[list[int]]:
+    """The values that every attribute takes."""
+    return [column.unique().tolist() for column in combinations.T]
 
 
 class Batches(NamedTuple):
@@ -171,29 +206,30 @@ class Run:
 
     Attributes:
         data_key: runs of one key have the same data and the same batches.
+        dimension: D of the data.
         sizes: widths of its denoiser.
     """
 
     def __init__(self, row: tuple, recipe: Recipe) -> None:
         self.row, self.recipe, self.data_key = row, recipe, (row.seed, row.n_train)
-        self.world = World(row.seed, recipe)
-        combinations, means = self.world.manifold.combinations, stream(row.seed, "condition means")
+        self.scene = Scene(row.seed, recipe)
         self.conditioning = Conditioning(
-            row.granularity, row.s_c, combinations, means, self.world.seen
+            row.granularity,
+            row.s_c,
+            self.scene.world.combinations,
+            stream(row.seed, "condition means"),
+            self.scene.seen,
         )
         self.means = self.conditioning.means.float()
-        condition = self.conditioning.dim
-        self.sizes = denoiser_sizes(recipe.dimension, condition, recipe.width, recipe.hidden)
+        self.dimension = math.prod(self.scene.world.shape)
+        self.sizes = denoiser_sizes(
+            self.dimension, self.conditioning.dim, recipe.width, recipe.hidden
+        )
 
     @cached_property
     def data(self) -> tuple[Tensor, Tensor, float]:
-        """Training points, their combinations ``(n,)``, and the scale taken out.
-
-        The points ``(n, D)``, float32, have the root mean square ``SIZE``.
-        """
-        points, combination = self.world.points(self.row.n_train, f"data {self.row.n_train}")
-        scale = float(points.square().mean().sqrt()) / SIZE
-        return (points / scale).float(), combination, scale
+        """As ``Scene.data``."""
+        return self.scene.data(self.row.n_train)
 
     def draw(
         self,
@@ -220,7 +256,7 @@ class Run:
         index = torch.randint(len(points), shape, generator=generator)
         even = (torch.arange(shape[1]) + torch.rand(shape, generator=generator)) / shape[1]
         t = LAST + (1 - LAST) * even**1.5
-        noise = features_first(torch.randn(*shape, self.recipe.dimension, generator=generator))
+        noise = features_first(torch.randn(*shape, self.dimension, generator=generator))
         blur = features_first(torch.randn(*shape, self.conditioning.dim, generator=blurred))
         x_0 = gather_rows(points, index)
         alpha, sigma = SCHEDULE.alpha(t).unsqueeze(-1), SCHEDULE.sigma(t).unsqueeze(-1)
@@ -276,7 +312,7 @@ class Run:
         """
         noise = stream(self.row.seed, "generation")
         conditions = stream(self.row.seed, "generation condition")
-        start = torch.randn(len(combination), self.recipe.dimension, generator=noise)
+        start = torch.randn(len(combination), self.dimension, generator=noise)
         condition = (
             self.means[combination]
             if at_mean
@@ -285,4 +321,5 @@ class Run:
         denoise = self.predict(parameters, condition)
         times = torch.cat([SCHEDULE.even_times(steps - 1, end=LAST).float(), torch.zeros(1)])
         z = self.data[2] * sampler(denoise, start, times, SCHEDULE, self.recipe.prediction, noise)
+        z = z + self.recipe.centre
         return z.nan_to_num(FAR, FAR, -FAR).clamp(-FAR, FAR)

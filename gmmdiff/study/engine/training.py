@@ -30,8 +30,7 @@ from gmmdiff.core.streams import stream
 from gmmdiff.study.engine.gradient_norms import GradientNorms
 from gmmdiff.study.engine.networks import StackedMLP
 from gmmdiff.study.engine.parallel.threads import Tick, Workers, side_by_side
-from gmmdiff.study.engine.runs import COLUMNS, PREPARED, Batches, Progress, Recipe, Run
-from gmmdiff.worlds.arcs import Arcs
+from gmmdiff.study.engine.runs import COLUMNS, PREPARED, Batches, Progress, Recipe, Run, Scene
 
 # Hidden units over all rows of a block: few calls, and the caches still hold them; the fastest of
 # 1700 to 5100 measured.
@@ -94,15 +93,15 @@ class Ensemble:
             require(good, owner, name, f">= {least}", table[name].min())
         good = bool((table["learning_rate"] > 0).all())
         require(good, owner, "learning_rate", "> 0", table["learning_rate"].min())
-        held_out, seen = recipe.held_out, 16 - recipe.held_out
-        allowed = "in 0 .. 15, so that one is left"
-        require(0 <= held_out < 16, owner, "held_out", allowed, held_out)
-        allowed = f"in 1 .. {seen}, the combinations seen"
-        require(1 <= recipe.rare <= seen, owner, "rare", allowed, recipe.rare)
-        good = bool((table["n_train"] >= seen).all())
-        allowed = f">= {seen}, the number of combinations seen"
-        require(good, owner, "n_train", allowed, table["n_train"].min())
-        combinations = Arcs(recipe.dimension, stream(0, "check")).combinations
+        combinations = recipe.world(generator=stream(0, "check")).combinations
+        held_out, seen = recipe.held_out, len(combinations) - recipe.held_out
+        allowed = f"in 0 .. {len(combinations) - 1}, so that one is left"
+        require(0 <= held_out < len(combinations), owner, "held_out", allowed, held_out)
+        allowed = f"in 0 .. {seen}, the combinations seen"
+        require(0 <= recipe.rare <= seen, owner, "rare", allowed, recipe.rare)
+        Scene(0, recipe)
+        good = bool((table["n_train"] >= 2).all())
+        require(good, owner, "n_train", ">= 2", table["n_train"].min())
         for arm in table[["granularity", "s_c"]].drop_duplicates().itertuples(index=False):
             Conditioning(*arm, combinations, stream(0, "check"))
 

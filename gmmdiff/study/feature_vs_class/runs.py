@@ -158,28 +158,26 @@ def arms_table(rows: pd.DataFrame, recipe: Recipe) -> pd.DataFrame:
 
 
 def _plane(run: Run, z: Tensor) -> dict[str, Tensor]:
-    flat = z.double() @ run.world.manifold.frame[:, :2]
+    flat = z.double() @ run.scene.world.frame[:, :2]
     return {"x": flat[:, 0], "y": flat[:, 1]}
 
 
 def pictures(rows: pd.DataFrame, trained: Trained, recipe: Recipe, n: int = 24) -> pd.DataFrame:
-    """Samples of every arm's first seed in the manifold's plane, n a combination."""
-    combination = torch.arange(16).repeat_interleave(n)
+    """Samples of every arm's first seed in the arcs' plane, n a combination."""
     tables = []
     for number, row in enumerate(rows.itertuples(index=False)):
         if row.seed != rows["seed"].iloc[0]:
             continue
         run = Run(row, recipe)
+        world = run.scene.world
+        combination = torch.arange(len(world.combinations)).repeat_interleave(n)
         z = run.generate(trained.parameters[number], combination, recipe.evaluations)
-        manifold, held_out = run.world.manifold, run.world.held_out
+        judged = world.judge(z.double())
         flags = find_defects(
-            manifold.distances(z.double()),
-            combination,
-            run.conditioning.admitted,
-            manifold.tolerance(),
+            judged.combination, judged.off_manifold, combination, run.conditioning.admitted
         )
         table = pd.DataFrame({**_plane(run, z), "combination": combination, "defect": flags.defect})
-        table["held_out"] = torch.isin(combination, held_out).numpy()
+        table["held_out"] = torch.isin(combination, run.scene.held_out).numpy()
         tables.append(table.assign(granularity=row.granularity, s_c=row.s_c, seed=row.seed))
     return pd.concat(tables, ignore_index=True)
 
@@ -192,12 +190,12 @@ def _feature_runs(rows: pd.DataFrame) -> pd.Series:
 def reverse_strip(
     rows: pd.DataFrame, trained: Trained, recipe: Recipe, n: int = 60
 ) -> pd.DataFrame:
-    """x_t along the sampler as the network sees it, in the manifold's plane: the feature arm's
+    """x_t along the sampler as the network sees it, in the arcs' plane: the feature arm's
     first seed.
     """
     number = int(_feature_runs(rows).to_numpy().argmax())
     run = Run(next(rows.iloc[[number]].itertuples(index=False)), recipe)
-    combination = torch.arange(16).repeat_interleave(n)
+    combination = torch.arange(len(run.scene.world.combinations)).repeat_interleave(n)
     seen: list[tuple[float, Tensor]] = []
 
     def watched(denoise, x, times, *rest):  # the sampler, with an eye on what it asks the denoiser

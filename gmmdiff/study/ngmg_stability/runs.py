@@ -130,9 +130,9 @@ def accuracies(
     trained, found = ensemble([run], "cpu"), {}
     trained.parameters[:, : trained.count] = parameters
     for name in ("validation_accuracy", "accuracy"):
-        points, combinations = run.world.points(n, name)
+        points, combinations = run.scene.points(n, name)
         batches = run.draw(
-            (points / run.data[2]).float(),
+            ((points - run.recipe.centre) / run.data[2]).float(),
             combinations,
             (1, n),
             stream(run.row.seed, f"{name} batch"),

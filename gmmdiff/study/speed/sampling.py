@@ -133,7 +133,7 @@ def law_error(run: Run, z: Tensor, combination: Tensor) -> float:
     """Energy distance of samples ``(n, D)`` to as many true points of the same combination, mean
     over combinations.
     """
-    real = run.world.manifold.sample(combination, stream(run.row.seed, "reference"))
+    real = run.scene.world.sample(combination, stream(run.row.seed, "reference"))
     return float(
         np.mean(
             [
@@ -157,7 +157,6 @@ def sampling_errors(
     ratio.  "real" are true points, the floor.  Ancestral sampling also takes ``ANCESTRAL_STEPS``
     evaluations.
     """
-    combination = torch.arange(16).repeat_interleave(recipe.n_eval)
     settings = [(name, count) for count in evaluations for name in SAMPLERS] + [
         ("ancestral", ANCESTRAL_STEPS)
     ]
@@ -166,7 +165,9 @@ def sampling_errors(
     def one(job: tuple) -> list[tuple]:
         row, parameters = job
         run = Run(row, recipe)
-        real = run.world.manifold.sample(combination, stream(row.seed, "floor"))
+        every = torch.arange(len(run.scene.world.combinations))
+        combination = every.repeat_interleave(recipe.n_eval)
+        real = run.scene.world.sample(combination, stream(row.seed, "floor"))
         rows = [("real", "", 0, row.seed, law_error(run, real, combination), math.nan)]
         for (name, count), (side, make) in itertools.product(settings, makers.items()):
             sampler, start = make(name, count), time.perf_counter()
@@ -193,11 +194,11 @@ def evaluation_turns(
     evaluations a second, on one thread.
     """
     run = Run(row, recipe)
-    combination = torch.arange(samples) % 16
+    combination = torch.arange(samples) % len(run.scene.world.combinations)
     denoiser = run.predict(
         parameters, run.conditioning.sample(combination, stream(row.seed, "condition")).float()
     )
-    noise = torch.randn(samples, recipe.dimension, generator=stream(row.seed, "start"))
+    noise = torch.randn(samples, run.dimension, generator=stream(row.seed, "start"))
 
     def contestant(sampler: Callable) -> Contestant:
         return beside(

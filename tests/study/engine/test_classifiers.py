@@ -14,9 +14,10 @@ from gmmdiff.study.engine.classifiers import ClassifierEnsemble, JointEnsemble, 
 from gmmdiff.study.engine.costs import Costs
 from gmmdiff.study.engine.runs import PREPARED, SCHEDULE, Recipe, Run
 from gmmdiff.study.engine.training import Ensemble, train
+from tests.recipes import ARCS
 from tests.study.engine.test_training import plain
 
-SMALL = Recipe(width=16, hidden=2, batch=32, n_eval=8, ema=0.9)
+SMALL = Recipe(ARCS, width=16, hidden=2, batch=32, n_eval=8, ema=0.9)
 
 
 def table(
@@ -142,9 +143,7 @@ def test_labels_flip_once_and_for_all():
     clean, noisy, same = runs_of(
         table(costs=("BCE",), noise=(0.0, 0.2), seeds=(3,)).iloc[[0, 1, 1]]
     )
-    assert torch.equal(
-        noisy_labels(clean), clean.world.manifold.combinations[clean.data[1]].float()
-    )
+    assert torch.equal(noisy_labels(clean), clean.scene.world.combinations[clean.data[1]].float())
     assert torch.equal(noisy_labels(noisy), noisy_labels(same))
     flipped = (noisy_labels(clean) != noisy_labels(noisy)).float().mean()
     assert 0.1 < flipped < 0.3

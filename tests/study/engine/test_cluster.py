@@ -27,8 +27,9 @@ from gmmdiff.study.feature_vs_class import runs as feature_vs_class_runs
 from gmmdiff.study.ngmg_stability import runs as ngmg_stability_runs
 from tests.paths import ROOT
 from tests.pipeline.test_execution import one_part
+from tests.recipes import ARCS
 
-RECIPE = Recipe(width=8, hidden=1, batch=8, n_eval=4, evaluations=8)
+RECIPE = Recipe(ARCS, width=8, hidden=1, batch=8, n_eval=4, evaluations=8)
 QUIET = partial(tqdm, disable=True)
 LENGTHS = [150, 160, 170, 180, 190, 200]  # rows of one length make a block
 
@@ -123,7 +124,7 @@ def test_two_workers_measure_as_none(running):
     arms = feature_vs_class_runs.parts([0.0, 0.1], [20, 30], 1e-2, 50, 2, 0, [0.3], [25, 100], 2)[
         "30"
     ]
-    costs = ngmg_stability_runs.parts([0.2], [1e-3], 150, [0.0, 1.0], [1e-2], 150, 20, 0.1, 2, 0)
+    costs = ngmg_stability_runs.parts([0.2], [1e-3], 150, [0.0, 1.0], [1e-2], 150, 20, 0.1, 2, 2, 0)
     experiments = [
         partial(feature_vs_class_runs.run_part, arms, RECIPE, "cpu", QUIET, True),
         *(

@@ -6,12 +6,13 @@ import torch
 from gmmdiff.study.engine.reference import train as train_plainly
 from gmmdiff.study.engine.runs import Recipe, Run, run_table
 from gmmdiff.study.engine.training import train
+from tests.recipes import ARCS
 
 
 @pytest.mark.parametrize("prediction", ["sample", "v_prediction"])
 def test_every_row_is_the_plain_loop(prediction):
     """To 1e-5 after 100 steps of Adam, cosine decay and moving average, on the same streams."""
-    recipe = Recipe(width=16, hidden=2, batch=32, ema=0.9, prediction=prediction)
+    recipe = Recipe(ARCS, width=16, hidden=2, batch=32, ema=0.9, prediction=prediction)
     arms = ["none", "coarse", "class", "feature", "scrambled", "shared"]
     rows = run_table(arms, [0.1], [50], [1e-3], [100], seeds=1)
     found = train(rows, recipe)

@@ -1,5 +1,8 @@
 """The engine against torch.nn, and every run against itself in other company."""
 
+from dataclasses import replace
+from functools import partial
+
 import pandas as pd
 import pytest
 import torch
@@ -8,11 +11,14 @@ from gmmdiff.core.mixtures import GaussianMixture
 from gmmdiff.core.streams import stream
 from gmmdiff.study.engine.evaluation import by_group, evaluate, floor
 from gmmdiff.study.engine.networks import StackedMLP
-from gmmdiff.study.engine.runs import SCHEDULE, Recipe, Run, World, run_table
+from gmmdiff.study.engine.runs import SCHEDULE, Recipe, Run, Scene, run_table
 from gmmdiff.study.engine.training import Ensemble, blocks_of, train, train_block
 from gmmdiff.worlds.arcs import Arcs
+from gmmdiff.worlds.digits import Digits
+from gmmdiff.worlds.faces import Faces
+from tests.recipes import ARCS
 
-SMALL = Recipe(width=16, hidden=2, batch=32, n_eval=8, ema=0.9)
+SMALL = Recipe(ARCS, width=16, hidden=2, batch=32, n_eval=8, ema=0.9)
 
 
 def table(**changes):
@@ -134,8 +140,8 @@ def test_an_exact_denoiser_generates_the_manifold(monkeypatch, arcs, evaluations
     run = Run(
         next(table(granularity=["none"], seeds=1, n_train=[20_000]).itertuples(index=False)), SMALL
     )
-    manifold, scale = run.world.manifold, run.data[2]
-    wanted = run.world.seen[:arcs]
+    manifold, scale = run.scene.world, run.data[2]
+    wanted = run.scene.seen[:arcs]
     law = manifold.density(wanted, nodes=64)
     law = GaussianMixture(law.weights, law.means / scale, law.scales / scale)
 
@@ -157,16 +163,54 @@ def test_an_exact_denoiser_generates_the_manifold(monkeypatch, arcs, evaluations
 
 
 def test_held_out_combinations_are_not_trained_on_and_rare_ones_are_rarest():
-    world = World(3, SMALL)
-    _, combination = world.points(4000, "data")
-    assert set(combination.tolist()) == set(world.seen.tolist())
-    assert not set(world.seen.tolist()) & set(world.held_out.tolist()) and len(world.held_out) == 2
-    counts = combination.bincount(minlength=16)
-    assert counts[world.rare].max() < counts[world.seen[:4]].min()
+    scene = Scene(3, replace(SMALL, rare=4))
+    _, combination, _ = scene.data(4000)
+    assert set(combination.tolist()) == set(scene.seen.tolist())
+    assert not set(scene.seen.tolist()) & set(scene.held_out.tolist()) and len(scene.held_out) == 2
+    groups, counts = scene.groups(combination), combination.bincount(minlength=16)
+    rare = [c for c, group in enumerate(groups) if group == "rare"]
+    assert len(rare) == 4 and counts[rare].max() < counts[scene.seen[:4]].min()
+    assert {c for c, group in enumerate(groups) if group == "held out"} == set(
+        scene.held_out.tolist()
+    )
+
+
+def test_where_data_are_sparse_few_samples_are_rare_and_none_is_unseen():
+    scene = Scene(0, Recipe(partial(Faces, 4), held_out=2))
+    wanted = torch.tensor([scene.seen[0]] * 6 + [scene.seen[1]] * 5 + [scene.seen[2]])
+    groups = scene.groups(wanted)
+    assert [groups[c] for c in scene.seen[:4]] == ["frequent", "rare", "rare", "unseen"]
+    assert [groups[c] for c in scene.held_out] == ["held out", "held out"]
+
+
+def test_every_value_of_every_attribute_is_shown_by_others():
+    """Half of the pairs of digits held out at random would often leave a value unseen."""
+    recipe = Recipe(Digits, held_out=75)
+    for seed in range(5):
+        scene = Scene(seed, recipe)
+        seen = scene.world.combinations[scene.seen]
+        assert all(len(column.unique()) == 10 for column in seen.T)
+
+
+@pytest.mark.parametrize(
+    ("world", "centre", "n"), [(partial(Faces, 4), 0.5, 100), (Digits, 0.5, 300)]
+)
+def test_any_world_is_trained_sampled_and_judged(world, centre, n):
+    """Few steps, so nothing is asked of the samples but that the tables are whole."""
+    recipe = Recipe(world, width=32, hidden=1, batch=32, n_eval=2, evaluations=4, centre=centre)
+    rows = table(granularity=["class", "feature"], seeds=1, n_train=[n])
+    results = by_group(evaluate(rows, train(rows, recipe), recipe))
+    assert {"seen", "rare", "held out"} <= set(results["group"])
+    assert not results.isna().any(axis=None)
+    real = by_group(floor(rows, recipe))
+    shown = real[(real["metric"] == "miss") & (real["group"] == "seen")]["value"].mean()
+    assert shown < 0.3 < results[results["metric"] == "miss"]["value"].mean()
+    points, _, scale = Scene(0, recipe).data(n)
+    assert float(points.square().mean().sqrt()) == pytest.approx(2, rel=1e-3) and scale < 0.5
 
 
 def test_real_samples_are_the_floor():
-    results = floor(table(seeds=3), Recipe(n_eval=300))
+    results = floor(table(seeds=3), Recipe(ARCS, n_eval=300))
     defects = results[results["metric"] == "defect"]["value"]
     assert defects.mean() <= 1e-3 and len(defects) == 3 * 16
     assert set(results["granularity"]) == {"real"}
@@ -182,17 +226,18 @@ def test_groups_weigh_combinations_alike():
 
 
 BAD = {
-    "n_train": (
-        table(n_train=[13]),
-        {},
-        "run table: n_train must be >= 14, the number of combinations seen, got 13",
+    "n_train": (table(n_train=[1]), {}, "run table: n_train must be >= 2, got 1"),
+    "too many held out": (
+        table(),
+        {"held_out": 15},
+        "scene: held_out must be so few that others show every value of every attribute, got 15",
     ),
     "all held out": (
         table(),
         {"held_out": 16},
         "held_out must be in 0 .. 15, so that one is left, got 16",
     ),
-    "D": (table(), {"dimension": 4}, "Arcs: dim must be >= 5, got 4"),
+    "D": (table(), {"world": partial(Arcs, 4)}, "Arcs: dim must be >= 5, got 4"),
     "s_c": (table(s_c=[-0.1]), {}, "run table: s_c must be >= 0, got -0.1"),
     "granularity": (
         table(granularity=["fine"]),
@@ -220,7 +265,7 @@ def test_bad_tables_are_named_before_training(rows, recipe, message, monkeypatch
         "gmmdiff.study.engine.training.train_block", lambda *a: pytest.fail("training began")
     )
     with pytest.raises(ValueError, match=message):
-        train(rows, Recipe(**recipe))
+        train(rows, Recipe(**{"world": ARCS, **recipe}))
 
 
 def test_zero_seeds_are_refused():
@@ -231,5 +276,5 @@ def test_zero_seeds_are_refused():
 
 
 def test_the_manifold_of_a_seed_is_its_own():
-    assert not torch.equal(World(0, SMALL).manifold.frame, World(1, SMALL).manifold.frame)
-    assert torch.equal(World(1, SMALL).manifold.frame, Arcs(8, stream(1, "manifold")).frame)
+    assert not torch.equal(Scene(0, SMALL).world.frame, Scene(1, SMALL).world.frame)
+    assert torch.equal(Scene(1, SMALL).world.frame, Arcs(8, stream(1, "manifold")).frame)

@@ -9,12 +9,13 @@ from gmmdiff.study.engine.evaluation import by_step
 from gmmdiff.study.engine.runs import COLUMNS, Recipe, choose
 from gmmdiff.study.engine.training import train
 from gmmdiff.study.feature_vs_class import runs
+from tests.recipes import ARCS
 
 SIZES = (500, 8000)
 LENGTHS = [2000, 4000, 16000]
 PARTS = runs.parts([0.0, 0.1], SIZES, 1e-2, 8000, 20, 7, [0.0, 0.05, 0.3], LENGTHS, 5)
 POINTS = ("none", "scrambled", "shared")  # as controls
-SMALL = Recipe(width=8, hidden=1, batch=8, n_eval=4, evaluations=4)
+SMALL = Recipe(ARCS, width=8, hidden=1, batch=8, n_eval=4, evaluations=4)
 
 
 def small_parts(rate=1e-3):

@@ -10,6 +10,7 @@ from gmmdiff.core.costs import COSTS
 from gmmdiff.study.engine.classifiers import JointEnsemble
 from gmmdiff.study.engine.runs import Recipe, Run
 from gmmdiff.study.ngmg_stability import runs
+from tests.recipes import ARCS
 
 GOOD = {
     "label_noise": [0.0, 0.2],
@@ -25,7 +26,7 @@ GOOD = {
     "first_seed": 5,
 }
 PARTS = runs.parts(**GOOD)
-RECIPE = Recipe(width=8, hidden=1, batch=8, n_eval=4, evaluations=4)
+RECIPE = Recipe(ARCS, width=8, hidden=1, batch=8, n_eval=4, evaluations=4)
 QUIET = partial(tqdm, disable=True)
 
 

@@ -32,6 +32,7 @@ from gmmdiff.study.speed.training import (
     products,
     stacked_modules,
 )
+from tests.recipes import ARCS
 from tests.study.engine.test_classifiers import table as joint_table
 from tests.study.engine.test_training import SMALL, plain
 
@@ -248,7 +249,7 @@ def test_without_diffusers_its_side_is_missing_and_said_to_be(monkeypatch):
 
 
 def test_sampling_errors_and_turns_have_every_sampler_and_side():
-    recipe = Recipe(width=8, hidden=1, batch=16, held_out=0, n_eval=2)
+    recipe = Recipe(ARCS, width=8, hidden=1, batch=16, held_out=0, n_eval=2)
     rows = run_table(["feature"], [0.1], [50], [0.01], [5], 2)
     trained = train(rows, recipe)
     from gmmdiff.pipeline.execution.notebook import progress
