@@ -147,7 +147,7 @@ BAD = {  # params.yaml -> what its one line has to say
     ),
     "no longer training": (
         put("feature_vs_class.swept_steps", [12000]),
-        "swept_steps must be twice steps = 16000, and shorter ones than steps",
+        "swept_steps must be twice steps = 18000, and shorter ones than steps",
     ),
     "nothing swept": (
         put("feature_vs_class.swept_s_c", [0.1]),

@@ -33,8 +33,8 @@ from gmmdiff.study.engine.parallel.threads import Tick, Workers, side_by_side
 from gmmdiff.study.engine.runs import COLUMNS, PREPARED, Batches, Progress, Recipe, Run, Scene
 
 # Hidden units over all rows of a block: few calls, and the caches still hold them; the fastest of
-# 1700 to 5100 measured.
-BLOCK = 2304
+# 1000 to 8200 measured.
+BLOCK = 3328
 GPU_BLOCK = 196608  # the same on a GPU: as many as its memory holds with ease
 ADAM = {"beta1": 0.9, "beta2": 0.99, "eps": 1e-8}
 ADAM |= {"weight_decay": 0.0, "amsgrad": False, "maximize": False}

@@ -42,8 +42,8 @@ def judge(tables: Tables, claim: str) -> Judgement:
     return by_rule(claim, cells, partial(tell, "contrasts"), moved)
 
 
-# The rival's smallest share over the cells in the pilot, which had the published parameters but the
-# seeds 1000 to 1004; that of F3 is fixed in the claim.
+# The rival's smallest share over the cells in the pilot, which had the published parameters but five
+# other seeds (REPRODUCING.md); that of F3 is fixed in the claim.
 DELTA = {
     "F1": {"feature minus class, seen": smallest_effect(0.0005)},
     "F2": {"feature minus class, rare": smallest_effect(0.0007)},

@@ -46,7 +46,7 @@ MEASURES = {
     "energy_distance": "energy distance",
 }
 # Differences over decades: linear only up to here.
-SMALLEST_SHOWN = {"spike_rate": 1e-3, "variation": 1e-2, "energy_distance": 0.1}
+SMALLEST_SHOWN = {"spike_rate": 1e-3, "variation": 1e-2}
 
 
 def backward_signals(signals: pd.DataFrame) -> Figure:

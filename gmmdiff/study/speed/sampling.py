@@ -195,9 +195,7 @@ def evaluation_turns(
     """
     run = Run(row, recipe)
     combination = torch.arange(samples) % len(run.scene.world.combinations)
-    denoiser = run.predict(
-        parameters, run.conditioning.sample(combination, stream(row.seed, "condition")).float()
-    )
+    denoiser = run.predict(parameters, run.drawn(combination, stream(row.seed, "condition")))
     noise = torch.randn(samples, run.dimension, generator=stream(row.seed, "start"))
 
     def contestant(sampler: Callable) -> Contestant:
