@@ -17,6 +17,7 @@ from gmmdiff.pipeline.execution.errors import BadInput
 from gmmdiff.pipeline.execution.notebook import read_tables
 from gmmdiff.pipeline.execution.parameters import SECTIONS, SHARED, read_params
 from gmmdiff.study import register
+from gmmdiff.study.verdicts import ENOUGH_SEEDS, FRAGILE
 from tests.paths import PUBLISHED, ROOT
 
 
@@ -125,10 +126,29 @@ def test_claims_can_be_recomputed_from_the_published_tables():
         "ci_low",
         "ci_high",
         "n_seeds",
+        "world",
+        "regime",
+        "delta",
+        "cells",
+        "replication",
+        "rival_verdict",
         "verdict",
         "stage",
         "details",
     ]
+
+
+def test_every_sampled_claim_is_published_with_what_judges_it():
+    published = json.loads((PUBLISHED / "claims.json").read_text())
+    sampled = [claim for claim in published if claim["world"]]
+    assert [claim["id"][0] for claim in sampled] == ["F"] * 5 + ["N"] * 5
+    for claim in sampled:
+        assert claim["n_seeds"] >= ENOUGH_SEEDS and claim["cells"] and claim["regime"]
+        assert all(cell["delta"] > 0 and cell["state"] for cell in claim["cells"])
+        assert set(claim["delta"].values()) >= {cell["delta"] for cell in claim["cells"]}
+        assert 0 <= claim["replication"] <= 1
+        assert (claim["rival_verdict"] is not None) == (claim["replication"] < FRAGILE)
+        assert "long enough" not in claim["details"]
 
 
 def test_readme_shows_the_published_claims():
