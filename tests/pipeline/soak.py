@@ -64,11 +64,11 @@ SMALL = {
     },
     "feature_vs_class": {
         "n_train": [20, 30],
-        "swept_steps": [25, 100],
+        "swept_steps": [25],
         "width": 8,
         "hidden": 1,
         "batch": 8,
-        "steps": 50,
+        "steps": [50, 50],
         "evaluations": 8,
         "n_eval": 2,
     },

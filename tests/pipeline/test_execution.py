@@ -48,8 +48,8 @@ def arguments(tmp_path, book, params, stage="stage"):
 
 def one_part(folder, **shared):
     """The command line of a small part of an experiment: the stage `runs/20`."""
-    small = {"n_train": [20, 30], "steps": 50, "width": 8, "n_eval": 2, "evaluations": 8}
-    params = shared | {"feature_vs_class": small | {"swept_steps": [25, 100]}}
+    small = {"n_train": [20, 30], "steps": [50, 50], "width": 8, "n_eval": 2, "evaluations": 8}
+    params = shared | {"feature_vs_class": small | {"swept_steps": [25]}}
     book = ROOT / "notebooks" / "02a_feature_vs_class_runs.ipynb"
     command = arguments(folder, book, params, "runs/20")
     return [*command, "--section", "feature_vs_class", "-p", "part=20"]

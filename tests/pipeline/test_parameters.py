@@ -135,7 +135,7 @@ BAD = {  # params.yaml -> what its one line has to say
     ),
     "one size twice": (
         put("feature_vs_class.n_train", [500, 500]),
-        "n_train must be distinct sizes, got [500, 500]",
+        "n_train, steps must be distinct sizes, and one number of steps for each, got [500, 500]",
     ),
     "too few points": (
         put("feature_vs_class.n_train", [5]),
@@ -147,7 +147,7 @@ BAD = {  # params.yaml -> what its one line has to say
     ),
     "no longer training": (
         put("feature_vs_class.swept_steps", [12000]),
-        "swept_steps must be twice steps = 18000, and shorter ones than steps",
+        "swept_steps must be below 9000, the steps of the largest n_train",
     ),
     "nothing swept": (
         put("feature_vs_class.swept_s_c", [0.1]),
@@ -155,7 +155,7 @@ BAD = {  # params.yaml -> what its one line has to say
     ),
     "all rare": (
         put("feature_vs_class.rare", 15),
-        "rare must be in 1 .. 14, the combinations seen, got 15",
+        "rare must be in 0 .. 14, the combinations seen, got 15",
     ),
     "a flat manifold": (
         put("feature_vs_class.dimension", 4),

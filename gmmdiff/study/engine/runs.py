@@ -31,8 +31,7 @@ from gmmdiff.worlds.world import World
 
 COLUMNS = ("granularity", "s_c", "n_train", "learning_rate", "steps", "seed")
 PREPARED = 50  # steps whose batches are drawn at once
-# Root mean square of the points and the conditions that the network sees: the larger, the later
-# noise hides what is fine.
+# Root mean square of the points the network sees: the larger, the later noise hides what is fine.
 SIZE = 2.0
 # The sampler's last time before 0: one prediction of x_0 takes the rest of the noise away.
 LAST = 0.15
@@ -221,7 +220,7 @@ class Run:
             stream(row.seed, "condition means"),
             self.scene.seen,
         )
-        self.means = SIZE * self.conditioning.means.float()  # whose own root mean square is 1
+        self.means = self.conditioning.means.float()
         self.dimension = math.prod(self.scene.world.shape)
         self.sizes = denoiser_sizes(
             self.dimension, self.conditioning.dim, recipe.width, recipe.hidden
@@ -281,12 +280,12 @@ class Run:
         """
         condition = gather_rows(self.means, batches.combination)
         if self.conditioning.scale > 0:
-            condition.add_(batches.blur, alpha=SIZE * self.conditioning.scale)
+            condition.add_(batches.blur, alpha=self.conditioning.scale)
         return batches.seen, condition
 
     def drawn(self, combination: Tensor, generator: torch.Generator) -> Tensor:
         """One condition as the network sees it, for each combination ``(n,)``: ``(n, C)``."""
-        return SIZE * self.conditioning.sample(combination, generator).float()
+        return self.conditioning.sample(combination, generator).float()
 
     def predict(self, parameters: Tensor, condition: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
         """The denoiser as the samplers want it, with conditions ``(n, C)``.

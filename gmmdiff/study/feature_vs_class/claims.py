@@ -42,18 +42,18 @@ def judge(tables: Tables, claim: str) -> Judgement:
     return by_rule(claim, cells, partial(tell, "contrasts"), moved)
 
 
-# The rival's smallest share over the cells in the pilot, which had the published parameters but five
-# other seeds (REPRODUCING.md); that of F3 is fixed in the claim.
+# The rival's smallest share over the cells in the pilot, which had the published parameters but
+# five other seeds (REPRODUCING.md); that of F3 is fixed in the claim.
 DELTA = {
-    "F1": {"feature minus class, seen": smallest_effect(0.0005)},
-    "F2": {"feature minus class, rare": smallest_effect(0.0007)},
+    "F1": {"feature minus class, seen": smallest_effect(0.0006)},
+    "F2": {"feature minus class, rare": smallest_effect(0.0003)},
     "F3": {"held out minus rare": 0.05},
     "F4": {
-        "coarse: mixture minus point": smallest_effect(0.0594),
-        "class: mixture minus point": smallest_effect(0.0005),
-        "feature: mixture minus point": smallest_effect(0.0008),
+        "coarse: mixture minus point": smallest_effect(0.0415),
+        "class: mixture minus point": smallest_effect(0.0006),
+        "feature: mixture minus point": smallest_effect(0.0013),
     },
-    "F5": {"feature minus scrambled, rare": smallest_effect(0.0003)},
+    "F5": {"feature minus scrambled, rare": smallest_effect(0.0013)},
 }
 STATEMENTS = {  # claim -> statement, source, what is compared
     "F1": (

@@ -108,17 +108,19 @@ def movements(tables: Tables, claim: str, delta: Mapping[str, float]) -> list[di
 
     Each with factors, estimate, low, high, delta, and whether the interval leaves 0 out.
     """
-    published = int(tables["runs"]["steps"].iloc[0])
+    published = tables["runs"].groupby("n_train")["steps"].max()
     cells = []
     for contrast in JUDGED[claim]:
         lengths = contrast.differences(tables["steps"], "steps").unstack("steps")
-        moved = (lengths[2 * published] - lengths[published]).dropna()
-        for levels, values in moved.groupby(level=list(contrast.by)):
+        for levels, table in lengths.groupby(level=list(contrast.by)):
             factors = {"contrast": contrast.name, **dict(zip(contrast.by, levels, strict=True))}
-            cells.append(Cell(factors, values.to_numpy(), delta[contrast.name]))
+            steps = published[factors["n_train"]]
+            moved = (table[2 * steps] - table[steps]).dropna().to_numpy()
+            told = factors | {"twice": 2 * steps}
+            cells.append(Cell(told, moved, delta[contrast.name]))
     intervals, _ = assess(f"{claim}, twice the training", cells)
     return [
-        {"factors": cell.factors, "steps": 2 * published, "delta": cell.delta}
+        {"factors": cell.factors, "delta": cell.delta}
         | found._asdict()
         | {"sure": found.low * found.high > 0}
         for cell, found in zip(cells, intervals, strict=True)

@@ -22,7 +22,7 @@ def ground_sentence(tables: Tables, evaluations: int) -> str:
     conditional = seen[~seen["granularity"].isin(["none", "real"])]
     arms = {arm: table["value"] for arm, table in conditional.groupby(["granularity", "s_c"])}
     best = min(arms, key=lambda arm: iqm([arms[arm].to_numpy()]))
-    longer = tables["steps"]["steps"] == 2 * seen["steps"].iloc[0]
+    longer = tables["steps"]["steps"] == tables["steps"]["steps"].max()
     return tell(
         "ground",
         n_train=seen["n_train"].max(),

@@ -37,7 +37,7 @@ def parts(
     s_c: Sequence[float],
     n_train: Sequence[int],
     learning_rate: float,
-    steps: int,
+    steps: Sequence[int],
     seeds: int,
     first_seed: int,
     swept_s_c: Sequence[float],
@@ -46,41 +46,43 @@ def parts(
 ) -> dict[str, pd.DataFrame]:
     """Run tables by name, each trained and kept by itself.
 
-    One part for each n_train holds every arm, what no claim judges with ``swept_seeds``; controls
-    stand as points alone.  With that many seeds, at the largest n_train, class and feature: ``s_c``
-    sweeps the scale of the components; ``steps`` the training length, and at twice the published
-    one the coarse arm too, at every n_train; ``v_prediction`` is the published length and shorter
-    ones, for networks that predict v.  Levels that the arms hold anyway are left out.
+    One part for each n_train, of so many steps, holds every arm, what no claim judges with
+    ``swept_seeds``; controls stand as points alone.  With that many seeds: ``steps``, what the
+    claims compare at twice the steps of every n_train, and class and feature at the largest one
+    with fewer; ``v_prediction``, these fewer once more, for networks that predict v; ``s_c``, class
+    and feature at the largest n_train with other scales.  Levels that the arms hold anyway are left
+    out.
     """
-    owner, sizes = "feature_vs_class", sorted(n_train)
-    require(len(set(sizes)) == len(sizes), owner, "n_train", "distinct sizes", sizes)
+    owner = "feature_vs_class"
+    good = len(set(n_train)) == len(n_train) == len(steps)
+    allowed = "distinct sizes, and one number of steps for each"
+    require(good, owner, "n_train, steps", allowed, f"{list(n_train)}, {list(steps)}")
     allowed = "0 (point) and at least one larger scale (mixture)"
     require(min(s_c) == 0 < max(s_c), owner, "s_c", allowed, s_c)
-    allowed = f"twice steps = {2 * steps}, and shorter ones than steps"
-    good = 2 * steps in swept_steps and min(swept_steps) < steps
+    length, largest = dict(zip(n_train, steps, strict=True)), max(n_train)
+    allowed = f"below {length[largest]}, the steps of the largest n_train"
+    good = len(swept_steps) > 0 and max(swept_steps) < length[largest]
     require(good, owner, "swept_steps", allowed, swept_steps)
     other_s_c = [scale for scale in swept_s_c if scale not in s_c]
-    lengths = [length for length in swept_steps if length not in (steps, 2 * steps)]
     allowed = f"at least one scale beside s_c = {s_c}"
     require(len(other_s_c) > 0, owner, "swept_s_c", allowed, swept_s_c)
-    require(
-        1 <= swept_seeds <= seeds, owner, "swept_seeds", f"in 1 .. seeds = {seeds}", swept_seeds
-    )
+    good, allowed = 1 <= swept_seeds <= seeds, f"in 1 .. seeds = {seeds}"
+    require(good, owner, "swept_seeds", allowed, swept_seeds)
     alike = {"learning_rate": [learning_rate], "first_seed": first_seed}
     few, compared = {**alike, "seeds": swept_seeds}, ("class", "feature")
     judged = dict.fromkeys(("coarse", *compared), s_c)
     arms, beside = judged | {"scrambled": [0.0]}, {"none": [0.0], "shared": [0.0]}
-    found = {}
-    for n in sizes:
-        tables = [_tables(arms, [n], [steps], seeds=seeds, **alike)]
-        tables.append(_tables(beside, [n], [steps], **few))
+    found, both = {}, dict.fromkeys(compared, s_c)
+    for n in sorted(n_train):
+        tables = [_tables(arms, [n], [length[n]], seeds=seeds, **alike)]
+        tables.append(_tables(beside, [n], [length[n]], **few))
         found[str(n)] = pd.concat(tables, ignore_index=True)
-    both, largest = dict.fromkeys(compared, s_c), [sizes[-1]]
-    found["s_c"] = _tables(dict.fromkeys(compared, other_s_c), largest, [steps], **few)
-    longer = _tables(judged, sizes, [2 * steps], **few)
-    shorter = _tables(both, largest, lengths, **few)
-    found["steps"] = pd.concat([longer, shorter], ignore_index=True)
-    found["v_prediction"] = _tables(both, largest, [*lengths, steps], **few)
+    others = dict.fromkeys(compared, other_s_c)
+    found["s_c"] = _tables(others, [largest], [length[largest]], **few)
+    longer = [_tables(judged, [n], [2 * length[n]], **few) for n in sorted(n_train)]
+    shorter = _tables(both, [largest], swept_steps, **few)
+    found["steps"] = pd.concat([*longer, shorter], ignore_index=True)
+    found["v_prediction"] = shorter
     return found
 
 

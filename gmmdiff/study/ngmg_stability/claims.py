@@ -13,8 +13,8 @@ from gmmdiff.study.statistics import paired_by_seed
 from gmmdiff.study.verdicts import Cell, smallest_effect
 
 tell = partial(sentence, "ngmg_stability")
-# The rival's smallest share over the cells in the pilot, which had the published parameters but five
-# other seeds (REPRODUCING.md); of the variation, a ratio.
+# The rival's smallest share over the cells in the pilot, which had the published parameters but
+# five other seeds (REPRODUCING.md); of the variation, a ratio.
 STEADINESS = {"spike_rate": smallest_effect(0.0017), "variation": float(np.log(1.1))}
 ERROR = {"error": smallest_effect(0.098)}
 DEFECTS = {"defect": smallest_effect(0.0253)}

@@ -121,7 +121,7 @@ def test_two_workers_train_as_none(running):
 
 def test_two_workers_measure_as_none(running):
     """Every table of both experiments."""
-    arms = feature_vs_class_runs.parts([0.0, 0.1], [20, 30], 1e-2, 50, 2, 0, [0.3], [25, 100], 2)[
+    arms = feature_vs_class_runs.parts([0.0, 0.1], [20, 30], 1e-2, [50, 50], 2, 0, [0.3], [25], 2)[
         "30"
     ]
     costs = ngmg_stability_runs.parts([0.2], [1e-3], 150, [0.0, 1.0], [1e-2], 150, 20, 0.1, 2, 2, 0)

@@ -103,7 +103,9 @@ def test_arms_that_twice_the_training_moves_give_no_verdict():
     tables = tables_with(of_features(-0.02), gain=of_features(-0.01))
     found = judged(tables)
     assert found["F1"]["verdict"] == "inconclusive" and found["F4"]["verdict"] == "no effect"
-    told = "Not trained long enough for a verdict: 200 steps move feature minus class, seen, s_c 0"
+    told = (
+        "Not trained long enough for a verdict: twice the steps move feature minus class, seen, s_c"
+    )
     assert found["F1"]["details"].startswith(told)
     calm = judged(tables_with(of_features(-0.02), gain=of_features(-0.0005)))
     assert calm["F1"]["verdict"] == "reproduced"

@@ -12,14 +12,14 @@ from gmmdiff.study.feature_vs_class import runs
 from tests.recipes import ARCS
 
 SIZES = (500, 8000)
-LENGTHS = [2000, 4000, 16000]
-PARTS = runs.parts([0.0, 0.1], SIZES, 1e-2, 8000, 20, 7, [0.0, 0.05, 0.3], LENGTHS, 5)
+STEPS = [9000, 8000]
+PARTS = runs.parts([0.0, 0.1], SIZES, 1e-2, STEPS, 20, 7, [0.0, 0.05, 0.3], [2000, 4000], 5)
 POINTS = ("none", "scrambled", "shared")  # as controls
 SMALL = Recipe(ARCS, width=8, hidden=1, batch=8, n_eval=4, evaluations=4)
 
 
 def small_parts(rate=1e-3):
-    return runs.parts([0.0, 0.1], [20], rate, 110, 1, 0, [0.3], [50, 220], 1)
+    return runs.parts([0.0, 0.1], [20], rate, [110], 1, 0, [0.3], [50], 1)
 
 
 def test_every_arm_is_there_with_every_seed():
@@ -30,6 +30,7 @@ def test_every_arm_is_there_with_every_seed():
         assert set(rows["granularity"]) == set(GRANULARITIES) and set(rows["n_train"]) == {size}
         assert all((arm in POINTS) == ((arm, 0.1) not in seeds) for arm in GRANULARITIES)
         few = seeds.index.get_level_values(0).isin(["none", "shared"])
+        assert set(rows["steps"]) == {9000 if size == 500 else 8000}
         assert (seeds[few] == 5).all() and (seeds[~few] == 20).all()
         assert set(rows["seed"]) == set(range(7, 27))
     assert set(PARTS["s_c"]["s_c"]) == {0.05, 0.3} and set(PARTS["s_c"]["n_train"]) == {8000}
@@ -37,13 +38,17 @@ def test_every_arm_is_there_with_every_seed():
 
 def test_what_a_claim_compares_is_trained_twice_as_long():
     steps = PARTS["steps"]
-    longer = steps[steps["steps"] == 16000]
-    assert set(longer["n_train"]) == set(SIZES) and set(longer["s_c"]) == {0.0, 0.1}
+    longer = steps[steps["steps"] > 9000]
+    assert set(zip(longer["n_train"], longer["steps"], strict=True)) == {
+        (500, 18000),
+        (8000, 16000),
+    }
     assert set(longer["granularity"]) == {"coarse", "class", "feature"}
-    shorter = steps[steps["steps"] != 16000]
+    assert set(longer["s_c"]) == {0.0, 0.1}
+    shorter = steps[steps["steps"] < 9000]
     assert set(shorter["steps"]) == {2000, 4000} and set(shorter["n_train"]) == {8000}
     velocity = PARTS["v_prediction"]
-    assert set(velocity["steps"]) == {2000, 4000, 8000}
+    assert set(velocity["steps"]) == {2000, 4000}
     assert runs.recipe_of("v_prediction", SMALL).prediction == "v_prediction"
     assert runs.recipe_of("steps", SMALL) == SMALL
 
@@ -62,7 +67,7 @@ def test_a_sweep_gains_the_arms_that_differ_in_its_factor_alone():
     assert set(scales["granularity"]) == {"class", "feature"}
     assert (scales["value"] == 1).sum() == 2 * 2 * 5
     lengths = runs.with_arms(PARTS["steps"].assign(value=0.0), arms, "steps")
-    assert set(lengths["steps"]) == {2000, 4000, 8000, 16000}
+    assert set(lengths["steps"]) == {2000, 4000, 8000, 9000, 16000, 18000}
     assert set(lengths["s_c"]) == {0.0, 0.1}
 
 
@@ -100,7 +105,7 @@ def test_the_noise_of_an_arm_is_counted_in_its_own_gap():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"n_train": [500, 500]}, r"n_train must be distinct sizes, got \[500, 500\]"),
+        ({"n_train": [500, 500]}, r"n_train, steps must be distinct sizes, .*, got \[500, 500\]"),
         (
             {"s_c": [0.1, 0.2]},
             r"s_c must be 0 \(point\) and at least one larger scale \(mixture\), got \[0.1, 0.2\]",
@@ -111,12 +116,12 @@ def test_the_noise_of_an_arm_is_counted_in_its_own_gap():
             r"swept_s_c must be at least one scale beside s_c = \[0.0, 0.1\], got \[0.1\]",
         ),
         (
-            {"swept_steps": [50, 150]},
-            r"swept_steps must be twice steps = 200, and shorter ones than steps, got \[50, 150\]",
+            {"swept_steps": [50, 100]},
+            r"swept_steps must be below 100, the steps of the largest n_train, got \[50, 100\]",
         ),
         (
-            {"swept_steps": [200]},
-            r"swept_steps must be twice steps = 200, and shorter .*got \[200\]",
+            {"steps": [100, 100]},
+            r"n_train, steps must be distinct sizes, and one number of steps for each, got \[500\]",
         ),
         ({"swept_seeds": 3}, r"swept_seeds must be in 1 .. seeds = 2, got 3"),
         ({"seeds": 0}, "swept_seeds must be in 1 .. seeds = 0, got 2"),
@@ -127,11 +132,11 @@ def test_bad_experiments_are_named(change, message):
         "s_c": [0.0, 0.1],
         "n_train": [500],
         "learning_rate": 1e-2,
-        "steps": 100,
+        "steps": [100],
         "seeds": 2,
         "first_seed": 0,
         "swept_s_c": [0.3],
-        "swept_steps": [50, 200],
+        "swept_steps": [50],
         "swept_seeds": 2,
     }
     runs.parts(**good)
@@ -140,7 +145,7 @@ def test_bad_experiments_are_named(change, message):
 
 
 def test_a_part_whose_runs_diverge_is_measured_all_the_same():
-    rows = runs.parts([0.0, 0.1], [20], 1e30, 50, 2, 0, [0.3], [25, 100], 2)["20"]
+    rows = runs.parts([0.0, 0.1], [20], 1e30, [50], 2, 0, [0.3], [25], 2)["20"]
     tables = runs.run_part(rows, SMALL, "cpu", tqdm, False) | {
         "pictures": runs.pictures(rows, train(rows, SMALL), SMALL)
     }
