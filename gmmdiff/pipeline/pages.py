@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import html
 import io
+import math
 import posixpath
 import re
 from collections.abc import Iterator, Mapping
@@ -24,8 +25,10 @@ if TYPE_CHECKING:  # and imported where they are used: the notebook needs none o
 from gmmdiff.pipeline.execution.errors import BadInput
 from gmmdiff.pipeline.execution.notebook import run_records
 from gmmdiff.pipeline.verification import ABSOLUTE, RELATIVE
+from gmmdiff.study.claims import levels
 
 TEMPLATE = Path(__file__).parents[2] / "notebooks" / "report_template"
+WORDS = Path(__file__).parents[1] / "study"  # how a cell is told
 FIGURES = "<!-- figures -->"
 
 
@@ -33,13 +36,14 @@ def _render(template: str, **values: Any) -> str:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     templates = Environment(
-        loader=FileSystemLoader(TEMPLATE),
+        loader=FileSystemLoader([TEMPLATE, WORDS]),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         autoescape=lambda name: name.endswith(".html.j2"),
     )
     templates.filters |= {"itemised": itemised, "duration": duration, "fragile": fragile}
+    templates.filters |= {"form": format, "exp": math.exp, "levels": levels}
     return templates.get_template(template).render(values)
 
 
