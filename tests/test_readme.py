@@ -36,5 +36,5 @@ def test_a_cost_trains_a_classifier():
 def test_a_world_is_used_without_the_study(capsys):
     names = run(SNIPPETS[3])
     assert names["images"].shape[1:] == (16, 16) and names["attributes"].shape[1:] == (6,)
-    told = "hair, bare eyes, smile, shaved, hat, no ears 0% wrong"
-    assert told in capsys.readouterr().out and len(SNIPPETS[3].splitlines()) <= 20
+    assert "hair, bare eyes, smile, shaved, hat, no ears" in capsys.readouterr().out
+    assert names["wrong"].double().mean() <= 0.02 and len(SNIPPETS[3].splitlines()) <= 20
