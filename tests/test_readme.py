@@ -31,3 +31,10 @@ def test_ngmg_fits_a_model_and_measures_the_distance():
 def test_a_cost_trains_a_classifier():
     names = run(SNIPPETS[2])
     assert torch.all(names["logits"].grad.sign() == 1 - 2 * names["labels"])
+
+
+def test_a_world_is_used_without_the_study(capsys):
+    names = run(SNIPPETS[3])
+    assert names["images"].shape[1:] == (16, 16) and names["attributes"].shape[1:] == (6,)
+    assert "hair, bare eyes, smile, shaved, hat, no ears" in capsys.readouterr().out
+    assert names["wrong"].double().mean() <= 0.02 and len(SNIPPETS[3].splitlines()) <= 20
