@@ -83,19 +83,33 @@ def write_between_markers(file: Path, name: str, table: str) -> str:
     return f"{text[: start + len(markers[0])]}\n{table}\n{text[end:]}"
 
 
+def _dvc(*command: str) -> str:
+    """What a command of DVC prints."""
+    found = subprocess.run(["dvc", *command], capture_output=True, text=True, check=False)
+    if found.returncode:
+        raise BadInput(f"dvc {command[0]} failed: {found.stderr.strip().splitlines()[-1]}")
+    return found.stdout
+
+
 def stale_stages() -> dict[str, Any]:
     """What `dvc status` finds changed since dvc.lock was written; empty when nothing is.
 
     The stage that always runs does not count.
     """
-    found = subprocess.run(["dvc", "status", "--json"], capture_output=True, text=True, check=False)
-    if found.returncode:
-        raise BadInput(f"dvc status failed: {found.stderr.strip().splitlines()[-1]}")
-    return {
-        stage: why
-        for stage, why in json.loads(found.stdout or "{}").items()
-        if why != ["always changed"]
-    }
+    found = json.loads(_dvc("status", "--json") or "{}")
+    return {stage: why for stage, why in found.items() if why != ["always changed"]}
+
+
+def forget_old_stages(lock: Path) -> list[str]:
+    """Takes out of dvc.lock what is no stage any more: DVC keeps it. Returns the names."""
+    from dvc.utils.serialize import modify_yaml
+
+    stages = set(_dvc("stage", "list", "--name-only").split())
+    with modify_yaml(lock) as content:
+        old = [name for name in content["stages"] if name not in stages]
+        for name in old:
+            del content["stages"][name]
+    return old
 
 
 def publish() -> None:
@@ -110,6 +124,8 @@ def publish() -> None:
         raise BadInput(f"dvc.lock is stale, run `dvc repro` first; changed: {', '.join(stale)}")
     if missing := [part for part in PARTS if not (REPORTS / part).exists()]:
         raise BadInput(f"reports: missing {', '.join(missing)}; run `dvc repro` first")
+    if old := forget_old_stages(Path("dvc.lock")):
+        print(f"dvc.lock: without {', '.join(old)}, which are no stages any more")
     claims = claims_table(json.loads((REPORTS / "claims.json").read_text(encoding="utf-8")))
     times = times_table(REPORTS / "environment")
     readme, reproducing = Path("README.md"), Path("REPRODUCING.md")
