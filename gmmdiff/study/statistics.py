@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -111,17 +111,8 @@ def holm(p_values: np.ndarray) -> np.ndarray:
     return corrected
 
 
-def paired_by_seed(runs: pd.DataFrame, first: str, second: str, **labels: Any) -> dict[str, Any]:
-    """One contrast: two queries of the runs table, paired by seed."""
+def paired_by_seed(runs: pd.DataFrame, first: str, second: str) -> Interval:
+    """first minus second, two queries of the runs, paired by seed."""
     one, other = (runs.query(query).set_index("seed")["value"] for query in (first, second))
-    pairs = pd.concat([one, other], axis=1, join="inner", keys=["one", "other"])
-    name = ", ".join(
-        f"{key} {value:g}" if isinstance(value, float) else f"{key} {value}"
-        for key, value in labels.items()
-    )
-    found = paired(
-        pairs["one"].to_numpy(),
-        pairs["other"].to_numpy(),
-        numpy_stream(0, f"{first} - {second}, {name}"),
-    )
-    return {**labels, **found._asdict(), "n_seeds": len(pairs)}
+    pairs = pd.concat([one, other], axis=1, join="inner").to_numpy().T
+    return paired(*pairs, numpy_stream(0, f"{first} - {second}"))

@@ -24,11 +24,8 @@ State = Literal["holds", "negligible", "reversed", "undecided"]
 Verdict = Literal["reproduced", "partly", "no effect", "reversed", "mixed", "inconclusive"]
 ENOUGH_SEEDS = 20  # for a verdict
 LEVEL = 0.95  # of a claim's intervals together
-RESAMPLES, INNER, REPLICATES = (
-    10_000,
-    2_000,
-    2_000,
-)  # of an interval; of one in a replicate; of them
+RESAMPLES = 10_000  # of an interval
+REPLICATES, INNER = 2_000, 2_000  # resamples of the seeds, and of an interval in each
 FRAGILE = 0.9  # a verdict that fewer replicates give is called so
 
 

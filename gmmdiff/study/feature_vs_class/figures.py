@@ -192,7 +192,7 @@ def training_checks(
     largest = _drawn(lengths)[_drawn(lengths)["n_train"] == lengths["n_train"].max()]
     seen = largest[(largest["metric"] == "defect") & (largest["group"] == "seen")]
     _arm_lines(middle, seen[seen["granularity"].isin(list(ARM_COLOURS))], "steps")
-    steps = sorted(lengths["steps"].unique())
+    steps = sorted(seen["steps"].unique())
     middle.set(xscale="log", xlabel="training steps", title="Is the training long enough?")
     middle.set_xticks(steps, steps)
     _sampler_lines(right, samplers)
@@ -243,6 +243,8 @@ def scale_sweep(sweep: pd.DataFrame, runs: pd.DataFrame) -> Figure:
             iqm_lines(axis, table, "s_c", label=label, **look)
         _floor_and_ceiling(axis, alike, group, "defect")
         axis.set(xlabel="scale of the components $s_c$", title=f"{group} combinations")
+        scales = sorted(part["s_c"].unique())
+        axis.set_xticks(scales, [f"{s_c:g}" for s_c in scales])
         _share_axis(axis)
     axes[0].set_ylabel("share of defects")
     handles = axes[0].get_legend_handles_labels()
@@ -301,7 +303,9 @@ def what_is_predicted(lengths: pd.DataFrame, velocities: pd.DataFrame) -> Figure
                 look |= {"markerfacecolor": None if s_c else "white"}
                 label = f"predicts {name}, {'mixture' if s_c else 'point'}"
                 iqm_lines(axis, values, "steps", label=label, **look)
-        steps = sorted(lengths["steps"].unique())
+        steps = sorted(
+            lengths.loc[lengths["n_train"] == lengths["n_train"].max(), "steps"].unique()
+        )
         axis.set(xscale="log", xlabel="training steps", title=arm)
         axis.set_xticks(steps, steps)
         axis.minorticks_off()

@@ -58,7 +58,7 @@ def _mixtures(runs: pd.DataFrame) -> list[dict[str, Any]]:
     return rows
 
 
-def _samplers(samplers: pd.DataFrame, evaluations: int) -> dict[str, dict[str, Any]]:
+def _samplers(samplers: pd.DataFrame, evaluations: int) -> dict[str, Interval]:
     """DPM-Solver++(2M) as published minus either sampler with the most evaluations."""
     counts = samplers.groupby("sampler")["evaluations"].max()
     few = f"sampler != 'ancestral' and evaluations == {evaluations}"

@@ -48,7 +48,7 @@ def reference_sentence(tables: Tables) -> str:
         found = paired_by_seed(
             losses.assign(value=np.log(losses["value"])), f"steps == {long}", f"steps == {short}"
         )
-        ends = (np.expm1(found[name]) for name in ("estimate", "low", "high"))
+        ends = np.expm1(found)
         shares = table[(table["metric"] == "defect") & (table["steps"] == short)]
         changes.append((rate, *ends, shares["value"].mean()))
     return tell("reference", short=short, long=long, changes=changes)
