@@ -129,6 +129,8 @@ def _check_feature(values: Mapping[str, Any]) -> None:
     from gmmdiff.study.feature_vs_class.runs import parts
 
     _check_runs(parts, Ensemble, values)
+    s_c, allowed = values["s_c"], "0 (point) and one larger scale (mixture)"
+    require(sum(scale > 0 for scale in s_c) == 1, "feature_vs_class", "s_c", allowed, s_c)
 
 
 def _check_stability(values: Mapping[str, Any]) -> None:

@@ -26,6 +26,7 @@ ENOUGH_SEEDS = 20  # for a verdict
 LEVEL = 0.95  # of a claim's intervals together
 RESAMPLES = 10_000  # of an interval
 REPLICATES, INNER = 2_000, 2_000  # resamples of the seeds, and of an interval in each
+PORTIONS = 100  # of the replicates, each with inner resamples of its own: their errors average out
 FRAGILE = 0.9  # a verdict that fewer replicates give is called so
 
 
@@ -165,8 +166,10 @@ def rule(claim: str, cells: Sequence[Cell]) -> Ruling:
     found = verdict([one for one in states if one is not None])
     seeds, rng = len(cells[0].difference), numpy_stream(0, f"{claim}: replication")
     chosen = rng.integers(0, seeds, (REPLICATES, seeds))
-    others = _states(cells, chosen, resample_counts(seeds, INNER, rng), _tail(cells))[1]
-    tally = Counter(verdict([one for one in column if one is not None]) for column in others.T)
+    tally: Counter[Verdict] = Counter()
+    for part in np.array_split(chosen, PORTIONS):
+        others = _states(cells, part, resample_counts(seeds, INNER, rng), _tail(cells))[1]
+        tally.update(verdict([one for one in column if one is not None]) for column in others.T)
     share = tally.pop(found, 0) / REPLICATES
     rival = tally.most_common(1)[0][0] if share < FRAGILE else None
     enough = seeds >= ENOUGH_SEEDS

@@ -145,6 +145,10 @@ BAD = {  # params.yaml -> what its one line has to say
         put("feature_vs_class.s_c", [0.1, 0.2]),
         "s_c must be 0 (point) and at least one larger scale (mixture)",
     ),
+    "two mixtures": (
+        put("feature_vs_class.s_c", [0.0, 0.1, 0.2]),
+        "s_c must be 0 (point) and one larger scale (mixture), got [0.0, 0.1, 0.2]",
+    ),
     "no longer training": (
         put("feature_vs_class.swept_steps", [12000]),
         "swept_steps must be below 9000, the steps of the largest n_train",
