@@ -27,6 +27,7 @@ from gmmdiff.core.checks import (
     require_finite,
     require_generator,
 )
+from gmmdiff.core.distances import _distances
 from gmmdiff.worlds.world import Judged, Split, World, zipf
 
 SIDE, DIGITS = 8, 10
@@ -94,7 +95,7 @@ class Digits(World):
         flat = self._halves(z).flatten(0, 1)
         read = torch.tensor(self._reader.predict(flat.numpy())).unflatten(0, (-1, 2))
         real, radius = self._manifold
-        away = torch.cdist(flat, real, compute_mode="donot_use_mm_for_euclid_dist")
+        away = _distances(flat, real)
         outside = ~(away <= radius).any(1).unflatten(0, (-1, 2)).all(1)
         distance = away.min(1).values.unflatten(0, (-1, 2)).norm(dim=1)
         return Judged(read @ torch.tensor([DIGITS, 1]), read, distance, outside)
@@ -104,25 +105,29 @@ class Digits(World):
         """As ``World.distance``: to the nearest pair of training images of these two digits."""
         owner, count = "Digits.distance", len(self.combinations)
         combination = indices(owner, "combination", combination, count)
-        away = torch.cdist(self._halves(z).flatten(0, 1), self._manifold[0])
-        digit = torch.cat([torch.full((len(p),), d) for d, p in enumerate(self._images["train"])])
-        other = digit != self.combinations[combination].flatten().unsqueeze(1)
+        away = _distances(self._halves(z).flatten(0, 1), self._manifold[0])
+        other = self._digits("train") != self.combinations[combination].flatten().unsqueeze(1)
         return away.masked_fill(other, torch.inf).min(1).values.unflatten(0, (-1, 2)).norm(dim=1)
 
     def _halves(self, z: Tensor) -> Tensor:
         """Pairs ``(n, 8, 16)`` as ``(n, 2, 64)``, float64."""
         return z.double().unflatten(2, (2, SIDE)).movedim(2, 1).flatten(2)
 
+    def _digits(self, split: Split) -> Tensor:
+        """What every image of a split shows, digit by digit."""
+        counts = torch.tensor([len(part) for part in self._images[split]])
+        return torch.arange(DIGITS).repeat_interleave(counts)
+
     @cached_property
     def _reader(self) -> SVC:
         """Reads one half; trained on the judge's images."""
         images = torch.cat(self._images["judge"])
-        digits = torch.cat([torch.full((len(p),), d) for d, p in enumerate(self._images["judge"])])
+        digits = self._digits("judge")
         return SVC(gamma=0.3, C=10.0).fit(images.flatten(1).numpy(), digits.numpy())
 
     @cached_property
     def _manifold(self) -> tuple[Tensor, Tensor]:
         """The training images ``(n, pixels)``, and of each the distance to its k-th nearest."""
         real = torch.cat(self._images["train"]).flatten(1)
-        away = torch.cdist(real, real, compute_mode="donot_use_mm_for_euclid_dist")
+        away = _distances(real, real)
         return real, away.kthvalue(NEIGHBOURS + 1, 1).values  # the nearest is the image itself
