@@ -41,8 +41,8 @@ def _samples(owner: str, x: Any, y: Any) -> tuple[Tensor, Tensor]:
     return x.detach().double(), y.detach().double()
 
 
-def _distances(x: Tensor, y: Tensor) -> Tensor:
-    """|x_i - y_j| by differences: a matrix product would lose points far from the origin."""
+def pairwise_distances(x: Tensor, y: Tensor) -> Tensor:
+    """|x_i - y_j|, ``(n, m)``, by differences: a matrix product would lose points far from 0."""
     return torch.cdist(x, y, compute_mode="donot_use_mm_for_euclid_dist")
 
 
@@ -52,7 +52,7 @@ def wasserstein1(x: Tensor, y: Tensor) -> float:
     Raises:
         ValueError: on other shapes, NaN or infinity.
     """
-    costs = _distances(*_samples("wasserstein1", x, y))
+    costs = pairwise_distances(*_samples("wasserstein1", x, y))
     return float(ot.emd2([], [], costs.cpu().numpy(), numItermax=10**7))
 
 
@@ -62,7 +62,7 @@ def transport_plan(x: Tensor, y: Tensor) -> Tensor:
     Raises:
         ValueError: as ``wasserstein1``.
     """
-    costs = _distances(*_samples("transport_plan", x, y))
+    costs = pairwise_distances(*_samples("transport_plan", x, y))
     return torch.from_numpy(ot.emd([], [], costs.cpu().numpy(), numItermax=10**7))
 
 
@@ -81,7 +81,9 @@ def energy_distance(x: Tensor, y: Tensor) -> float:
 
     def mean(a: Tensor, b: Tensor) -> float:
         strips = a.split(max(1, STRIP // len(b)))
-        return float(sum(_distances(strip, b).sum() for strip in strips)) / (len(a) * len(b))
+        return float(sum(pairwise_distances(strip, b).sum() for strip in strips)) / (
+            len(a) * len(b)
+        )
 
     return 2 * mean(x, y) - mean(x, x) - mean(y, y)
 

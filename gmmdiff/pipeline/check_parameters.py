@@ -126,11 +126,27 @@ def _check_runs(parts: Callable, ensemble: type, values: Mapping[str, Any]) -> N
 
 def _check_feature(values: Mapping[str, Any]) -> None:
     from gmmdiff.study.engine.training import Ensemble
-    from gmmdiff.study.feature_vs_class.runs import parts
+    from gmmdiff.study.feature_vs_class.arcs import parts
 
     _check_runs(parts, Ensemble, values)
     s_c, allowed = values["s_c"], "0 (point) and one larger scale (mixture)"
     require(sum(scale > 0 for scale in s_c) == 1, "feature_vs_class", "s_c", allowed, s_c)
+
+
+def _check_images(owner: str, values: Mapping[str, Any]) -> None:
+    from gmmdiff.study.engine.training import Ensemble
+    from gmmdiff.study.feature_vs_class import digits, faces, images
+
+    parts = {"faces": faces.parts, "digits": digits.parts}[owner]
+    given = {name: value for name, value in values.items() if name not in ("device", "part")}
+    regimes = set()
+    for part, (rows, recipe) in parts(**given).items():
+        Ensemble.check(rows, recipe)
+        if part.startswith("judged"):
+            images.require_groups(owner, rows, recipe)
+            regimes |= {images.regime(n, recipe) for n in rows["n_train"].unique()}
+    allowed = f"one dense setting ({images.DENSE} images a combination) and one sparse"
+    require(len(regimes) == 2, owner, "n_train", allowed, f"only {', '.join(regimes)}")
 
 
 def _check_stability(values: Mapping[str, Any]) -> None:
@@ -138,6 +154,15 @@ def _check_stability(values: Mapping[str, Any]) -> None:
     from gmmdiff.study.ngmg_stability.runs import parts
 
     _check_runs(parts, JointEnsemble, values)
+
+
+def _check_ngmg_faces(values: Mapping[str, Any]) -> None:
+    from gmmdiff.study.engine.classifiers import JointEnsemble
+    from gmmdiff.study.ngmg_stability.faces import parts
+
+    given = {k: v for k, v in values.items() if k not in ("device", "part", "n_test")}
+    for rows, recipe in parts(**given).values():
+        JointEnsemble.check(rows, recipe)
 
 
 def _check_performance(values: Mapping[str, Any]) -> None:
@@ -164,7 +189,10 @@ def _check_performance(values: Mapping[str, Any]) -> None:
 COMBINATIONS = {
     "theory_checks": _check_theory,
     "feature_vs_class": _check_feature,
+    "faces": partial(_check_images, "faces"),
+    "digits": partial(_check_images, "digits"),
     "ngmg_stability": _check_stability,
+    "ngmg_faces": _check_ngmg_faces,
     "performance": _check_performance,
 }
 

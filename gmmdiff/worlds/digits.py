@@ -27,11 +27,11 @@ from gmmdiff.core.checks import (
     require_finite,
     require_generator,
 )
-from gmmdiff.core.distances import _distances
+from gmmdiff.core.distances import pairwise_distances
 from gmmdiff.worlds.world import Judged, Split, World, zipf
 
 SIDE, DIGITS = 8, 10
-SHARES = {"train": 0.5, "judge": 0.35, "floor": 0.15}
+SPLITS = ("train", "judge", "floor")
 NEIGHBOURS = 5  # k of the k-nearest-neighbour manifold (Kynkaanniemi et al. 2019)
 
 
@@ -39,26 +39,34 @@ class Digits(World):
     """Pairs of real digits, 8 x 16 greys in [0, 1].
 
     Args:
+        train, judge: the shares of every digit's images that are trained on and that teach the
+            judge, > 0; the rest is the floor's.
         generator: splits the images and shuffles the frequencies.
+
+    Raises:
+        ValueError: where a split is left without an image of some digit.
     """
 
     values = [[str(digit) for digit in range(DIGITS)]] * 2
     shape = (SIDE, 2 * SIDE)
 
-    def __init__(self, *, generator: torch.Generator) -> None:
+    def __init__(
+        self, *, generator: torch.Generator, train: float = 0.5, judge: float = 0.35
+    ) -> None:
         require_generator("Digits", generator)
         self.combinations = torch.tensor(list(itertools.product(range(DIGITS), repeat=2)))
         self.frequencies = zipf(len(self.combinations), generator)
         data = load_digits()
         images, digits = torch.tensor(data.images) / 16, torch.tensor(data.target)
-        self._images: dict[str, list[Tensor]] = {name: [] for name in SHARES}  # by digit
+        self._images: dict[str, list[Tensor]] = {name: [] for name in SPLITS}  # by digit
         for digit in range(DIGITS):
             own = images[digits == digit]
             own = own[torch.randperm(len(own), generator=generator)]
-            counts = [round(share * len(own)) for share in SHARES.values()][:-1]
-            for name, part in zip(
-                SHARES, own.split([*counts, len(own) - sum(counts)]), strict=True
-            ):
+            counts = [round(share * len(own)) for share in (train, judge)]
+            counts.append(len(own) - sum(counts))
+            allowed = "shares > 0 that leave images for the floor"
+            require(min(counts) > 0, "Digits", "train, judge", allowed, f"{train}, {judge}")
+            for name, part in zip(SPLITS, own.split(counts), strict=True):
                 self._images[name].append(part)
 
     def sample(
@@ -70,7 +78,7 @@ class Digits(World):
             ValueError: on an unknown split.
         """
         owner = "Digits.sample"
-        require(split in SHARES, owner, "split", f"one of {', '.join(SHARES)}", repr(split))
+        require(split in SPLITS, owner, "split", f"one of {', '.join(SPLITS)}", repr(split))
         require_generator(owner, generator)
         combination = indices(owner, "combination", combination, len(self.combinations))
         counts = torch.tensor([len(part) for part in self._images[split]])
@@ -95,7 +103,7 @@ class Digits(World):
         flat = self._halves(z).flatten(0, 1)
         read = torch.tensor(self._reader.predict(flat.numpy())).unflatten(0, (-1, 2))
         real, radius = self._manifold
-        away = _distances(flat, real)
+        away = pairwise_distances(flat, real)
         outside = ~(away <= radius).any(1).unflatten(0, (-1, 2)).all(1)
         distance = away.min(1).values.unflatten(0, (-1, 2)).norm(dim=1)
         return Judged(read @ torch.tensor([DIGITS, 1]), read, distance, outside)
@@ -105,7 +113,7 @@ class Digits(World):
         """As ``World.distance``: to the nearest pair of training images of these two digits."""
         owner, count = "Digits.distance", len(self.combinations)
         combination = indices(owner, "combination", combination, count)
-        away = _distances(self._halves(z).flatten(0, 1), self._manifold[0])
+        away = pairwise_distances(self._halves(z).flatten(0, 1), self._manifold[0])
         other = self._digits("train") != self.combinations[combination].flatten().unsqueeze(1)
         return away.masked_fill(other, torch.inf).min(1).values.unflatten(0, (-1, 2)).norm(dim=1)
 
@@ -129,5 +137,5 @@ class Digits(World):
     def _manifold(self) -> tuple[Tensor, Tensor]:
         """The training images ``(n, pixels)``, and of each the distance to its k-th nearest."""
         real = torch.cat(self._images["train"]).flatten(1)
-        away = _distances(real, real)
+        away = pairwise_distances(real, real)
         return real, away.kthvalue(NEIGHBOURS + 1, 1).values  # the nearest is the image itself

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from functools import cached_property
+from functools import lru_cache
 
 import torch
 from scipy.stats import chi2
@@ -146,20 +146,6 @@ class Faces(World):
         noise = torch.randn(n, *self.shape, generator=generator)
         return self.draw(combination, nuisances) + self.noise * noise
 
-    @cached_property
-    def _templates(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Every combination at every point of the grid: faces ``(C g, pixels)``, their slopes
-        ``(C g, pixels, 3)``, and the grid ``(g, 3)``.
-        """
-        axes = [
-            low + (high - low) * (torch.arange(count) + 0.5) / count
-            for low, high, count in zip(LEAST, MOST, GRID, strict=True)
-        ]
-        grid = torch.cartesian_prod(*axes)
-        combination = torch.arange(len(self.combinations)).repeat_interleave(len(grid))
-        faces, slopes = self._tangents(combination, grid.repeat(len(self.combinations), 1))
-        return faces, slopes, grid
-
     def _tangents(self, combination: Tensor, nuisances: Tensor) -> tuple[Tensor, Tensor]:
         """Faces ``(k, pixels)`` and their slopes in the nuisances ``(k, pixels, 3)``."""
         here = self.draw(combination, nuisances).flatten(1)
@@ -195,7 +181,7 @@ class Faces(World):
         """As ``World.distance``: from the nearest face of the grid, by two Gauss-Newton steps."""
         z = floating("Faces.distance", "z", z).float().flatten(1)
         combination = indices("Faces.distance", "combination", combination, len(self.combinations))
-        faces, _, grid = self._templates
+        faces, _, grid = _templates(self.combinations.shape[1], self.shape[0])
         own = faces.unflatten(0, (-1, len(grid)))
         found = []
         for image, c in zip(z.split(500), combination.split(500), strict=True):
@@ -212,7 +198,7 @@ class Faces(World):
         return combination, distance
 
     def _nearest_strip(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        faces, slopes, grid = self._templates
+        faces, slopes, grid = _templates(self.combinations.shape[1], self.shape[0])
         count = min(NEAREST, len(self.combinations))
         squares = torch.addmm(faces.square().sum(1), z, faces.T, alpha=-2)
         best = squares.unflatten(1, (-1, len(grid))).min(2)
@@ -235,6 +221,22 @@ class Faces(World):
         moved, _ = _step(z, here, slopes, nuisances)
         there = self.draw(combination, moved).flatten(1)
         return torch.minimum((z - here).norm(dim=1), (z - there).norm(dim=1))
+
+
+@lru_cache(maxsize=4)  # alike for every generator
+def _templates(attributes: int, size: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Every combination at every point of the grid: faces ``(C g, pixels)``, their slopes
+    ``(C g, pixels, 3)``, and the grid ``(g, 3)``.
+    """
+    world = Faces(attributes, size, generator=torch.Generator())
+    axes = [
+        low + (high - low) * (torch.arange(count) + 0.5) / count
+        for low, high, count in zip(LEAST, MOST, GRID, strict=True)
+    ]
+    grid, count = torch.cartesian_prod(*axes), len(world.combinations)
+    combination = torch.arange(count).repeat_interleave(len(grid))
+    faces, slopes = world._tangents(combination, grid.repeat(count, 1))
+    return faces, slopes, grid
 
 
 def _step(z: Tensor, faces: Tensor, slopes: Tensor, nuisances: Tensor) -> tuple[Tensor, Tensor]:

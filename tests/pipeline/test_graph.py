@@ -109,7 +109,7 @@ def test_what_judges_or_draws_retrains_nothing():
     depend on.
     """
     training = [stage for stage, content in STAGES.items() if "_runs/" in str(content.get("outs"))]
-    assert len(training) == 4
+    assert len(training) == 8
     study = ROOT / "gmmdiff" / "study"
     apart = [study / name for name in JUDGES]
     apart += [
@@ -120,8 +120,10 @@ def test_what_judges_or_draws_retrains_nothing():
     apart += [
         path for path in (ROOT / "gmmdiff" / "pipeline").glob("*.py") if path.name != "__init__.py"
     ]
+    worlds = {ROOT / "gmmdiff" / "worlds" / f"{name}.py" for name in ("arcs", "faces", "digits")}
     for stage in training:
         assert [path for path in apart if covered(path, stage)] == []
+        assert sum(covered(world, stage) for world in worlds) == 1  # its own
 
 
 def test_dvc_reruns_no_training_for_a_figure(tmp_path):

@@ -5,7 +5,7 @@ import torch
 from sklearn.datasets import load_digits
 
 from gmmdiff.core.streams import stream
-from gmmdiff.worlds.digits import SHARES, Digits
+from gmmdiff.worlds.digits import SPLITS, Digits
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def test_no_image_is_in_two_splits(digits):
         split: {
             image.numpy().tobytes() for half in z.unflatten(2, (2, 8)).unbind(2) for image in half
         }
-        for split in SHARES
+        for split in SPLITS
         for _, z in [pairs(digits, split, 20_000)]
     }
     assert not held["train"] & held["judge"] and not held["train"] & held["floor"]

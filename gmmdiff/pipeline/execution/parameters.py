@@ -17,7 +17,10 @@ PARAMS, NOTEBOOKS, REPORTS = Path("params.yaml"), Path("notebooks"), Path("repor
 SECTIONS = {  # of params.yaml: the notebook whose parameters cell declares it
     "theory_checks": "01_theory_checks.ipynb",
     "feature_vs_class": "02_feature_vs_class.ipynb",
+    "faces": "02b_faces_runs.ipynb",
+    "digits": "02c_digits_runs.ipynb",
     "ngmg_stability": "03_ngmg_stability.ipynb",
+    "ngmg_faces": "03b_ngmg_faces_runs.ipynb",
     "report": "04_report.ipynb",
     "performance": "05_performance.ipynb",
 }

@@ -118,11 +118,10 @@ def by_step(rows: pd.DataFrame, **curves: Tensor) -> pd.DataFrame:
 
 
 def by_group(results: pd.DataFrame) -> pd.DataFrame:
-    """One row a run, group of combinations and metric: seen, rare, held out, unseen; combinations
-    weigh alike.
+    """One row a run, group of combinations and metric: seen, frequent, rare, held out, unseen;
+    combinations weigh alike.
     """
     seen = results[results["group"].isin(["frequent", "rare"])].assign(group="seen")
-    rest = results[results["group"] != "frequent"]
-    both = pd.concat([seen, rest], ignore_index=True)
+    both = pd.concat([seen, results], ignore_index=True)
     factors = [name for name in both if name not in ("place", "value")]
     return both.groupby(factors, sort=False, as_index=False)["value"].mean()

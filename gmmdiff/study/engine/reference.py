@@ -17,6 +17,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from gmmdiff.core.streams import stream
 from gmmdiff.study.engine.networks import StackedMLP
 from gmmdiff.study.engine.runs import Run
+from gmmdiff.study.engine.training import AVERAGED, averaged
 
 
 def multilayer_perceptron(sizes: Sequence[int]) -> torch.nn.Sequential:
@@ -60,18 +61,19 @@ def train(run: Run) -> tuple[torch.nn.Sequential, list[float]]:
     denoiser = multilayer_perceptron(run.sizes)
     initial = StackedMLP.initial(run.sizes, stream(run.row.seed, "weights"))
     vector_to_parameters(initial, denoiser.parameters())
-    average = AveragedModel(denoiser, multi_avg_fn=get_ema_multi_avg_fn(run.recipe.ema))
+    average = AveragedModel(denoiser, multi_avg_fn=get_ema_multi_avg_fn(run.recipe.ema**AVERAGED))
     # The first one copies: the average starts where training does.
     average.update_parameters(denoiser)
     optimiser, decay = adam(denoiser.parameters(), run.row.learning_rate, steps)
     losses = []
-    for noisy, condition, target, weight in islice(batches(run), steps):
+    for step, (noisy, condition, target, weight) in enumerate(islice(batches(run), steps)):
         predicted = denoiser(torch.cat([noisy, condition], -1))
         loss = weighted_loss(predicted, target, weight)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
         decay.step()
-        average.update_parameters(denoiser)
+        if averaged(step, steps):
+            average.update_parameters(denoiser)
         losses.append(loss.item())
     return average.module, losses

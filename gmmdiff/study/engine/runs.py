@@ -31,8 +31,6 @@ from gmmdiff.worlds.world import World
 
 COLUMNS = ("granularity", "s_c", "n_train", "learning_rate", "steps", "seed")
 PREPARED = 50  # steps whose batches are drawn at once
-# Root mean square of the points the network sees: the larger, the later noise hides what is fine.
-SIZE = 2.0
 # The sampler's last time before 0: one prediction of x_0 takes the rest of the noise away.
 LAST = 0.15
 FAR = 1e6  # a coordinate that no data come near
@@ -58,6 +56,9 @@ class Recipe:
     n_eval: int = 128  # samples of each combination
     prediction: Prediction = "sample"  # what the network predicts; its loss is the v-loss
     centre: float = 0.0  # of the data, taken out of every coordinate
+    # Root mean square of the points the network sees: the larger, the later noise hides what is
+    # fine; of many pixels together little is hidden.
+    size: float = 2.0
 
 
 def run_table(
@@ -114,6 +115,11 @@ class Scene:
             require(False, "scene", "held_out", allowed, recipe.held_out)
         self.seen = seen[self.world.frequencies[seen].argsort(descending=True)]
 
+    def combinations(self, n_train: int) -> Tensor:
+        """The combinations ``(n_train,)`` of the training points."""
+        generator = stream(self.seed, f"data {n_train}")
+        return self.world.sample_combinations(n_train, generator, self.seen)
+
     def points(self, n: int, name: str) -> tuple[Tensor, Tensor]:
         """n samples ``(n, D)`` of the seen combinations by frequency, and their combinations
         ``(n,)``.
@@ -127,12 +133,12 @@ class Scene:
     def data(self, n_train: int) -> tuple[Tensor, Tensor, float]:
         """Training points, their combinations ``(n,)``, and the scale taken out.
 
-        The points ``(n, D)``, float32, have the root mean square ``SIZE``, less the grey that
-        stands for nothing.
+        The points ``(n, D)``, float32, have the recipe's ``size``, less the grey that stands for
+        nothing.
         """
         points, combination = self.points(n_train, f"data {n_train}")
         points = points - self.recipe.centre
-        scale = float(points.square().mean().sqrt()) / SIZE
+        scale = float(points.square().mean().sqrt()) / self.recipe.size
         return (points / scale).float(), combination, scale
 
     def groups(self, combination: Tensor) -> list[str]:

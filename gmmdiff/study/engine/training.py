@@ -38,6 +38,7 @@ BLOCK = 3328
 GPU_BLOCK = 196608  # the same on a GPU: as many as its memory holds with ease
 ADAM = {"beta1": 0.9, "beta2": 0.99, "eps": 1e-8}
 ADAM |= {"weight_decay": 0.0, "amsgrad": False, "maximize": False}
+AVERAGED = 10  # steps between two weights that the moving average takes in
 # Numbers: every run begins a vector register anew, since Adam rounds a shorter rest differently.
 REGISTER = 16
 
@@ -153,6 +154,11 @@ class Trained(NamedTuple):
     diverged: Tensor  # (runs,) True where a weight is not finite
 
 
+def averaged(step: int, steps: int) -> bool:
+    """Whether the moving average takes in the weights after this step, counted from 0."""
+    return (step + 1) % AVERAGED == 0 or step + 1 == steps
+
+
 @contextmanager
 def _denormals_flushed() -> Iterator[None]:
     """Numbers below 1e-38 count as 0: slow on a CPU, and where a cost lets go there are many."""
@@ -181,11 +187,12 @@ def train_block(ensemble: Ensemble, tick: Tick = lambda n: None) -> Trained:
         loss, norms = parameters.new_zeros(runs), parameters.new_empty(count, runs)
         with torch.inference_mode():  # half the time of a small operation is autograd's
             ensemble.prepare(ensemble.next_batches())
-            for number, norm in enumerate(norms):
-                loss += ensemble.step(number)
+            for step, norm in enumerate(norms, first):
+                loss += ensemble.step(step - first)
                 torch.linalg.vector_norm(ensemble.watched, dim=1, out=norm)
-                adam.step((1 + math.cos(math.pi * (first + number) / steps)) / 2)
-                average.lerp_(parameters, 1 - ema)
+                adam.step((1 + math.cos(math.pi * step / steps)) / 2)
+                if averaged(step, steps):
+                    average.lerp_(parameters, 1 - ema**AVERAGED)
         watch.update(norms.T.cpu())
         losses.append(loss.cpu() / count)
         largest.append(norms.cpu().amax(0))

@@ -28,6 +28,7 @@ from gmmdiff.study.engine.training import Trained, train
 JUDGED = ("BCE", "Brier", "NGMG s=1")  # by the claims; every other cost is reported
 JOINT_COSTS = (*JUDGED, "NGMG scale mixture", "NGMG with entropy")
 GRANULARITY = "feature"  # of the denoiser's condition in B
+SEEN = ("defect", "miss", "energy_distance")  # measured on seen combinations in B
 
 
 def kinds(costs: Iterable[str]) -> list[tuple[str, str]]:
@@ -36,8 +37,8 @@ def kinds(costs: Iterable[str]) -> list[tuple[str, str]]:
     return [(cost, signal) for signal, cost in both if (cost, signal) != ("BCE", "matched")]
 
 
-def _table(
-    costs: Iterable[str],
+def run_rows(
+    arms: Iterable[tuple[str, str, int]],
     learning_rate: Sequence[float],
     *,
     lam: float,
@@ -46,13 +47,9 @@ def _table(
     s_c: float,
     n_train: int,
     steps: int,
-    seeds: int,
-    other_seeds: int,
     first_seed: int,
 ) -> pd.DataFrame:
-    """Every cost, raw and but for BCE matched, with every learning rate and seed; what no claim
-    judges with the first ``other_seeds``.
-    """
+    """Every arm, a cost with its signal, at every learning rate, with so many seeds."""
     rows = [
         (
             granularity,
@@ -66,8 +63,8 @@ def _table(
             lam,
             label_noise,
         )
-        for rate, (cost, signal) in itertools.product(learning_rate, kinds(costs))
-        for number in range(seeds if cost in JUDGED else other_seeds)
+        for rate, (cost, signal, seeds) in itertools.product(learning_rate, list(arms))
+        for number in range(seeds)
     ]
     return pd.DataFrame(rows, columns=list(JointEnsemble.columns))
 
@@ -105,16 +102,21 @@ def parts(
         1 <= other_seeds <= seeds, owner, "other_seeds", f"in 1 .. seeds = {seeds}", other_seeds
     )
     alike = {"n_train": n_train, "first_seed": first_seed}
-    alike |= {"seeds": seeds, "other_seeds": other_seeds}
     alone = alike | {"lam": 1.0, "granularity": "none", "s_c": 0.0, "steps": classifier_steps}
     joint = alike | {"label_noise": 0.0, "granularity": GRANULARITY, "s_c": s_c}
+
+    def arms(costs: Iterable[str]) -> list[tuple[str, str, int]]:
+        """Raw and, but for BCE, matched; what no claim judges with the first ``other_seeds``."""
+        return [(*kind, seeds if kind[0] in JUDGED else other_seeds) for kind in kinds(costs)]
+
     found = {
-        f"label_noise_{noise}": _table(COSTS, learning_rate, label_noise=noise, **alone)
+        f"label_noise_{noise}": run_rows(arms(COSTS), learning_rate, label_noise=noise, **alone)
         for noise in label_noise
     }
     for level in lam:
         costs, lengths = (JOINT_COSTS, [steps]) if level else (("BCE",), [steps, 2 * steps])
-        tables = [_table(costs, joint_learning_rate, lam=level, steps=n, **joint) for n in lengths]
+        told = {"lam": level, **joint}
+        tables = [run_rows(arms(costs), joint_learning_rate, steps=n, **told) for n in lengths]
         found[f"lam_{level}"] = pd.concat(tables, ignore_index=True)
     return found
 
@@ -190,8 +192,10 @@ def run_part(
     weights = trained.parameters[:, : denoiser.parameters.shape[1]]
     denoisers = trained._replace(parameters=weights)
     drawn = by_group(evaluate(rows, denoisers, recipe, progress, workers=workers))
-    told = (drawn["group"] == "seen") & drawn["metric"].isin(["defect", "energy_distance"])
-    runs = pd.concat([runs, drawn[told].drop(columns="group")], ignore_index=True)
+    seen = drawn[(drawn["group"] == "seen") & drawn["metric"].isin(SEEN)]
+    other = drawn[(drawn["group"] == "held out") & (drawn["metric"] == "miss")]
+    both = [seen, other.assign(metric="held-out miss")]
+    runs = pd.concat([runs, *(one.drop(columns="group") for one in both)], ignore_index=True)
     return {"runs": runs, "traces": by_step(rows, loss=trained.losses, norm=trained.norms)}
 
 

@@ -23,7 +23,7 @@ from gmmdiff.study.engine.parallel import cluster
 from gmmdiff.study.engine.parallel.threads import side_by_side
 from gmmdiff.study.engine.runs import Recipe, run_table
 from gmmdiff.study.engine.training import train
-from gmmdiff.study.feature_vs_class import runs as feature_vs_class_runs
+from gmmdiff.study.feature_vs_class import arcs
 from gmmdiff.study.ngmg_stability import runs as ngmg_stability_runs
 from tests.paths import ROOT
 from tests.pipeline.test_execution import one_part
@@ -121,12 +121,10 @@ def test_two_workers_train_as_none(running):
 
 def test_two_workers_measure_as_none(running):
     """Every table of both experiments."""
-    arms = feature_vs_class_runs.parts([0.0, 0.1], [20, 30], 1e-2, [50, 50], 2, 0, [0.3], [25], 2)[
-        "30"
-    ]
+    arms = arcs.parts([0.0, 0.1], [20, 30], 1e-2, [50, 50], 2, 0, [0.3], [25], 2)["30"]
     costs = ngmg_stability_runs.parts([0.2], [1e-3], 150, [0.0, 1.0], [1e-2], 150, 20, 0.1, 2, 2, 0)
     experiments = [
-        partial(feature_vs_class_runs.run_part, arms, RECIPE, "cpu", QUIET, True),
+        partial(arcs.run_part, arms, RECIPE, "cpu", QUIET, True),
         *(
             partial(ngmg_stability_runs.run_part, rows, RECIPE, 20, "cpu", QUIET)
             for rows in costs.values()

@@ -222,7 +222,9 @@ def test_groups_weigh_combinations_alike():
     )
     row = next(table(seeds=1).itertuples(index=False))
     found = by_group(results.assign(metric="defect", **row._asdict())).set_index("group")["value"]
-    assert found.to_dict() == pytest.approx({"seen": 0.3, "rare": 0.6, "held out": 1.0})
+    assert found.to_dict() == pytest.approx(
+        {"seen": 0.3, "frequent": 0.15, "rare": 0.6, "held out": 1.0}
+    )
 
 
 BAD = {

@@ -8,18 +8,19 @@ from gmmdiff.core.conditioning import GRANULARITIES
 from gmmdiff.study.engine.evaluation import by_step
 from gmmdiff.study.engine.runs import COLUMNS, Recipe, choose
 from gmmdiff.study.engine.training import train
-from gmmdiff.study.feature_vs_class import runs
+from gmmdiff.study.feature_vs_class import arcs
+from gmmdiff.study.feature_vs_class.runs import conditions, with_arms
 from tests.recipes import ARCS
 
 SIZES = (500, 8000)
 STEPS = [9000, 8000]
-PARTS = runs.parts([0.0, 0.1], SIZES, 1e-2, STEPS, 20, 7, [0.0, 0.05, 0.3], [2000, 4000], 5)
+PARTS = arcs.parts([0.0, 0.1], SIZES, 1e-2, STEPS, 20, 7, [0.0, 0.05, 0.3], [2000, 4000], 5)
 POINTS = ("none", "scrambled", "shared")  # as controls
 SMALL = Recipe(ARCS, width=8, hidden=1, batch=8, n_eval=4, evaluations=4)
 
 
 def small_parts(rate=1e-3):
-    return runs.parts([0.0, 0.1], [20], rate, [110], 1, 0, [0.3], [50], 1)
+    return arcs.parts([0.0, 0.1], [20], rate, [110], 1, 0, [0.3], [50], 1)
 
 
 def test_every_arm_is_there_with_every_seed():
@@ -49,8 +50,8 @@ def test_what_a_claim_compares_is_trained_twice_as_long():
     assert set(shorter["steps"]) == {2000, 4000} and set(shorter["n_train"]) == {8000}
     velocity = PARTS["v_prediction"]
     assert set(velocity["steps"]) == {2000, 4000}
-    assert runs.recipe_of("v_prediction", SMALL).prediction == "v_prediction"
-    assert runs.recipe_of("steps", SMALL) == SMALL
+    assert arcs.recipe_of("v_prediction", SMALL).prediction == "v_prediction"
+    assert arcs.recipe_of("steps", SMALL) == SMALL
 
 
 def test_an_unknown_part_is_named():
@@ -62,11 +63,11 @@ def test_an_unknown_part_is_named():
 
 def test_a_sweep_gains_the_arms_that_differ_in_its_factor_alone():
     arms = pd.concat([PARTS[str(size)] for size in SIZES]).assign(value=1.0)
-    scales = runs.with_arms(PARTS["s_c"].assign(value=0.0), arms, "s_c")
+    scales = with_arms(PARTS["s_c"].assign(value=0.0), arms, "s_c")
     assert set(scales["s_c"]) == {0.0, 0.05, 0.1, 0.3} and set(scales["n_train"]) == {8000}
     assert set(scales["granularity"]) == {"class", "feature"}
     assert (scales["value"] == 1).sum() == 2 * 2 * 5
-    lengths = runs.with_arms(PARTS["steps"].assign(value=0.0), arms, "steps")
+    lengths = with_arms(PARTS["steps"].assign(value=0.0), arms, "steps")
     assert set(lengths["steps"]) == {2000, 4000, 8000, 9000, 16000, 18000}
     assert set(lengths["s_c"]) == {0.0, 0.1}
 
@@ -84,7 +85,7 @@ def test_loss_curves_are_tidy():
 
 def test_mixtures_are_measured_with_drawn_conditions_and_at_their_mean():
     rows = small_parts()["20"]
-    found = runs.run_part(rows, SMALL, "cpu", tqdm, False)["runs"]
+    found = arcs.run_part(rows, SMALL, "cpu", tqdm, False)["runs"]
     arms = found.groupby("condition")["s_c"].agg(set)
     assert arms["drawn"] == {0.0, 0.1} and arms["mean"] == {0.1}
     assert not found.duplicated([*COLUMNS, "condition", "group", "metric"]).any()
@@ -93,7 +94,7 @@ def test_mixtures_are_measured_with_drawn_conditions_and_at_their_mean():
 
 
 def test_the_noise_of_an_arm_is_counted_in_its_own_gap():
-    arms = runs.arms_table(PARTS["8000"], SMALL).set_index(["granularity", "s_c"])
+    arms = conditions(PARTS["8000"], SMALL).set_index(["granularity", "s_c"])
     told = arms[~arms["gap"].isna()]
     scales = told.index.get_level_values("s_c")
     assert told["noise"].to_list() == pytest.approx((scales * told["gap"]).to_list())
@@ -139,15 +140,15 @@ def test_bad_experiments_are_named(change, message):
         "swept_steps": [50],
         "swept_seeds": 2,
     }
-    runs.parts(**good)
+    arcs.parts(**good)
     with pytest.raises(ValueError, match=message):
-        runs.parts(**(good | change))
+        arcs.parts(**(good | change))
 
 
 def test_a_part_whose_runs_diverge_is_measured_all_the_same():
-    rows = runs.parts([0.0, 0.1], [20], 1e30, [50], 2, 0, [0.3], [25], 2)["20"]
-    tables = runs.run_part(rows, SMALL, "cpu", tqdm, False) | {
-        "pictures": runs.pictures(rows, train(rows, SMALL), SMALL)
+    rows = arcs.parts([0.0, 0.1], [20], 1e30, [50], 2, 0, [0.3], [25], 2)["20"]
+    tables = arcs.run_part(rows, SMALL, "cpu", tqdm, False) | {
+        "pictures": arcs.pictures(rows, train(rows, SMALL), SMALL)
     }
     values = tables["runs"].set_index("metric")["value"]
     assert (values["diverged"] == 1).all() and len(values["diverged"]) == len(rows)

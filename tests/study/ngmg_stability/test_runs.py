@@ -75,14 +75,14 @@ def test_bad_experiments_are_named(change, message):
 
 
 def test_a_part_is_measured():
-    for part, metrics in (("label_noise_0.2", 6), ("lam_1.0", 8)):
+    for part, metrics in (("label_noise_0.2", 6), ("lam_1.0", 10)):
         rows = PARTS[part].query("seed < 7 and learning_rate <= 0.003")
         tables = runs.run_part(rows, RECIPE, 200, "cpu", QUIET)
         found = tables["runs"]
         assert (
             len(found) == metrics * len(rows)
             and not found.isna().any().any()
-            and ("traces" in tables) == (metrics == 8)
+            and ("traces" in tables) == (metrics == 10)
         )
         assert not found.duplicated([*JointEnsemble.columns, "metric"]).any()
 
