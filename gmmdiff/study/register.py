@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from gmmdiff.study.claims import Tables
+from gmmdiff.study.claims import Claim, Tables
 from gmmdiff.study.feature_vs_class.claims import CLAIMS as FEATURE_VS_CLASS
 from gmmdiff.study.ngmg_stability.claims import CLAIMS as NGMG_STABILITY
 from gmmdiff.study.theory.claims import CLAIMS as THEORY
@@ -32,31 +32,28 @@ def rounded(value: Any) -> Any:
 
 def judge(stage: str, tables: Tables) -> list[dict[str, Any]]:
     """Every claim of one stage, judged on its tables: the objects of claims.json."""
-    found = []
-    for claim in (c for c in REGISTER if c.stage == stage):
-        judgement = claim.judge(tables)
-        numbers = {
-            "estimate": rounded(judgement.estimate),
-            "ci_low": rounded(judgement.ci_low),
-            "ci_high": rounded(judgement.ci_high),
-        }
-        found.append(
-            {
-                "id": claim.id,
-                "statement": claim.statement,
-                "source": claim.source,
-                "criterion": claim.criterion,
-                **numbers,
-                "n_seeds": judgement.n_seeds,
-                "world": claim.world,
-                "regime": claim.regime,
-                "delta": claim.delta and rounded(claim.delta),
-                "cells": [rounded(cell) for cell in judgement.cells],
-                "replication": judgement.replication,
-                "rival_verdict": judgement.rival_verdict,
-                "verdict": judgement.verdict,
-                "stage": claim.stage,
-                "details": judgement.details,
-            }
-        )
-    return found
+    return [judged(claim, tables) for claim in REGISTER if claim.stage == stage]
+
+
+def judged(claim: Claim, tables: Tables) -> dict[str, Any]:
+    """One claim, judged: an object of claims.json."""
+    found = claim.judge(tables)
+    return {
+        "id": claim.id,
+        "statement": claim.statement,
+        "source": claim.source,
+        "criterion": claim.criterion,
+        "estimate": rounded(found.estimate),
+        "ci_low": rounded(found.ci_low),
+        "ci_high": rounded(found.ci_high),
+        "n_seeds": found.n_seeds,
+        "world": claim.world,
+        "regime": claim.regime,
+        "delta": claim.delta and rounded(claim.delta),
+        "cells": [rounded(cell) for cell in found.cells],
+        "replication": found.replication,
+        "rival_verdict": found.rival_verdict,
+        "verdict": found.verdict,
+        "stage": claim.stage,
+        "details": found.details,
+    }

@@ -9,7 +9,7 @@ import pandas as pd
 from gmmdiff.core.streams import numpy_stream
 from gmmdiff.study.claims import Tables
 from gmmdiff.study.feature_vs_class.claims import DELTA, LONG_ENOUGH, tell
-from gmmdiff.study.feature_vs_class.contrasts import BESIDE, JUDGED, movements
+from gmmdiff.study.feature_vs_class.contrasts import ARCS, movements
 from gmmdiff.study.statistics import Interval, bootstrap, iqm, paired_by_seed
 
 SEEN_DEFECTS = "group == 'seen' and metric == 'defect' and condition == 'drawn'"
@@ -42,14 +42,14 @@ def _interval(values: pd.Series) -> Interval:
 
 def _moved_most(tables: Tables, claim: str) -> dict[str, Any]:
     """The cell of a claim that twice the training moves farthest, in units of its delta."""
-    found = movements(tables, claim, DELTA[claim])
+    found = movements(tables, ARCS, claim, DELTA[ARCS.world, ARCS.regime][claim])
     return max(found, key=lambda cell: abs(cell["estimate"]) / cell["delta"])
 
 
 def _mixtures(runs: pd.DataFrame) -> list[dict[str, Any]]:
     """What mixtures cost, drawn and at the mean, by granularity and n_train."""
     rows = []
-    for drawn, at_mean in zip(JUDGED["F4"], BESIDE["F4"], strict=True):
+    for drawn, at_mean in zip(ARCS.judged["F4"], ARCS.beside["F4"], strict=True):
         name = drawn.name.partition(":")[0]
         pairs = zip(drawn.cells(runs), at_mean.cells(runs), strict=True)
         for (factors, one), (_, other) in pairs:

@@ -9,10 +9,12 @@ import torch
 from gmmdiff.core.streams import stream
 from gmmdiff.study import register
 from gmmdiff.study.engine.runs import COLUMNS
-from gmmdiff.study.feature_vs_class.claims import DELTA, contrasts_table
+from gmmdiff.study.feature_vs_class.claims import CLAIMS, DELTA, contrasts_table
+from gmmdiff.study.feature_vs_class.contrasts import ARCS
 from gmmdiff.study.feature_vs_class.ground import ground_sentence
 
 SIZES = (500, 8000)
+OF_ARCS = DELTA["arcs", "dense"]
 ARMS = ("coarse", "class", "feature", "scrambled", "shared")
 
 
@@ -44,8 +46,9 @@ def tables_with(shift, seeds=20, gain=None):
     return {"runs": table, "steps": pd.concat([table, longer])}
 
 
-def judged(tables):
-    return {claim["id"]: claim for claim in register.judge("feature_vs_class", tables)}
+def judged(tables, world="arcs", regime="dense"):
+    claims = [one for one in CLAIMS if (one.world, one.regime) == (world, regime)]
+    return {claim.id: register.judged(claim, tables) for claim in claims}
 
 
 def of_features(effect):
@@ -69,7 +72,7 @@ def test_verdicts_follow_the_cells():
 def test_claims_json_holds_what_the_rule_needs():
     found = judged(tables_with(of_features(0.0)))["F4"]
     assert (found["world"], found["regime"], found["n_seeds"]) == ("arcs", "dense", 20)
-    assert found["delta"] == pytest.approx(DELTA["F4"], rel=1e-5)
+    assert found["delta"] == pytest.approx(OF_ARCS["F4"], rel=1e-5)
     assert len(found["cells"]) == 6 and found["replication"] == 1
     assert set(found["cells"][0]) == {"factors", "estimate", "low", "high", "delta", "state"}
     assert found["cells"][0]["factors"] == {
@@ -128,10 +131,10 @@ def test_contrasts_are_paired_by_seed():
 
 
 def test_controls_stand_beside_in_units_of_their_deltas():
-    table = contrasts_table(tables_with(of_features(0.0)))
+    table = contrasts_table(tables_with(of_features(0.0)), ARCS)
     assert set(table["state"]) >= {"negligible", "control"} and (table["delta"] > 0).all()
     coarse = table[table["name"].str.startswith("coarse: mixture at its mean")]
-    assert (coarse["delta"] == DELTA["F4"]["coarse: mixture minus point"]).all()
+    assert (coarse["delta"] == OF_ARCS["F4"]["coarse: mixture minus point"]).all()
 
 
 def test_the_ground_is_told_either_way():
