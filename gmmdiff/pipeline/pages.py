@@ -14,7 +14,7 @@ import io
 import math
 import posixpath
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,6 +43,7 @@ def _render(template: str, **values: Any) -> str:
         autoescape=lambda name: name.endswith(".html.j2"),
     )
     templates.filters |= {"itemised": itemised, "duration": duration, "fragile": fragile}
+    templates.filters |= {"by_claim": by_claim, "together": together}
     templates.filters |= {"form": format, "exp": math.exp, "levels": levels}
     return templates.get_template(template).render(values)
 
@@ -71,6 +72,37 @@ def fragile(claim: Mapping[str, Any]) -> str:
     return f", fragile ({rival})" if rival else ""
 
 
+def by_claim(found: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[dict[str, Any]]]:
+    """The places where claims are asked, and one row a claim: id, statement, and verdicts, the
+    objects of claims.json by place, None where it is not asked.
+    """
+    table: dict[str, dict[str, Any]] = {}
+    for claim in found:
+        place = f"{claim['world']}, {claim['regime']}" if claim["world"] else "exact laws"
+        table.setdefault(claim["id"], {})[place] = claim
+    places = list(dict.fromkeys(place for row in table.values() for place in row))
+    rows = [
+        {
+            "id": name,
+            "statement": next(iter(row.values()))["statement"],
+            "verdicts": [row.get(place) for place in places],
+        }
+        for name, row in table.items()
+    ]
+    return places, rows
+
+
+def key(claim: Mapping[str, Any]) -> str:
+    """A claim's name in metrics.json: "T1", "F1, faces, sparse"."""
+    return ", ".join(claim[name] for name in ("id", "world", "regime") if claim[name])
+
+
+def together(claims: Sequence[Mapping[str, Any]]) -> str:
+    """The verdict of one claim in all its worlds, "several" where they differ."""
+    found = {claim["verdict"] for claim in claims}
+    return found.pop() if len(found) == 1 else "several"
+
+
 def verdicts(found: list[dict[str, Any]]) -> str:
     """The claims of claims.json at a glance: how many of each verdict, and a table whose rows lead
     to the claims.
@@ -79,17 +111,18 @@ def verdicts(found: list[dict[str, Any]]) -> str:
 
 
 def section(
-    claim: dict[str, Any], words: Mapping[str, Any], parameters: Mapping[str, Any]
+    claims: Sequence[Mapping[str, Any]], words: Mapping[str, Any], parameters: Mapping[str, Any]
 ) -> tuple[str, str]:
-    """One claim of claims.json: what stands before its figures, and what behind.
+    """One claim in all its worlds: what stands before its figures, and what behind.
 
     Args:
+        claims: the objects of claims.json with one id.
         words: the content of claims.yaml.
         parameters: as ``execution.parameters.used_parameters`` of the claim's stage.
     """
-    prose, definitions = words["claims"][claim["id"]], words["definitions"]
+    prose, definitions = words["claims"][claims[0]["id"]], words["definitions"]
     text = _render(
-        "claim.md.j2", claim=claim, prose=prose, definitions=definitions, parameters=parameters
+        "claim.md.j2", claims=claims, prose=prose, definitions=definitions, parameters=parameters
     )
     before, after = text.split(FIGURES)
     return before, after

@@ -37,13 +37,23 @@ MARKS = {
 
 
 def claims_table(claims: list[dict[str, Any]]) -> str:
-    """The claims and verdicts as a Markdown table, and what was measured folded away below."""
-    lines = ["| | Claim | Verdict |", "|---|---|---|"]
-    for claim in claims:
-        verdict = f"{MARKS[claim['verdict']]} **{claim['verdict']}**{pages.fragile(claim)}"
-        lines.append(f"| {claim['id']} | {claim['statement']} | {verdict} |")
+    """The claims and their verdicts, a column a world and regime, as a Markdown table.
+
+    What was measured stands folded away below.
+    """
+    places, rows = pages.by_claim(claims)
+    lines = [f"| | Claim | {' | '.join(places)} |", f"|---|---|{'---|' * len(places)}"]
+    for row in rows:
+        verdicts = [
+            f"{MARKS[found['verdict']]} {found['verdict']}{pages.fragile(found)}" if found else ""
+            for found in row["verdicts"]
+        ]
+        lines.append(f"| {row['id']} | {row['statement']} | {' | '.join(verdicts)} |")
     lines += ["", "<details><summary>What was measured</summary>", ""]
-    lines += [f"- **{c['id']}** {html.escape(c['details'], quote=False)}" for c in claims]
+    for claim in claims:
+        where = f" ({claim['world']}, {claim['regime']})" if claim["world"] else ""
+        told = html.escape(claim["details"], quote=False)
+        lines.append(f"- **{claim['id']}**{where} {told}")
     return "\n".join([*lines, "", "</details>"])
 
 

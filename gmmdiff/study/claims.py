@@ -119,7 +119,7 @@ def levels(factors: Mapping[str, Any]) -> str:
     0.01".
     """
     words = {"lam": "lambda", "learning_rate": "rate", "label_noise": "label noise"}
-    words |= {"twice": "steps"}
+    words |= {"twice": "steps", "rival_lam": "the rival's"}
     return ", ".join(
         f"{words.get(name, name)} {level:g}"
         for name, level in factors.items()

@@ -52,13 +52,15 @@ def style() -> None:
 
 
 def iqm_lines(axis: Axes, table: pd.DataFrame, x: str, **look: Any) -> None:
-    """IQM over seeds with its bootstrap interval, against x."""
+    """IQM over seeds with its bootstrap interval, against x; nothing where no x has two values."""
     groups = [(at, group["value"].dropna().to_numpy()) for at, group in table.groupby(x)]
     found = [
         (at, *bootstrap([values], numpy_stream(0, "figure")))
         for at, values in groups
         if len(values) > 1
     ]
+    if not found:
+        return
     at, middle, low, high = np.array(found).T
     axis.errorbar(
         at, middle, [middle - low, high - middle], capsize=2, lw=1.6, markersize=5, **look

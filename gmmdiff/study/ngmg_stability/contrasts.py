@@ -194,6 +194,27 @@ def defects(tables: Tables, delta: Mapping[str, float]) -> Iterator[Cell]:
             yield Cell(factors, ours - theirs, delta["defect"], margin=True)
 
 
+def best_lambda(choice: pd.DataFrame) -> dict[str, float]:
+    """Every cost's lambda of the fewest misses on seen combinations, mean over the seeds that
+    choose.
+    """
+    misses = choice[(choice["metric"] == "miss") & (choice["signal"] == "raw")]
+    found = misses.groupby(["cost", "lam"])["value"].mean().unstack("lam")
+    return found.idxmin(axis=1).to_dict()
+
+
+def helps(tables: Tables, rival: str, delta: Mapping[str, float]) -> Iterator[Cell]:
+    """Cells of N6: misses on seen and on held-out combinations, each cost at its best lambda."""
+    runs, best = with_reference(tables["joint"]), best_lambda(tables["choice"])
+    for metric, least in delta.items():
+        wide = _arms(runs, metric, ["lam"])
+        theirs = wide[(best.get(rival, best[OURS]), rival, "raw")]
+        factors = {"metric": f"{metric.replace('miss', 'misses')}, minus {rival}"}
+        factors |= {"lam": best[OURS]} | ({"rival_lam": best[rival]} if rival in best else {})
+        difference = wide[(best[OURS], OURS, "raw")] - theirs
+        yield Cell(factors, difference.to_numpy(), least)
+
+
 def every_cost(tables: Tables, delta: Mapping[str, float]) -> pd.DataFrame:
     """Every cost as N1 judges one: how many of its cells are in each state.
 

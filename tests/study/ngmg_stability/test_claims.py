@@ -10,7 +10,7 @@ from gmmdiff.core.costs import COSTS
 from gmmdiff.study import register
 from gmmdiff.study.engine.classifiers import JointEnsemble
 from gmmdiff.study.ngmg_stability import contrasts
-from gmmdiff.study.ngmg_stability.claims import DEFECTS, STEADINESS
+from gmmdiff.study.ngmg_stability.claims import CLAIMS, DEFECTS, STEADINESS
 from gmmdiff.study.ngmg_stability.runs import JOINT_COSTS, kinds
 
 SEEDS = range(20)
@@ -78,12 +78,17 @@ def classifier(better, seeds=SEEDS):
     return pd.DataFrame(rows, columns=[*JointEnsemble.columns, "metric", "value"])
 
 
+def on_arcs(tables):
+    claims = [claim for claim in CLAIMS if claim.world == "arcs"]
+    return {claim.id: register.judged(claim, tables) for claim in claims}
+
+
 def judged(steadier=lambda lam: 0.5, better=lambda noise: 0.05, **changes):
     tables = {
         "joint": joint(steadier, **changes),
         "classifier": classifier(better, changes.get("seeds", SEEDS)),
     }
-    return {claim["id"]: claim for claim in register.judge("ngmg_stability", tables)}
+    return on_arcs(tables)
 
 
 def verdicts(found):
@@ -131,7 +136,7 @@ def test_quality_is_judged_beside_bce_and_beside_the_run_without_a_cost():
     tables = {"joint": joint(lambda lam: 0.5), "classifier": classifier(lambda noise: 0.0)}
     table = tables["joint"]
     table.loc[(table["lam"] == 0) & (table["metric"] == "defect"), "value"] -= 0.1
-    found = {claim["id"]: claim for claim in register.judge("ngmg_stability", tables)}["N5"]
+    found = on_arcs(tables)["N5"]
     states = {cell["factors"]["metric"]: cell["state"] for cell in found["cells"]}
     assert states == {"defects, minus BCE": "holds", "defects, minus without a cost": "reversed"}
     assert found["verdict"] == "mixed"
@@ -146,7 +151,7 @@ def test_a_run_without_a_variation_leaves_its_seed_out():
     table = tables["joint"]
     gone = (table["seed"] == 3) & (table["cost"] == "NGMG s=1") & (table["metric"] == "variation")
     table.loc[gone & (table["lam"] == 10), "value"] = math.nan
-    found = {claim["id"]: claim for claim in register.judge("ngmg_stability", tables)}["N1"]
+    found = on_arcs(tables)["N1"]
     assert (found["n_seeds"], found["verdict"]) == (19, "inconclusive")
 
 
