@@ -25,9 +25,15 @@ PARTS = (  # of reports/, in the snapshot
 NOT_PUBLISHED = {  # results that the snapshot leaves out: what it has already, or nobody reads
     "tables/feature_vs_class_runs": "joined in tables/feature_vs_class, training curves as drawn; "
     "losses and places of the sweeps, which no figure draws, are nowhere else",
+    "tables/faces_runs": "joined in tables/feature_vs_class, without losses and places",
+    "tables/digits_runs": "the same",
     "tables/ngmg_stability_runs": "joined in tables/ngmg_stability, traces as drawn",
+    "tables/ngmg_faces_runs": "joined in tables/ngmg_stability, without traces",
     "notebooks/feature_vs_class_runs": "they show a few rows of those tables",
     "notebooks/ngmg_stability_runs": "they show a few rows of those tables",
+    "notebooks/faces_runs": "they show a few rows of those tables",
+    "notebooks/digits_runs": "they show a few rows of those tables",
+    "notebooks/ngmg_faces_runs": "they show a few rows of those tables",
 }
 OF_THE_MACHINE = (  # what tells of a machine or of a snapshot, outside byte-identity
     "environment",

@@ -33,10 +33,16 @@ REPEATS = {  # stage -> table -> (what tells repeats apart, the columns with val
         "steps": (("seed",), ("value",)),
         "samplers": (("seed",), ("value",)),
         "v_prediction": (("seed",), ("value",)),
+        "faces": (("seed",), ("value",)),
+        "faces_map": (("seed",), ("value",)),
+        "faces_steps": (("seed",), ("value",)),
+        "digits": (("seed",), ("value",)),
+        "digits_steps": (("seed",), ("value",)),
     },
     "ngmg_stability": {
         "classifier": (("seed",), ("value",)),
         "joint": (("seed",), ("value",)),
+        "faces_joint": (("seed",), ("value",)),
         "known_terms": ((), ("measured",)),
     },
 }

@@ -32,9 +32,8 @@ def joined(world: str, parts: Mapping[str, Tables]) -> dict[str, pd.DataFrame]:
     ]
     found = {world: _stacked(judged.values()), f"{world}_steps": _stacked(lengths)}
     if of["map"]:
-        points = found[world].query("s_c == 0 and granularity in ['class', 'feature']")
-        others = [tables["runs"] for tables in of["map"].values()]
-        found[f"{world}_map"] = _stacked([points, *others])
+        every = _stacked([found[world], *(tables["runs"] for tables in of["map"].values())])
+        found[f"{world}_map"] = every.query("s_c == 0 and granularity in ['class', 'feature']")
     for tables in of["judged"].values():
         for name in {"pictures", "strip"} & set(tables):
             found[f"{world}_{name}"] = tables[name]

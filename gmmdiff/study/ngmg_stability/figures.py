@@ -260,3 +260,43 @@ def reference_losses(losses: pd.DataFrame) -> Figure:
     axes[0, 0].set_ylabel("v-loss, median of seeds")
     axes[0, 0].legend()
     return figure
+
+
+def against_lambda(joint: pd.DataFrame) -> Figure:
+    """Experiment B on faces: quality and stability against lambda, every cost, beside the run
+    without one.
+    """
+    measures = (
+        ("miss", "misses, seen combinations"),
+        ("held-out miss", "misses, held-out combinations"),
+        ("energy_distance", "energy distance, seen"),
+        ("spike_rate", "spike rate"),
+        ("variation", "variation of the gradient norm"),
+        ("accuracy", "the classifier's accuracy"),
+    )
+    runs = joint[joint["steps"] == joint["steps"].min()]
+    figure, axes = plt.subplots(2, 3, figsize=(14, 8.4), sharex=True)
+    for axis, (metric, title) in zip(axes.flat, measures, strict=True):
+        mine = runs[runs["metric"] == metric]
+        for (cost, signal), table in mine[mine["lam"] > 0].groupby(["cost", "signal"], sort=False):
+            look = {"color": STABILITY_COLOURS[cost], "marker": STABILITY_MARKERS[cost]}
+            look |= {"ls": "-" if signal == "raw" else ":"}
+            look |= {"markerfacecolor": None if signal == "raw" else "white"}
+            iqm_lines(axis, table, "lam", label=f"{cost}, {signal}", **look)
+        if metric != "accuracy":  # without a cost the classifier learns nothing
+            beside = [mine[mine["lam"] == 0]["value"].dropna().to_numpy()]
+            without = bootstrap(beside, numpy_stream(0, "figure"))
+            axis.axhline(without.estimate, color="0.4", ls="--", label=REFERENCE)
+            axis.axhspan(without.low, without.high, color="0.85", zorder=0)
+        axis.set(title=title)
+        plain_log(axis, "x")
+        if metric not in ("variation", "energy_distance"):
+            axis.yaxis.set_major_formatter(PercentFormatter(1))
+    for axis in axes[-1]:
+        axis.set_xlabel(r"weight of the cost, $\lambda$")
+    handles = axes[0, 0].get_legend_handles_labels()
+    figure.legend(*handles, loc="outside lower center", ncols=5, fontsize="small")
+    figure.suptitle(
+        "Does a classifier help on faces? Lower is better, but for accuracy", fontsize="medium"
+    )
+    return figure
