@@ -30,6 +30,8 @@ from gmmdiff.study.claims import levels
 TEMPLATE = Path(__file__).parents[2] / "notebooks" / "report_template"
 WORDS = Path(__file__).parents[1] / "study"  # how a cell is told
 FIGURES = "<!-- figures -->"
+# Whose parts, called NAME_runs/PART, a stage joins beside its own.
+PARTS_OF = {"feature_vs_class": ("faces", "digits"), "ngmg_stability": ("ngmg_faces",)}
 
 
 def _render(template: str, **values: Any) -> str:
@@ -250,11 +252,12 @@ def machine(record: dict[str, Any]) -> str:
 
 
 def _run_time(stage: str, found: Mapping[str, dict[str, Any]]) -> str:
-    """How long a stage and its parts, which are called STAGE_runs/PART, took together."""
+    """How long a stage and its parts took together."""
+    parts = tuple(f"{name}_runs/" for name in (stage, *PARTS_OF.get(stage, ())))
     mine = [
         record["seconds"]
         for name, record in found.items()
-        if name == stage or name.startswith(f"{stage}_runs/")
+        if name == stage or name.startswith(parts)
     ]
     return (
         f"run time {duration(sum(mine))}{f' in {len(mine)} runs' if len(mine) > 1 else ''}"

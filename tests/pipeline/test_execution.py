@@ -211,7 +211,7 @@ def test_the_theory_notebook_twice_gives_the_same_bytes(tmp_path):
 
 def test_feature_vs_class_runs_at_quick_look_size(tmp_path):
     files = quick_look(tmp_path / "a", "02_feature_vs_class.ipynb", "feature_vs_class")
-    assert len(files) == 9 + 12 + 1
+    assert len(files) == 17 + 21 + 1
     assert (
         "inconclusive" in files["reports/notebooks/feature_vs_class.ipynb"].decode()
     )  # two seeds are not enough
@@ -235,7 +235,7 @@ def test_one_part_is_a_stage_of_its_own(tmp_path):
 
 def test_ngmg_stability_runs_at_quick_look_size(tmp_path):
     files = quick_look(tmp_path / "a", "03_ngmg_stability.ipynb", "ngmg_stability")
-    assert len(files) == 8 + 10 + 1
+    assert len(files) == 10 + 13 + 1
     assert "inconclusive" in files["reports/notebooks/ngmg_stability.ipynb"].decode()
 
 

@@ -33,8 +33,8 @@ TEXT = (ROOT / "params.yaml").read_text()
 BAD = {  # params.yaml -> what its one line has to say
     "empty": (
         "",
-        "must be a mapping with the sections theory_checks, feature_vs_class, ngmg_stability, "
-        "report, performance, got None",
+        "must be a mapping with the sections theory_checks, feature_vs_class, faces, digits, "
+        "ngmg_stability, ngmg_faces, report, performance, got None",
     ),
     "a list": ("- 1\n- 2\n", "must be a mapping with the sections theory_checks"),
     "a text": ("hello", "must be a mapping with the sections theory_checks"),
@@ -172,6 +172,35 @@ BAD = {  # params.yaml -> what its one line has to say
     "a negative weight of the cost": (
         put("ngmg_stability.lam", [0.0, -1.0]),
         "lam must be a non-empty list[float] in [0, 1000], got [0.0, -1.0]",
+    ),
+    "nine attributes": (
+        put("faces.attributes", [4, 9, 8]),
+        "attributes must be a non-empty list[int] in [2, 8], got [4, 9, 8]",
+    ),
+    "images too small": (put("faces.size", 12), "parameter size must be int in [16, 64], got 12"),
+    "nothing held out": (
+        put("faces.held_out", 0.001),
+        "held_out must be at least one combination, got 0",
+    ),
+    "all held out": (
+        put("faces.held_out", 0.99),
+        "held_out must be in 0 .. 15, so that one is left, got 16",
+    ),
+    "only dense": (
+        put("digits.n_train", [4000, 5000]),
+        "n_train must be one dense setting (30 images a combination) and one sparse, got only",
+    ),
+    "no images for the floor": (
+        put("digits.judge", 0.5),
+        "train, judge must be shares > 0 that leave images for the floor, got 0.5, 0.5",
+    ),
+    "an unknown world": (
+        put("celebrities", {"seeds": 20}),
+        "unknown key celebrities; allowed: seed, device, cluster, theory_checks",
+    ),
+    "no reference on faces": (
+        put("ngmg_faces.lam", [1.0, 3.0]),
+        "lam must be 0 (the reference) and others, all distinct, got [1.0, 3.0]",
     ),
     "no reference": (
         put("ngmg_stability.lam", [0.1, 1.0]),

@@ -141,7 +141,15 @@ def test_claims_can_be_recomputed_from_the_published_tables():
 def test_every_sampled_claim_is_published_with_what_judges_it():
     published = json.loads((PUBLISHED / "claims.json").read_text())
     sampled = [claim for claim in published if claim["world"]]
-    assert [claim["id"][0] for claim in sampled] == ["F"] * 5 + ["N"] * 5
+    asked = [(c.id, c.world, c.regime) for c in register.REGISTER if c.world]
+    assert [(claim["id"], claim["world"], claim["regime"]) for claim in sampled] == asked
+    assert {(world, regime) for _, world, regime in asked} == {
+        ("arcs", "dense"),
+        ("faces", "dense"),
+        ("faces", "sparse"),
+        ("digits", "dense"),
+        ("digits", "sparse"),
+    }
     for claim in sampled:
         assert claim["n_seeds"] >= ENOUGH_SEEDS and claim["cells"] and claim["regime"]
         assert all(cell["delta"] > 0 and cell["state"] for cell in claim["cells"])

@@ -202,6 +202,7 @@ class Workload(NamedTuple):
 
 def workloads(
     feature: Recipe,
+    image: Recipe,
     stability: Recipe,
     n_train: int,
     s_c: float,
@@ -210,7 +211,7 @@ def workloads(
     rows: int,
     seed: int,
 ) -> dict[str, Workload]:
-    """The three ensembles of the experiments, each with at least ``rows`` rows: every arm, or every
+    """The ensembles of the experiments, each with at least ``rows`` rows: every arm, or every
     cost, and enough seeds.
     """
     seeds, rates = -(-rows // len(GRANULARITIES)), [learning_rate]
@@ -220,6 +221,7 @@ def workloads(
     )
     return {
         "feature versus class": Workload(Ensemble, arms, feature),
+        "the same on faces": Workload(Ensemble, arms, image),
         "denoiser with classifier": Workload(JointEnsemble, costs["lam_1.0"], stability),
         "classifier": Workload(ClassifierEnsemble, costs["label_noise_0.0"], stability),
     }

@@ -168,8 +168,9 @@ def test_an_ensemble_of_two_rates_is_refused():
 
 
 def test_workloads_are_the_programs_with_enough_rows():
-    found = training.workloads(SMALL, SMALL, 50, 0.1, 0.01, 10, 20, 3)
+    found = training.workloads(SMALL, SMALL, SMALL, 50, 0.1, 0.01, 10, 20, 3)
     assert [workload.ensemble for workload in found.values()] == [
+        Ensemble,
         Ensemble,
         JointEnsemble,
         ClassifierEnsemble,
