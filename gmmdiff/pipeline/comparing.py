@@ -83,9 +83,10 @@ def verify(here: Path = REPORTS, there: Path = PUBLISHED, params: Path = PARAMS)
 
 def show(found: dict[str, Any]) -> int:
     """Prints what ``verify`` found; returns 1 when a verdict differs, else 0."""
-    print(f"\n{'claim':6} {'here':15} {'published':15} statement")
+    print(f"\n{'claim':20} {'here':15} {'published':15} statement")
     for claim in found["verdicts"]:
-        print(f"{claim['id']:6} {claim['here']:15} {claim['published']:15} {claim['statement']}")
+        name = " ".join(claim[part] for part in verification.CLAIM if claim[part])
+        print(f"{name:20} {claim['here']:15} {claim['published']:15} {claim['statement']}")
     metrics, files = found["metrics"], found["files"]
     inside = f"{metrics['inside']} of {metrics['of']} metrics"
     print(f"\n{inside} lie in their published interval, widened as stated.")

@@ -9,7 +9,7 @@ import pandas as pd
 from gmmdiff.core.streams import numpy_stream
 from gmmdiff.study.claims import Tables
 from gmmdiff.study.feature_vs_class.claims import DELTA, LONG_ENOUGH, tell
-from gmmdiff.study.feature_vs_class.contrasts import ARCS, movements
+from gmmdiff.study.feature_vs_class.contrasts import ARCS, SETTINGS, Setting, movements
 from gmmdiff.study.statistics import Interval, bootstrap, iqm, paired_by_seed
 
 SEEN_DEFECTS = "group == 'seen' and metric == 'defect' and condition == 'drawn'"
@@ -29,7 +29,12 @@ def ground_sentence(tables: Tables, evaluations: int) -> str:
         floor=seen.loc[seen["granularity"] == "real", "value"].mean(),
         best={"granularity": best[0], "s_c": best[1], "share": _interval(arms[best])},
         seeds=tables["steps"].loc[longer, "seed"].nunique(),
-        lengths={claim: _moved_most(tables, claim) for claim in LONG_ENOUGH},
+        lengths={
+            f"{claim} ({setting.world}, {setting.regime})": _moved_most(tables, setting, claim)
+            for setting in SETTINGS
+            for claim in LONG_ENOUGH
+            if claim in setting.judged
+        },
         mixtures=_mixtures(runs),
         evaluations=evaluations,
         samplers=_samplers(tables["samplers"], evaluations),
@@ -40,9 +45,9 @@ def _interval(values: pd.Series) -> Interval:
     return bootstrap([values.to_numpy()], numpy_stream(0, "ground"))
 
 
-def _moved_most(tables: Tables, claim: str) -> dict[str, Any]:
+def _moved_most(tables: Tables, setting: Setting, claim: str) -> dict[str, Any]:
     """The cell of a claim that twice the training moves farthest, in units of its delta."""
-    found = movements(tables, ARCS, claim, DELTA[ARCS.world, ARCS.regime][claim])
+    found = movements(tables, setting, claim, DELTA[setting.world, setting.regime][claim])
     return max(found, key=lambda cell: abs(cell["estimate"]) / cell["delta"])
 
 

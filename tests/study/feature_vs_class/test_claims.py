@@ -10,7 +10,7 @@ from gmmdiff.core.streams import stream
 from gmmdiff.study import register
 from gmmdiff.study.engine.runs import COLUMNS
 from gmmdiff.study.feature_vs_class.claims import CLAIMS, DELTA, contrasts_table
-from gmmdiff.study.feature_vs_class.contrasts import ARCS
+from gmmdiff.study.feature_vs_class.contrasts import ARCS, SETTINGS
 from gmmdiff.study.feature_vs_class.ground import ground_sentence
 
 SIZES = (500, 8000)
@@ -43,7 +43,13 @@ def tables_with(shift, seeds=20, gain=None):
     longer = table[table["seed"] < 5].assign(steps=200)
     if gain:
         longer["value"] += [gain(row) for row in longer.itertuples()]
-    return {"runs": table, "steps": pd.concat([table, longer])}
+    tables = {"runs": table, "steps": pd.concat([table, longer])}
+    for world, (name, of) in itertools.product(
+        ("faces", "digits"), (("", "runs"), ("_steps", "steps"))
+    ):
+        regimes = (tables[of].assign(attributes=6, regime=one) for one in ("dense", "sparse"))
+        tables[f"{world}{name}"] = pd.concat(regimes)
+    return tables
 
 
 def judged(tables, world="arcs", regime="dense"):
@@ -67,6 +73,50 @@ def test_verdicts_follow_the_cells():
     assert judged(mixed)["F1"]["verdict"] == "mixed"
     some = tables_with(lambda row: of_features(-0.02 if row.n_train == 500 else 0.0)(row))
     assert judged(some)["F1"]["verdict"] == "partly"
+
+
+def test_images_are_judged_by_their_own_deltas():
+    tables = tables_with(of_features(-0.01))  # beyond the delta of arcs, within those of images
+    found = {place: judged(tables, *place) for place in DELTA}
+    assert found["arcs", "dense"]["F1"]["verdict"] == "reproduced"
+    assert found["faces", "sparse"]["F1"]["verdict"] == "no effect"
+    asked = {place: list(claims) for place, claims in found.items()}
+    assert asked == {
+        ("arcs", "dense"): ["F1", "F2", "F3", "F4", "F5"],
+        ("faces", "dense"): ["F1"],
+        ("faces", "sparse"): ["F1", "F2", "F3", "F4", "F5"],
+        ("digits", "dense"): ["F1", "F4"],
+        ("digits", "sparse"): ["F1", "F2", "F3", "F4"],
+    }
+    assert set(found["faces", "sparse"]["F1"]["cells"][0]["factors"]) == {
+        "contrast",
+        "attributes",
+        "s_c",
+        "n_train",
+    }
+
+
+def test_regimes_are_told_apart():
+    tables = tables_with(of_features(0.0))
+    faces = tables["faces"]
+    faces.loc[(faces["regime"] == "sparse") & (faces["granularity"] == "feature"), "value"] -= 0.2
+    assert judged(tables, "faces", "sparse")["F1"]["verdict"] == "reproduced"
+    assert judged(tables, "faces", "dense")["F1"]["verdict"] == "no effect"
+    assert judged(tables, "digits", "sparse")["F1"]["verdict"] == "no effect"
+
+
+def test_twice_the_training_is_asked_in_every_world():
+    tables = tables_with(of_features(-0.02), gain=of_features(-0.05))
+    for place in DELTA:
+        assert judged(tables, *place)["F1"]["verdict"] == "inconclusive", place
+
+
+def test_every_setting_has_its_table_of_cells():
+    tables = tables_with(of_features(0.0))
+    for setting in SETTINGS:
+        table = contrasts_table(tables, setting)
+        assert set(table["claim"]) == set(setting.judged)
+        assert "control" in set(table["state"]) and (table["delta"] > 0).all()
 
 
 def test_claims_json_holds_what_the_rule_needs():
@@ -151,5 +201,6 @@ def test_the_ground_is_told_either_way():
         **alike
     )
     told = ground_sentence(tables, 20)
-    assert "F1 by -1" in told and "minus ancestral with 9 +0.0000" in told
+    assert "F1 (arcs, dense) by -1" in told and "F4 (digits, sparse) by" in told
+    assert "minus ancestral with 9 +0.0000" in told
     assert "class, n_train 500: " in told and "at the mean" in told
