@@ -154,9 +154,9 @@ def comparison_map(runs: pd.DataFrame) -> Figure:
             axis.set_ylabel(unit)
         axis.axhline(0, color="0.3", lw=1)
         axis.set(xscale="log", title=title)
-        if metric != "energy_distance":
-            axis.set_yscale("symlog", linthresh=1)
-            axis.yaxis.set_major_formatter("{x:g}")
+        axis.set_yscale("symlog", linthresh=20 if metric == "energy_distance" else 1)
+        axis.yaxis.set_major_formatter("{x:g}")
+        axis.margins(y=0.12)
     for axis in axes[1]:
         axis.set_xlabel("training images a combination")
         axis.xaxis.set_major_formatter("{x:g}")
