@@ -26,8 +26,8 @@ class Judgement:
 
     Attributes:
         cells: of a sampled claim, one object a cell: factors, estimate, low, high, delta, state.
-        replication: share of the resamples of the seeds that give the same verdict; None where twice
-            the training leaves the claim without one.
+        replication: share of the resamples of the seeds that give the same verdict; None where
+            twice the training leaves the claim without one.
         rival_verdict: the most frequent other verdict, of a fragile one.
     """
 
