@@ -139,7 +139,7 @@ def test_what_differs_is_named(copy, capsys):
     assert [row["name"] for row in found["machine"]] == ["device"]
     text = capsys.readouterr().out
     assert (
-        "T1     not reproduced" in text
+        f"{'T1':20} not reproduced" in text
         and "outside: ngmg_stability" in text
         and "other machine: device" in text
     )
