@@ -10,7 +10,6 @@ parameter means.
 from __future__ import annotations
 
 import argparse
-import ast
 from collections.abc import Callable, Mapping
 from dataclasses import fields
 from functools import partial
@@ -32,6 +31,7 @@ from gmmdiff.pipeline.execution.parameters import (
     stage_parameters,
 )
 from gmmdiff.pipeline.execution.staging import write_whole
+from gmmdiff.pipeline.quick_look import quick_look
 
 
 def check_file(params: Path, notebooks: Path = NOTEBOOKS) -> dict[str, dict[str, Any]]:
@@ -52,11 +52,7 @@ def check_file(params: Path, notebooks: Path = NOTEBOOKS) -> dict[str, dict[str,
     for section, book in SECTIONS.items():
         notebook = notebooks / book
         values = stage_parameters(params, section, notebook)
-        defaults = {
-            name: ast.literal_eval(entry["default"])
-            for name, entry in declared_parameters(notebook).items()
-        }
-        found[section] = defaults | values
+        found[section] = quick_look(notebook) | values
         try:
             COMBINATIONS.get(section, lambda values: None)(found[section])
         except ValueError as error:

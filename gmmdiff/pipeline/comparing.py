@@ -85,7 +85,7 @@ def show(found: dict[str, Any]) -> int:
     """Prints what ``verify`` found; returns 1 when a verdict differs, else 0."""
     print(f"\n{'claim':20} {'here':15} {'published':15} statement")
     for claim in found["verdicts"]:
-        name = " ".join(claim[part] for part in verification.CLAIM if claim[part])
+        name = verification.claim_name(claim)
         print(f"{name:20} {claim['here']:15} {claim['published']:15} {claim['statement']}")
     metrics, files = found["metrics"], found["files"]
     inside = f"{metrics['inside']} of {metrics['of']} metrics"

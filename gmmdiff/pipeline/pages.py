@@ -94,11 +94,6 @@ def by_claim(found: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[dict[s
     return places, rows
 
 
-def key(claim: Mapping[str, Any]) -> str:
-    """A claim's name in metrics.json: "T1", "F1, faces, sparse"."""
-    return ", ".join(claim[name] for name in ("id", "world", "regime") if claim[name])
-
-
 def together(claims: Sequence[Mapping[str, Any]]) -> str:
     """The verdict of one claim in all its worlds, "several" where they differ."""
     found = {claim["verdict"] for claim in claims}

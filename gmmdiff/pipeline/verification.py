@@ -50,6 +50,11 @@ KEY = ["stage", "table", "arm", "metric"]
 CLAIM = ("id", "world", "regime")  # what tells one verdict from another
 
 
+def claim_name(claim: Mapping[str, Any]) -> str:
+    """A claim in one world and regime: "T1", "F1, faces, sparse"."""
+    return ", ".join(claim[part] for part in CLAIM if claim[part])
+
+
 def summarise(stage: str, tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """Every metric of one stage: stage, table, arm, metric, estimate, low, high, n (of repeats).
 

@@ -41,6 +41,7 @@ from tests.paths import ROOT
 ROUNDS, SIDE_BY_SIDE, SEED = 20, 2, 5
 BAD = ("stages_lost", "leftovers", "files_differing", "exit_code")  # what has to be nothing
 LIMIT = 900  # seconds after which a run counts as stuck
+NETWORK = {"width": 8, "hidden": 1, "batch": 8}
 # What has to differ from the notebooks' own defaults for a stage to take no longer than its
 # imports.
 SMALL = {
@@ -65,9 +66,7 @@ SMALL = {
     "feature_vs_class": {
         "n_train": [20, 30],
         "swept_steps": [25],
-        "width": 8,
-        "hidden": 1,
-        "batch": 8,
+        **NETWORK,
         "steps": [50, 50],
         "evaluations": 8,
         "n_eval": 2,
@@ -79,9 +78,7 @@ SMALL = {
         "classifier_steps": 150,
         "lam": [0.0, 1.0],
         "steps": 150,
-        "width": 8,
-        "hidden": 1,
-        "batch": 8,
+        **NETWORK,
         "evaluations": 4,
         "n_eval": 2,
         "n_test": 20,
@@ -95,9 +92,7 @@ SMALL = {
         "mapped": [30, 50],
         "swept_steps": [25],
         "held_out": 0.25,
-        "width": 8,
-        "hidden": 1,
-        "batch": 8,
+        **NETWORK,
         "evaluations": 4,
     },
     "digits": {
@@ -105,9 +100,7 @@ SMALL = {
         "steps": [50, 50],
         "n_eval": 2,
         "swept_steps": [25],
-        "width": 8,
-        "hidden": 1,
-        "batch": 8,
+        **NETWORK,
         "evaluations": 4,
     },
     "ngmg_faces": {
@@ -115,9 +108,7 @@ SMALL = {
         "n_train": 30,
         "lam": [0.0, 1.0],
         "steps": 150,
-        "width": 8,
-        "hidden": 1,
-        "batch": 8,
+        **NETWORK,
         "evaluations": 4,
         "n_eval": 2,
         "n_test": 20,

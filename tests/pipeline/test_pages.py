@@ -12,7 +12,7 @@ import nbformat
 import pytest
 import yaml
 
-from gmmdiff.pipeline import pages, publishing
+from gmmdiff.pipeline import pages, publishing, verification
 from gmmdiff.pipeline.execution import notebook, runner
 from gmmdiff.pipeline.execution.errors import BadInput
 from gmmdiff.study import register
@@ -133,10 +133,10 @@ def test_the_report_judges_the_published_tables(reports):
     found = json.loads((reports / "claims.json").read_text())
     assert found == json.loads((PUBLISHED / "claims.json").read_text())
     metrics = json.loads((reports / "metrics.json").read_text())
-    assert list(metrics) == [pages.key(claim) for claim in found]
+    assert list(metrics) == [verification.claim_name(claim) for claim in found]
     for claim in found:
         kept = {name: claim[name] for name in ("verdict", "estimate", "ci_low", "ci_high")}
-        assert metrics[pages.key(claim)] == {
+        assert metrics[verification.claim_name(claim)] == {
             name: value for name, value in kept.items() if value is not None
         }
 

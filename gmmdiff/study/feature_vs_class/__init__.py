@@ -1,1 +1,1 @@
-"""Feature against class conditioning: claims F1 to F4."""
+"""Feature against class conditioning: claims F1 to F5."""

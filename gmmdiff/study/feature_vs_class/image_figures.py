@@ -15,11 +15,11 @@ from gmmdiff.study.feature_vs_class.figures import ARM_COLOURS, ARM_MARKERS
 from gmmdiff.study.style import PALETTE, iqm_lines, plain_log
 from gmmdiff.worlds.world import World
 
-WRONG, BLURRED = PALETTE[3], PALETTE[1]
+WRONG, BLURRED = {"color": PALETTE[3]}, {"color": "0.25", "ls": (0, (3, 2))}
 COLOURS = ARM_COLOURS | {"shared": PALETTE[2], "scrambled": PALETTE[7]}
 MARKERS = ARM_MARKERS | {"shared": "D", "scrambled": "v"}
 GROUPS = ("seen", "rare", "held out")
-FRAMES = "frame red: wrong attributes (named below), orange: off the manifold, none: a hit"
+FRAMES = "full red frame: wrong attributes (named below); dashed: off the manifold; none: a hit"
 
 
 def _image(axis: Axes, row: pd.Series, world: World) -> None:
@@ -30,7 +30,7 @@ def _image(axis: Axes, row: pd.Series, world: World) -> None:
     axis.grid(False)
     wrong = row["shown"] != row["combination"]
     for spine in axis.spines.values():
-        spine.set(visible=True, lw=2.5, color=WRONG if wrong else BLURRED)
+        spine.set(lw=2.5, **(WRONG if wrong else BLURRED))
         spine.set_visible(bool(wrong or row["off"]))
     if wrong:
         asked, shown = (world.combinations[int(row[name])] for name in ("combination", "shown"))
@@ -40,7 +40,7 @@ def _image(axis: Axes, row: pd.Series, world: World) -> None:
             if is_now != was
         ]
         told = "\n".join(textwrap.wrap(", ".join(named), 18, max_lines=2, placeholder=" ..."))
-        axis.set_xlabel(told, color=WRONG, fontsize="x-small", labelpad=2)
+        axis.set_xlabel(told, color=PALETTE[3], fontsize="x-small", labelpad=2)
 
 
 def ask_for_unseen(pictures: pd.DataFrame, world: World, samples: int = 4) -> Figure:

@@ -1,1 +1,1 @@
-"""NGMG as a classifier's cost: claims N1 to N5."""
+"""NGMG as a classifier's cost: claims N1 to N6."""

@@ -221,7 +221,7 @@ def workloads(
     )
     return {
         "feature versus class": Workload(Ensemble, arms, feature),
-        "the same on faces": Workload(Ensemble, arms, image),
+        "on faces": Workload(Ensemble, arms, image),
         "denoiser with classifier": Workload(JointEnsemble, costs["lam_1.0"], stability),
         "classifier": Workload(ClassifierEnsemble, costs["label_noise_0.0"], stability),
     }
