@@ -12,7 +12,7 @@ the floor's images is the floor of every measurement.
 from __future__ import annotations
 
 import itertools
-from functools import cached_property
+from functools import cache, cached_property
 
 import torch
 from sklearn.datasets import load_digits
@@ -56,8 +56,7 @@ class Digits(World):
         require_generator("Digits", generator)
         self.combinations = torch.tensor(list(itertools.product(range(DIGITS), repeat=2)))
         self.frequencies = zipf(len(self.combinations), generator)
-        data = load_digits()
-        images, digits = torch.tensor(data.images) / 16, torch.tensor(data.target)
+        images, digits = _data()
         self._images: dict[str, list[Tensor]] = {name: [] for name in SPLITS}  # by digit
         for digit in range(DIGITS):
             own = images[digits == digit]
@@ -139,3 +138,10 @@ class Digits(World):
         real = torch.cat(self._images["train"]).flatten(1)
         away = pairwise_distances(real, real)
         return real, away.kthvalue(NEIGHBOURS + 1, 1).values  # the nearest is the image itself
+
+
+@cache
+def _data() -> tuple[Tensor, Tensor]:
+    """All images ``(n, 8, 8)`` in [0, 1], float64, and what they show; from disk once."""
+    data = load_digits()
+    return torch.tensor(data.images) / 16, torch.tensor(data.target)

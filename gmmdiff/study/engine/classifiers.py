@@ -18,11 +18,12 @@ from gmmdiff.core.checks import require
 from gmmdiff.core.streams import stream
 from gmmdiff.study.engine.costs import Costs, matched
 from gmmdiff.study.engine.networks import classifier_sizes, gather_rows
-from gmmdiff.study.engine.runs import COLUMNS, PREPARED, Batches, Recipe, Run
+from gmmdiff.study.engine.runs import COLUMNS, Batches, Recipe, Run
 from gmmdiff.study.engine.training import Ensemble
 
 FACTORS = ("cost", "signal", "lam", "label_noise")
 SIGNALS = ("raw", "matched")
+MATCHED = 50  # batches on which a signal is matched
 
 
 def attributes(run: Run, batches: Batches) -> Tensor:
@@ -45,7 +46,7 @@ def noisy_labels(run: Run) -> Tensor:
 def matching_batches(run: Run) -> Batches:
     """The batches on which a run's signal is measured where it is matched."""
     streams = (stream(run.row.seed, name) for name in ("matching", "matching condition"))
-    return run.draw(*run.data[:2], (PREPARED, run.recipe.batch), *streams)
+    return run.draw(*run.data[:2], (MATCHED, run.recipe.batch), *streams)
 
 
 class ClassifierEnsemble(Ensemble):
@@ -96,7 +97,7 @@ class ClassifierEnsemble(Ensemble):
         """
         names, start = [run.row.cost for run in self.runs], type(self)(self.runs, self.device)
         start.prepare(self.shared(matching_batches))
-        logits = torch.cat([start.logits(number).clone() for number in range(PREPARED)], 1).cpu()
+        logits = torch.cat([start.logits(number).clone() for number in range(MATCHED)], 1).cpu()
         factors = matched(names, logits, torch.cat(start.labels, 1).cpu()).factors
         raw = torch.tensor([run.row.signal == "raw" for run in self.runs])
         lam = torch.tensor([float(run.row.lam) for run in self.runs])

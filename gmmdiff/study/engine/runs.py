@@ -30,7 +30,7 @@ from gmmdiff.worlds.defects import find_defects
 from gmmdiff.worlds.world import World
 
 COLUMNS = ("granularity", "s_c", "n_train", "learning_rate", "steps", "seed")
-PREPARED = 50  # steps whose batches are drawn at once
+PREPARED = 20  # steps whose batches are drawn at once: few calls, and memory that is used again
 # The sampler's last time before 0: one prediction of x_0 takes the rest of the noise away.
 LAST = 0.15
 FAR = 1e6  # a coordinate that no data come near
