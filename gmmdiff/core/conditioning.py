@@ -50,7 +50,8 @@ class GaussianMixtureConditioning(Module):
 
     The draw is reparameterised (Kingma & Welling 2013, arXiv 1312.6114), so gradients reach means
     and scales.  As in torch's own layers, a ``generator`` that is left out means torch's default
-    one; one on the CPU gives the same noise wherever the module is.
+    one; one on the CPU gives the same noise wherever the module is.  ``torch.compile`` takes the
+    whole layer, but for the draw where a generator is given.
 
     Args:
         means: ``(K, ...)``, of the K components: ``(K, dim)``, or ``(K, tokens, dim)`` where a
