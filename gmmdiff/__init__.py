@@ -12,7 +12,7 @@ from typing import Any
 
 __version__ = "0.1.0"
 _HOMES = {
-    "core.conditioning": ("Conditioning",),
+    "core.conditioning": ("Conditioning", "GaussianMixtureConditioning"),
     "core.costs": ("COSTS", "Cost"),
     "core.diffusion": (
         "CosineSchedule",
@@ -30,6 +30,7 @@ _HOMES = {
         "transport_plan",
         "wasserstein1",
     ),
+    "core.losses": ("NGMGLoss", "NGMGWithLogitsLoss", "ngmg_loss", "ngmg_with_logits"),
     "core.mixtures": ("GaussianMixture",),
     "core.ngmg": ("NGMG",),
     "core.streams": ("numpy_stream", "stream"),

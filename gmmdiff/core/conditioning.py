@@ -1,8 +1,9 @@
 """Gaussian mixture conditioning: attributes -> draws in condition space.
 
 The paper conditions on "distributions rather than fixed values"; how a feature becomes a component
-is our reconstruction.  Every component has a fixed mean and the scale s_c; what a component stands
-for is the granularity:
+is our reconstruction.  ``GaussianMixtureConditioning`` is the idea, as a layer of anybody's
+denoiser.  ``Conditioning`` makes the arms of the study of it: fixed components, all of one scale;
+what a component stands for is the granularity:
 
     feature    every value of every attribute owns one; the condition is one draw for each attribute
     class      every combination of attributes owns one
@@ -17,20 +18,312 @@ and two controls that tell why features help:
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import Module, Parameter
 
-from gmmdiff.core.checks import indices, require, require_generator
+from gmmdiff.core.checks import (
+    at_least_single,
+    floating,
+    holds,
+    in_own_precision,
+    indices,
+    promoted,
+    refuse,
+    require,
+    require_finite,
+    require_generator,
+    whole,
+)
 from gmmdiff.core.frames import orthonormal_frame
+from gmmdiff.core.mixtures import GaussianMixture
 
 GRANULARITIES = ("none", "coarse", "class", "feature", "scrambled", "shared")
 COARSE = 2  # attributes that a coarse class knows
 
 
-class Conditioning:
-    """The conditions of one arm, for any table of attributes.
+class GaussianMixtureConditioning(Module):
+    """Component indices in, draws from the components out: m_k + s_k eps, eps ~ N(0, I).
+
+    The draw is reparameterised (Kingma & Welling 2013, arXiv 1312.6114), so gradients reach means
+    and scales.  As in torch's own layers, a ``generator`` that is left out means torch's default
+    one; one on the CPU gives the same noise wherever the module is.  ``torch.compile`` takes the
+    whole layer, but for the draw where a generator is given.
+
+    Args:
+        means: ``(K, ...)``, of the K components: ``(K, dim)``, or ``(K, tokens, dim)`` where a
+            component makes several tokens.
+        scales: standard deviations, of a shape that broadcasts to that of ``means``; >= 0, or > 0
+            where they are learned.  0 is a point, the ordinary fixed embedding.
+        learned: whether means, scales and the null condition are parameters; if not, buffers.  A
+            part is held fixed as anywhere in torch: ``conditioning.means.requires_grad_(False)``.
+        counts: how many of the components each of the tokens chooses among: the first
+            ``counts[0]`` are those of token 0, and so on.  Left out, every token has all.
+
+    Attributes:
+        means: as above.
+        scales: of the shape of ``means``, >= 0; learned ones are exp(``log_scales``), so they never
+            turn negative.
+        null: a condition's shape; what the index ``NULL`` = -1 gives, a point, at the origin until
+            it is learned.
+
+    Raises:
+        ValueError: on other shapes, NaN or infinity, a negative scale, or one of 0 to be learned.
+
+    Example:
+        >>> import torch
+        >>> from gmmdiff import GaussianMixtureConditioning
+        >>> noise = torch.Generator().manual_seed(0)
+        >>> conditioning = GaussianMixtureConditioning.for_features([2, 2, 10], dim=16)
+        >>> index = conditioning.drop(torch.tensor([[0, 1, 7], [1, 1, 3]]), 0.1, noise)
+        >>> conditioning(index, generator=noise).shape  # (batch, tokens, dim)
+        torch.Size([2, 3, 16])
+        >>> index = torch.full_like(index, conditioning.NULL)  # for classifier-free guidance
+        >>> conditioning(index).abs().max()
+        tensor(0.)
+    """
+
+    NULL = -1
+
+    def __init__(
+        self, means: Any, scales: Any, learned: bool = False, counts: Sequence[int] | None = None
+    ) -> None:
+        super().__init__()
+        owner = type(self).__name__
+        means = floating(owner, "means", means).detach().clone()
+        given = promoted(owner, means=means, scales=floating(owner, "scales", scales, means))
+        for name, value in given.items():
+            require_finite(owner, name, value)
+        good = means.ndim >= 2 and len(means) > 0
+        require(good, owner, "means", "(K, ..., dim), K >= 1", tuple(means.shape))
+        try:
+            scales = given["scales"].detach().expand_as(means).clone()
+        except RuntimeError:
+            allowed = f"of a shape that broadcasts to {tuple(means.shape)}"
+            refuse(owner, "scales", allowed, tuple(given["scales"].shape))
+        good = holds(scales > 0 if learned else scales >= 0)
+        allowed = "> 0 to be learned" if learned else ">= 0"
+        require(good, owner, "scales", allowed, float(scales.min()))
+        null = torch.zeros_like(means[0])
+        if learned:
+            self.means, self.log_scales = Parameter(means), Parameter(scales.log())
+            self.null = Parameter(null)
+        else:
+            self.register_buffer("means", means)
+            self.register_buffer("fixed_scales", scales)
+            self.register_buffer("null", null)
+        counts = torch.tensor(len(means) if counts is None else list(counts))
+        good = int(counts.sum()) == len(means)
+        require(good, owner, "the sum of counts", f"{len(means)} as means", int(counts.sum()))
+        first = counts.cumsum(0) - counts if counts.ndim else torch.tensor(0)
+        self.register_buffer("counts", counts, persistent=False)
+        self.register_buffer("first", first, persistent=False)  # component of every token
+
+    @staticmethod
+    def for_features(
+        values_per_attribute: Sequence[int],
+        dim: int,
+        scale: float = 0.1,
+        learned: bool = False,
+        generator: torch.Generator | None = None,
+    ) -> GaussianMixtureConditioning:
+        """A token an attribute; every value of an attribute owns a component.
+
+        Made for an index ``(batch, attributes)``, the value of each, in 0 .. its values - 1.
+
+        Args:
+            values_per_attribute: how many values each takes, >= 1.
+            dim: of a token.
+            scale: of every coordinate of a component, >= 0; the means' coordinates are drawn from
+                N(0, 1), as those of ``torch.nn.Embedding``.
+            generator: of the means.
+
+        Example:
+            >>> from gmmdiff import GaussianMixtureConditioning
+            >>> GaussianMixtureConditioning.for_features([2, 3], 8)([[0, 2], [1, 0]]).shape
+            torch.Size([2, 2, 8])
+        """
+        owner = "GaussianMixtureConditioning.for_features"
+        counts = [whole(owner, "values_per_attribute", n, 1) for n in values_per_attribute]
+        require(len(counts) > 0, owner, "values_per_attribute", "at least one number", "none")
+        means = torch.randn(sum(counts), whole(owner, "dim", dim, 1), generator=generator)
+        return GaussianMixtureConditioning(means, scale, learned, counts)
+
+    @staticmethod
+    def for_classes(
+        n: int,
+        dim: int,
+        tokens: int,
+        scale: float = 0.1,
+        learned: bool = False,
+        generator: torch.Generator | None = None,
+    ) -> GaussianMixtureConditioning:
+        """Every one of ``n`` classes owns a component that makes ``tokens`` tokens.
+
+        Made for an index ``(batch,)``, the class of each, in 0 .. n - 1; a draw is ``(batch,
+        tokens, dim)``.  With a single token cross-attention would have nothing to choose from: its
+        output would be the same at every place.
+
+        Args:
+            n: >= 1. dim: of a token. tokens: as many as the attributes, to compare with features.
+            scale, generator: as in ``for_features``.
+
+        Example:
+            >>> from gmmdiff import GaussianMixtureConditioning
+            >>> GaussianMixtureConditioning.for_classes(6, 8, tokens=2)([5, 0]).shape
+            torch.Size([2, 2, 8])
+        """
+        owner = "GaussianMixtureConditioning.for_classes"
+        given = {"n": n, "tokens": tokens, "dim": dim}
+        shape = [whole(owner, name, value, 1) for name, value in given.items()]
+        means = torch.randn(shape, generator=generator)
+        return GaussianMixtureConditioning(means, scale, learned)
+
+    @staticmethod
+    def from_sklearn(fitted: Any, learned: bool = False) -> GaussianMixtureConditioning:
+        """The components of a fitted ``sklearn.mixture.GaussianMixture``, in its precision.
+
+        Conditions are then components found in data (``fitted.predict(x)``, for ``forward``), or
+        shares of them (``fitted.predict_proba(x)``, for ``soft``).
+
+        Raises:
+            ValueError: see ``GaussianMixture.from_sklearn``.
+
+        Example:
+            >>> import torch
+            >>> from gmmdiff import GaussianMixtureConditioning
+            >>> from sklearn.mixture import GaussianMixture
+            >>> x = torch.randn(90, 4, generator=torch.Generator().manual_seed(0)).numpy()
+            >>> fitted = GaussianMixture(3, covariance_type="diag", random_state=0).fit(x)
+            >>> conditioning = GaussianMixtureConditioning.from_sklearn(fitted)
+            >>> conditioning.soft(fitted.predict_proba(x)).shape
+            torch.Size([90, 4])
+        """
+        law = GaussianMixture.from_sklearn(fitted)
+        return GaussianMixtureConditioning(law.means, law.scales, learned)
+
+    @property
+    def scales(self) -> Tensor:
+        return self.log_scales.exp() if "log_scales" in self._parameters else self.fixed_scales
+
+    def forward(
+        self, index: Any, sample: bool = True, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """A draw from every component asked for; with ``sample=False`` its mean.
+
+        Args:
+            index: whole numbers, ``(batch, tokens)`` where components are ``(K, dim)``,
+                ``(batch,)`` where they are ``(K, tokens, dim)``; ``NULL`` for the null condition.
+
+        Returns:
+            ``(batch, tokens, dim)``, in the type and place of the means.
+
+        Raises:
+            ValueError: on an index that is not there; inside ``torch.compile`` an error of torch's.
+        """
+        owner = f"{type(self).__name__}.forward"
+        index = torch.as_tensor(index)
+        if index.is_floating_point():
+            refuse(owner, "index", "of an integer type", index.dtype)
+        if self.counts.ndim and index.shape[-1:] != self.counts.shape:
+            refuse(owner, "index", f"(..., {len(self.counts)})", tuple(index.shape))
+        index = index.to(self.counts)
+        there = (index >= self.NULL) & (index < self.counts)
+        if not holds(there):
+            allowed = f"in 0 .. {(self.counts - 1).tolist()}, or {self.NULL} for none"
+            refuse(owner, "index", allowed, index.tolist())
+        # Of a null index some row, which is left out in the end; of one that is not there none, so
+        # that torch refuses it where values cannot be seen.
+        row = (index + self.first).where(there, len(self.means))
+        return self._draw(self.means[row], self.scales[row], index == self.NULL, sample, generator)
+
+    @in_own_precision
+    def soft(
+        self, weights: Any, sample: bool = True, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """A draw between components: sum_k r_k m_k + (sum_k r_k s_k) eps.
+
+        That is the Wasserstein-2 barycentre of the components with weights r_k (Agueh & Carlier
+        2011, SIAM J. Math. Anal. 43:904; of Gaussians with diagonal covariances their means and
+        standard deviations are averaged).  A weight of 1 gives what its index gives.
+
+        Args:
+            weights: ``(..., K)``, each >= 0, summing to 1 (to 1e-2 of rounding), e.g.
+                responsibilities; all 0 for the null condition.
+
+        Returns:
+            ``(..., dim)``, or ``(..., tokens, dim)``, as the means.
+
+        Raises:
+            ValueError: on another shape, or weights that are no such shares.
+        """
+        owner, count = f"{type(self).__name__}.soft", len(self.means)
+        weights = floating(owner, "weights", weights, self.means)
+        if weights.shape[-1:] != (count,):
+            refuse(owner, "weights", f"(..., K) with K = {count}", tuple(weights.shape))
+        weights, total = weights.to(self.means), at_least_single(weights).sum(-1)
+        absent = (weights == 0).all(-1)
+        if not holds((weights >= 0).all(-1) & (absent | ((total - 1).abs() < 1e-2))):
+            refuse(owner, "weights", ">= 0 with sum 1, or all 0", weights.tolist())
+        means, scales = (torch.tensordot(weights, z, 1) for z in (self.means, self.scales))
+        return self._draw(means, scales, absent, sample, generator)
+
+    def _draw(
+        self,
+        means: Tensor,
+        scales: Tensor,
+        absent: Tensor,
+        sample: bool,
+        generator: torch.Generator | None,
+    ) -> Tensor:
+        if sample:
+            noise = _random(torch.randn, means.shape, means.device, generator, means.dtype)
+            means = means + scales * noise
+        return torch.where(absent.reshape(*absent.shape, *[1] * self.null.ndim), self.null, means)
+
+    def drop(
+        self, index: Any, probability: float, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """The index with whole conditions made null, each with a probability.
+
+        What classifier-free guidance asks of training (Ho & Salimans 2022, arXiv 2207.12598).
+
+        Args:
+            index: as for ``forward``; or weights as for ``soft``.
+            probability: of a condition (an element of the first dimension), in [0, 1].
+
+        Returns:
+            of the index's shape, with ``NULL`` in place of indices, 0 in place of weights.
+
+        Raises:
+            ValueError: on another probability.
+        """
+        owner = f"{type(self).__name__}.drop"
+        require(0 <= probability <= 1, owner, "probability", "in [0, 1]", probability)
+        index = torch.as_tensor(index)
+        soft = index.is_floating_point()
+        dropped = _random(torch.rand, index.shape[:1], index.device, generator) < probability
+        dropped = dropped.reshape(-1, *[1] * (index.ndim - 1))
+        return index.where(~dropped, 0) if soft else index.long().where(~dropped, self.NULL)
+
+
+def _random(
+    law: Callable[..., Tensor],
+    shape: Sequence[int],
+    device: torch.device,
+    generator: torch.Generator | None,
+    dtype: torch.dtype = torch.float32,
+) -> Tensor:
+    """Random numbers, drawn where the generator is: a seed's are the same on every device."""
+    place = device if generator is None else generator.device
+    return law(shape, generator=generator, dtype=dtype, device=place).to(device)
+
+
+class Conditioning(GaussianMixtureConditioning):
+    """The conditions of one arm, for any table of attributes: a component a combination, fixed.
 
     All means have one dimension and one length, sqrt(dim), whatever the granularity; those of
     different components are orthogonal, but where codes are shared.
@@ -73,37 +366,38 @@ class Conditioning:
         count, attributes = combinations.shape
         values = int(combinations.max()) + 1
         part = max(values, -(-count // attributes))  # an attribute's share of the dimensions
-        self.dim = part * attributes
+        dim = part * attributes
         told = combinations[:, : {"none": 0, "coarse": COARSE}.get(granularity)]
-        self.admitted = (told.unsqueeze(1) == told).all(-1)
+        admitted = (told.unsqueeze(1) == told).all(-1)
         if granularity in ("feature", "scrambled", "shared"):
             frames = [orthonormal_frame(part, values, generator).T for _ in range(attributes)]
             pairs = zip(frames, combinations.T, strict=True)
-            self.means = torch.cat([part**0.5 * frame[value] for frame, value in pairs], 1)
+            means = torch.cat([part**0.5 * frame[value] for frame, value in pairs], 1)
         if granularity == "scrambled":
-            self.means = self.means[torch.randperm(count, generator=generator)]
+            means = means[torch.randperm(count, generator=generator)]
         if granularity == "shared":
-            own = orthonormal_frame(self.dim, count, generator).T
+            own = orthonormal_frame(dim, count, generator).T
             known = torch.arange(count) if known is None else indices(owner, "known", known, count)
-            self.means[known] += self.dim**0.5 * own[known]
-            self.means *= self.dim**0.5 / self.means.norm(dim=1, keepdim=True)
+            means[known] += dim**0.5 * own[known]
+            means *= dim**0.5 / means.norm(dim=1, keepdim=True)
         if granularity in ("none", "coarse", "class"):
             component = torch.zeros(count, dtype=torch.long)
             if told.shape[1]:
                 component = told.unique(dim=0, return_inverse=True)[1]
-            frame = self.dim**0.5 * orthonormal_frame(self.dim, count, generator).T
-            self.means = frame[component]
-        gaps = (self.means.unsqueeze(1) - self.means).norm(dim=-1)[~self.admitted]
-        self.gap = float(gaps.min()) if len(gaps) else float("nan")
-        self.scale = s_c * (self.gap if len(gaps) else self.dim**0.5)
+            frame = dim**0.5 * orthonormal_frame(dim, count, generator).T
+            means = frame[component]
+        gaps = (means.unsqueeze(1) - means).norm(dim=-1)[~admitted]
+        gap = float(gaps.min()) if len(gaps) else float("nan")
+        scale = s_c * (gap if len(gaps) else dim**0.5)
+        super().__init__(means, scale)
+        self.dim, self.scale, self.gap, self.admitted = dim, scale, gap, admitted
 
     def sample(self, combination: Tensor, generator: torch.Generator) -> Tensor:
         """One condition, ``(n, dim)`` float64, for each combination ``(n,)`` in 0 .. C - 1."""
         owner = "Conditioning.sample"
         combination = indices(owner, "combination", combination, len(self.means))
         require_generator(owner, generator)
-        noise = torch.randn(len(combination), self.dim, generator=generator, dtype=torch.float64)
-        return self.means[combination] + self.scale * noise
+        return self(combination, generator=generator)
 
 
 def _table(combinations: Any) -> Tensor:

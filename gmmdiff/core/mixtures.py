@@ -63,6 +63,58 @@ class GaussianMixture:
         self.means = means
         self.scales = scales
 
+    @classmethod
+    def from_sklearn(cls, fitted: Any) -> GaussianMixture:
+        """The same law as a fitted ``sklearn.mixture.GaussianMixture``, in its own precision.
+
+        Raises:
+            ValueError: on something else, one not fitted, or with another ``covariance_type`` than
+                "diag" and "spherical".
+
+        Example:
+            >>> import torch
+            >>> from gmmdiff import GaussianMixture
+            >>> from sklearn import mixture
+            >>> x = torch.randn(90, 2, generator=torch.Generator().manual_seed(0)).numpy()
+            >>> fitted = mixture.GaussianMixture(3, covariance_type="diag", random_state=0).fit(x)
+            >>> law = GaussianMixture.from_sklearn(fitted)
+            >>> torch.allclose(law.log_prob(x), torch.as_tensor(fitted.score_samples(x)), atol=1e-5)
+            True
+        """
+        from sklearn.mixture import GaussianMixture as Fitted  # loaded only where it is used
+
+        owner, kind = "GaussianMixture.from_sklearn", getattr(fitted, "covariance_type", None)
+        good = isinstance(fitted, Fitted) and hasattr(fitted, "means_")
+        require(good, owner, "fitted", "a fitted sklearn.mixture.GaussianMixture", fitted)
+        good = kind in ("diag", "spherical")
+        require(good, owner, "covariance_type", "diag or spherical", kind)
+        variances = torch.as_tensor(fitted.covariances_).reshape(len(fitted.means_), -1)
+        means = torch.as_tensor(fitted.means_)
+        return cls(fitted.weights_, means, variances.sqrt().expand_as(means))
+
+    def to_sklearn(self) -> Any:
+        """A fitted ``sklearn.mixture.GaussianMixture`` of the same law, float64, type "diag".
+
+        Raises:
+            ValueError: where scikit-learn has no exact equal: a weight of 0, or a variance beyond
+                float64.
+        """
+        from sklearn.mixture import GaussianMixture as Fitted
+
+        owner = "GaussianMixture.to_sklearn"
+        weights, means, scales = (
+            z.detach().cpu().double() for z in (self.weights, self.means, self.scales)
+        )
+        variances = scales.square()
+        require(bool((weights > 0).all()), owner, "weights", "> 0", float(weights.min()))
+        good = bool(((variances > 0) & variances.isfinite() & (1 / variances).isfinite()).all())
+        require(good, owner, "variances", "> 0 and finite, and 1 / variances", variances.tolist())
+        fitted = Fitted(len(weights), covariance_type="diag")
+        fitted.weights_, fitted.means_ = weights.numpy(), means.numpy()
+        fitted.covariances_, fitted.precisions_ = variances.numpy(), (1 / variances).numpy()
+        fitted.precisions_cholesky_, fitted.n_features_in_ = (1 / scales).numpy(), means.shape[1]
+        return fitted
+
     def _blockwise(self, of_block: Callable[[Tensor], Tensor], x: Any) -> Tensor:
         """What a function of points ``(n, D)`` makes of x ``(..., D)``, block by block."""
         owner, dim = "GaussianMixture", self.means.shape[1]

@@ -20,9 +20,12 @@ from gmmdiff import (
     Digits,
     Faces,
     GaussianMixture,
+    GaussianMixtureConditioning,
     Helix,
     LinearBetaSchedule,
     LineCosts,
+    NGMGLoss,
+    NGMGWithLogitsLoss,
     ParallelLine,
     stream,
 )
@@ -35,6 +38,7 @@ LAW = GaussianMixture(
 )
 TABLE = [[0, 0], [0, 1], [1, 0], [1, 1]]
 ARM = Conditioning("feature", 0.1, TABLE, stream(0, "arm"))
+LAYER = GaussianMixtureConditioning(torch.eye(5), 0.1)
 MIXTURE, SHIFTED = NGMG.scale_mixture(0.1, 10, 6), NGMG([0.7, 2.0], [1.0, 2.0], np.eye(5)[:2])
 TIMES = torch.tensor([0.9, 0.5, 0.2])
 OTHER = torch.linspace(-1, 1, 20, dtype=torch.float64).view(4, 5)
@@ -82,6 +86,12 @@ def image(x, high, wide):
 
 unit = lambda x: (torch.as_tensor(x).double().abs() % 1).flatten()  # noqa: E731 - times, places
 
+
+def shares(x):
+    """Weights of five components, in float64."""
+    return torch.softmax(as_numbers(x), -1)
+
+
 CALLS = {  # a public name -> what is done with a sample (4, 5)
     "NGMG": [
         MIXTURE.potential,
@@ -103,6 +113,14 @@ CALLS = {  # a public name -> what is done with a sample (4, 5)
     "Cost": [lambda x: Cost(bce=0.5, mae=1.0).gradient(x, labels(x))],
     "Costs": [lambda x: Costs(["NGMG s=1"]).value(rank_3(x), rank_3(labels(x)))],
     "Conditioning": [lambda x: ARM.sample(unit(x).mul(4).long().tolist(), stream(0, "draw"))],
+    "GaussianMixtureConditioning": [
+        lambda x: LAYER(unit(x).mul(5).long().view(4, 5), generator=stream(0, "draw")),
+        lambda x: LAYER.soft(like(x, shares(x)), generator=stream(0, "draw")),
+    ],
+    "NGMGLoss": [lambda x: NGMGLoss([0.5, 2.0], reduction="none")(x, OTHER)],
+    "NGMGWithLogitsLoss": [lambda x: NGMGWithLogitsLoss([1.0])(x, labels(x))],
+    "ngmg_loss": [lambda x: gmmdiff.ngmg_loss(x, OTHER, [1.0], [2.0])],
+    "ngmg_with_logits": [lambda x: gmmdiff.ngmg_with_logits(x, labels(x), [0.5, 2.0])],
     "CosineSchedule": [lambda x: CosineSchedule().alpha(like(x, unit(x)))],
     "LinearBetaSchedule": [lambda x: LinearBetaSchedule(10).sigma(like(x, unit(x)))],
     "ancestral": [sampled(gmmdiff.ancestral, [0.9, 0.0])],

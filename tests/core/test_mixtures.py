@@ -1,7 +1,9 @@
 """The mixture against torch.distributions, autograd and its own samples."""
 
+import numpy as np
 import pytest
 import torch
+from sklearn import mixture as sklearn
 from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
 
 from gmmdiff.core.mixtures import GaussianMixture
@@ -106,3 +108,79 @@ def test_bad_input_is_named(arguments, message):
 def test_points_of_another_dimension_are_refused(mixture):
     with pytest.raises(ValueError, match="the last dimension of x must be 3, got 2"):
         mixture.log_prob(torch.zeros(5, 2, dtype=torch.float64))
+
+
+@pytest.fixture(params=["diag", "spherical"])
+def fitted(request, generator):
+    """Four components of unlike sizes in R^3, fitted by scikit-learn, and its data."""
+    x = torch.randn(400, 3, generator=generator, dtype=torch.float64).numpy()
+    x[:100] += 4
+    x[100:200] *= [0.1, 1.0, 3.0]
+    return sklearn.GaussianMixture(4, covariance_type=request.param, random_state=0).fit(x), x
+
+
+def test_density_and_score_are_scikit_learns(fitted):
+    """The score by central differences of scikit-learn's own density."""
+    model, x = fitted
+    law = GaussianMixture.from_sklearn(model)
+    np.testing.assert_allclose(law.log_prob(x), model.score_samples(x), rtol=0, atol=1e-6)
+    shares = law.responsibilities(x)
+    np.testing.assert_allclose(shares, model.predict_proba(x), rtol=0, atol=1e-6)
+    step, score = 1e-5, law.score(x).numpy()
+    for d in range(3):
+        shift = step * np.eye(3)[d]
+        slope = (model.score_samples(x + shift) - model.score_samples(x - shift)) / (2 * step)
+        np.testing.assert_allclose(score[:, d], slope, rtol=1e-6, atol=1e-6)
+
+
+def test_there_and_back(mixture, fitted, generator):
+    x = 2 * torch.randn(50, 3, generator=generator, dtype=torch.float64)
+    model = mixture.to_sklearn()
+    np.testing.assert_allclose(model.score_samples(x.numpy()), reference(mixture).log_prob(x))
+    np.testing.assert_allclose(model.predict_proba(x.numpy()), mixture.responsibilities(x))
+    again = GaussianMixture.from_sklearn(model)
+    torch.testing.assert_close(again.log_prob(x), mixture.log_prob(x), rtol=1e-12, atol=1e-12)
+    other, _ = fitted
+    back = GaussianMixture.from_sklearn(other).to_sklearn()
+    np.testing.assert_allclose(back.score_samples(x.numpy()), other.score_samples(x.numpy()))
+    assert back.bic(x.numpy()) > 0 and back.sample(5)[0].shape == (5, 3)
+
+
+DATA = np.random.default_rng(0).normal(size=(30, 2))
+NO_EQUAL = {
+    "full": (
+        lambda: GaussianMixture.from_sklearn(sklearn.GaussianMixture(2).fit(DATA)),
+        "covariance_type must be diag or spherical, got full",
+    ),
+    "tied": (
+        lambda: GaussianMixture.from_sklearn(
+            sklearn.GaussianMixture(2, covariance_type="tied").fit(DATA)
+        ),
+        "covariance_type must be diag or spherical, got tied",
+    ),
+    "not fitted": (
+        lambda: GaussianMixture.from_sklearn(sklearn.GaussianMixture(2, covariance_type="diag")),
+        "fitted must be a fitted sklearn.mixture.GaussianMixture, got GaussianMixture",
+    ),
+    "Bayesian": (  # whose density is not that of its means and variances
+        lambda: GaussianMixture.from_sklearn(
+            sklearn.BayesianGaussianMixture(n_components=2, covariance_type="diag").fit(DATA)
+        ),
+        "fitted must be a fitted sklearn.mixture.GaussianMixture, got Bayesian",
+    ),
+    "zero weight": (
+        lambda: GaussianMixture([0.0, 1.0], [[9.0], [0.0]], [[1.0], [2.0]]).to_sklearn(),
+        "GaussianMixture.to_sklearn: weights must be > 0, got 0.0",
+    ),
+    "tiny variance": (
+        lambda: GaussianMixture(*(np.array(z) for z in ([1.0], [[0.0]], [[1e-170]]))).to_sklearn(),
+        "variances must be > 0 and finite, and 1 / variances",
+    ),
+}
+
+
+@pytest.mark.parametrize(("call", "message"), NO_EQUAL.values(), ids=NO_EQUAL)
+def test_what_has_no_equal_is_refused_in_one_line(call, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        call()
+    assert len(str(caught.value).splitlines()) == 1

@@ -1,0 +1,162 @@
+"""NGMG as losses with torch's conventions, for anybody's training loop.
+
+Of a discrepancy e, prediction minus target, they are psi(e) = sum_k w_k (1 - exp(-|e|^2 / 2
+s_k^2)), whose gradient is the NGMG: see ``gmmdiff.core.ngmg``, which holds the formula.
+
+The relatives: with one scale and w = 1 it is Welsch's loss (Dennis & Welsch 1978, Communications in
+Statistics B 7:345), up to its factor s^2, and the correntropy loss, or C-loss (Singh, Pokharel &
+Principe, Pattern Recognition 47:441), up to that one's normalisation.  So what is said of one scale
+is said of them.  An error much smaller than s costs its square over 2 s^2; one much larger costs 1,
+and its gradient vanishes: outliers count little, and a network far from its targets learns nothing.
+``scale_mixture`` is close to |e| over a range instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor
+from torch.nn import Module
+
+from gmmdiff.core.checks import floating, promoted, require
+from gmmdiff.core.costs import Cost
+from gmmdiff.core.ngmg import NGMG
+
+REDUCTIONS = ("none", "mean", "sum")
+
+
+class NGMGLoss(Module):
+    """psi(input - target), the discrepancy being the vector in the last dimension.
+
+    Args:
+        scales: K scales s_k > 0, in units of |e|, which grows as sqrt(D) where all D coordinates
+            err alike.
+        weights: K amplitudes w_k > 0; default 1 / K each, so that the loss lies in [0, 1).
+        reduction: over all but the last dimension, "none", "mean" or "sum".
+
+    Raises:
+        ValueError: on a scale or weight that is not > 0, on counts that differ, or another
+            reduction.
+
+    Example:
+        >>> import torch
+        >>> from gmmdiff import NGMGLoss
+        >>> input = torch.zeros(5, 2, requires_grad=True)
+        >>> loss = NGMGLoss([1.0])(input, torch.ones(5, 2))  # 1 - exp(-2 / 2)
+        >>> loss.backward()
+        >>> loss
+        tensor(0.6321, grad_fn=<MeanBackward0>)
+        >>> NGMGLoss.scale_mixture(0.02, 20.0, 16, reduction="none")(input, input).shape
+        torch.Size([5])
+    """
+
+    def __init__(
+        self,
+        scales: Sequence[float] | Tensor,
+        weights: Sequence[float] | Tensor | None = None,
+        reduction: str = "mean",
+    ) -> None:
+        super().__init__()
+        allowed, owner = f"one of {', '.join(REDUCTIONS)}", type(self).__name__
+        require(reduction in REDUCTIONS, owner, "reduction", allowed, repr(reduction))
+        self.reduction, self.ngmg = reduction, NGMG(scales, weights)
+
+    @classmethod
+    def scale_mixture(
+        cls, s_min: float, s_max: float, n_scales: int, reduction: str = "mean"
+    ) -> NGMGLoss:
+        """The loss close to |e| for s_min << |e| << s_max, see ``NGMG.scale_mixture``."""
+        ngmg = NGMG.scale_mixture(s_min, s_max, n_scales)
+        return cls(ngmg.scales, ngmg.weights, reduction)
+
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        """The loss, differentiable in both.
+
+        Args:
+            input, target: of one shape, ``(..., D)``.
+
+        Returns:
+            ``(...)`` for the reduction "none", otherwise a number.
+
+        Raises:
+            ValueError: on different shapes, NaN or infinity.
+        """
+        return self._reduced(self.ngmg.potential(self._discrepancy(input, target)))
+
+    def _discrepancy(self, input: Any, target: Any) -> Tensor:
+        owner = type(self).__name__
+        input = floating(owner, "input", input)
+        target = floating(owner, "target", target, input)
+        expected = f"{tuple(input.shape)} as input"
+        require(target.shape == input.shape, owner, "target", expected, tuple(target.shape))
+        input, target = promoted(owner, input=input, target=target).values()
+        return input - target
+
+    def _reduced(self, loss: Tensor) -> Tensor:
+        return loss if self.reduction == "none" else getattr(loss, self.reduction)()
+
+
+class NGMGWithLogitsLoss(NGMGLoss):
+    """psi(sigmoid(input) - target) of binary labels, element by element.
+
+    What ``torch.nn.BCEWithLogitsLoss`` is to cross entropy; arguments and errors as ``NGMGLoss``,
+    scales in units of a probability.
+
+    Example:
+        >>> import torch
+        >>> from gmmdiff import NGMGWithLogitsLoss
+        >>> logits, labels = torch.zeros(4, 3), torch.tensor([[0, 1, 1]] * 4)
+        >>> NGMGWithLogitsLoss([1.0])(logits, labels)  # 1 - exp(-0.5^2 / 2)
+        tensor(0.1175)
+    """
+
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        """The loss, differentiable in the logits.
+
+        Args:
+            input: logits, ``(...)``. target: labels of the same shape, 0 or 1.
+
+        Returns:
+            ``(...)`` for the reduction "none", otherwise a number.
+
+        Raises:
+            ValueError: on different shapes, other labels, NaN or infinity.
+        """
+        return self._reduced(Cost(ngmg=1.0, potential=self.ngmg).value(input, target))
+
+
+def ngmg_loss(
+    input: Tensor,
+    target: Tensor,
+    scales: Sequence[float] | Tensor,
+    weights: Sequence[float] | Tensor | None = None,
+    reduction: str = "mean",
+) -> Tensor:
+    """``NGMGLoss`` as a function.
+
+    Example:
+        >>> import torch
+        >>> from gmmdiff import ngmg_loss
+        >>> ngmg_loss(torch.zeros(5, 2), torch.ones(5, 2), [1.0], reduction="sum")
+        tensor(3.1606)
+    """
+    return NGMGLoss(scales, weights, reduction)(input, target)
+
+
+def ngmg_with_logits(
+    input: Tensor,
+    target: Tensor,
+    scales: Sequence[float] | Tensor,
+    weights: Sequence[float] | Tensor | None = None,
+    reduction: str = "mean",
+) -> Tensor:
+    """``NGMGWithLogitsLoss`` as a function.
+
+    Example:
+        >>> import torch
+        >>> from gmmdiff import ngmg_with_logits
+        >>> ngmg_with_logits(torch.zeros(4, 3), torch.ones(4, 3), [1.0], reduction="none").shape
+        torch.Size([4, 3])
+    """
+    return NGMGWithLogitsLoss(scales, weights, reduction)(input, target)

@@ -1,0 +1,137 @@
+"""The losses against torch.distributions, closed forms, torch's conventions and autograd."""
+
+import math
+import shutil
+
+import pytest
+import torch
+from torch.distributions import Normal
+
+from gmmdiff.core.costs import COSTS
+from gmmdiff.core.losses import NGMGLoss, NGMGWithLogitsLoss, ngmg_loss, ngmg_with_logits
+from gmmdiff.core.ngmg import NGMG
+
+
+@pytest.fixture
+def batch(generator):
+    """Inputs and targets (7, 5, 3) in float64."""
+    return torch.randn(2, 7, 5, 3, generator=generator, dtype=torch.float64)
+
+
+def test_one_scale_is_the_closed_form(batch):
+    x, y = batch
+    expected = 1 - torch.exp(-(x - y).square().sum(-1) / (2 * 0.7**2))
+    torch.testing.assert_close(ngmg_loss(x, y, [0.7], reduction="none"), expected)
+
+
+def test_it_is_the_negative_mixture_of_torchs_gaussians(batch):
+    """-sum_k w_k N(e; 0, s_k^2) / N(0; 0, s_k^2), up to a constant."""
+    x, y = batch
+    scales, weights = [0.3, 2.0], [0.5, 1.5]
+    mixture = sum(
+        w * (law.log_prob(x - y) - law.log_prob(torch.zeros_like(x))).sum(-1).exp()
+        for w, law in zip(weights, (Normal(0.0, s) for s in scales), strict=True)
+    )
+    loss = NGMGLoss(scales, weights, "none")(x, y)
+    torch.testing.assert_close(loss, sum(weights) - mixture)
+
+
+def test_welschs_loss_and_the_correntropy_loss(generator):
+    """s^2 psi is Welsch's; psi over psi(1) is the C-loss, which is 1 at a margin of 0."""
+    e, s = torch.randn(50, 1, generator=generator, dtype=torch.float64), 0.5
+    psi = ngmg_loss(e, torch.zeros_like(e), [s], reduction="none")
+    c = math.sqrt(2) * s
+    welsch = c**2 / 2 * (1 - torch.exp(-((e / c) ** 2))).squeeze(-1)
+    torch.testing.assert_close(s**2 * psi, welsch)
+    beta = 1 / (1 - math.exp(-1 / (2 * s**2)))
+    margin = torch.tensor([[0.0], [1.0]], dtype=torch.float64)
+    c_loss = beta * ngmg_loss(margin, torch.ones_like(margin), [s], reduction="none")
+    torch.testing.assert_close(c_loss, torch.tensor([1.0, 0.0], dtype=torch.float64))
+
+
+@pytest.mark.parametrize("module", [NGMGLoss([0.5, 2.0]), NGMGWithLogitsLoss([0.5, 2.0])])
+def test_reductions_are_torchs(module, batch):
+    """Shapes and sums as ``SmoothL1Loss`` has them, of the vectors' losses or the elements'."""
+    x, y = batch[0], (batch[1] > 0).double()
+    functional = ngmg_with_logits if isinstance(module, NGMGWithLogitsLoss) else ngmg_loss
+    of = {r: type(module)([0.5, 2.0], reduction=r)(x, y) for r in ("none", "mean", "sum")}
+    assert of["none"].shape == (x.shape if functional is ngmg_with_logits else x.shape[:-1])
+    assert torch.equal(of["mean"], of["none"].mean()) and torch.equal(of["sum"], of["none"].sum())
+    assert torch.equal(module(x, y), of["mean"])
+    for reduction, value in of.items():
+        assert torch.equal(functional(x, y, [0.5, 2.0], reduction=reduction), value)
+
+
+def test_the_gradient_is_the_ngmg(batch):
+    x, y = batch[0].requires_grad_(), batch[1]
+    scales, weights = [0.5, 2.0], [1.0, 3.0]
+    (found,) = torch.autograd.grad(ngmg_loss(x, y, scales, weights, "sum"), x)
+    torch.testing.assert_close(found, NGMG(scales, weights).gradient(x.detach() - y))
+    loss = NGMGLoss.scale_mixture(0.05, 5.0, 8)
+    assert torch.autograd.gradcheck(loss, (x[:2].detach().requires_grad_(), y[:2]))
+
+
+def test_the_scale_mixture_is_close_to_the_distance(generator):
+    """Differences of the loss are those of |e|, well inside the range of the scales."""
+    direction = torch.nn.functional.normalize(torch.randn(3, generator=generator).double(), dim=0)
+    x = torch.tensor([0.5, 1.0, 2.0, 4.0], dtype=torch.float64).unsqueeze(1) * direction
+    loss = NGMGLoss.scale_mixture(0.01, 300.0, 48, "none")(x, torch.zeros_like(x))
+    torch.testing.assert_close(loss.diff(), x.norm(dim=1).diff(), rtol=0.02, atol=0)
+
+
+def test_of_logits_it_is_the_loss_of_their_probabilities(batch):
+    """And the study's cost of the same name."""
+    logits, labels = batch[0], (batch[1] > 0).long()
+    expected = 1 - torch.exp(-(logits.sigmoid() - labels).square() / 2)
+    found = ngmg_with_logits(logits, labels, [1.0], reduction="none")
+    torch.testing.assert_close(found, expected)
+    assert torch.equal(found, COSTS["NGMG s=1"].value(logits, labels))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+def test_half_precision_and_autocast(dtype, batch):
+    """A loss is in its inputs' precision; autocast does not change it."""
+    x, y = batch.to(dtype)
+    loss = NGMGLoss([1.0, 3.0]).to(dtype)(x, y)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(NGMGLoss([1.0, 3.0])(x, y), loss)
+    exact = NGMGLoss([1.0, 3.0])(*batch)
+    assert loss.dtype == dtype and float(loss) == pytest.approx(float(exact), rel=0.02)
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a compiler")
+@pytest.mark.parametrize("module", [NGMGLoss([0.5, 2.0]), NGMGWithLogitsLoss([0.5, 2.0])])
+def test_compiled_it_is_the_same(module, batch):
+    x, y = batch[0], (batch[1] > 0).double()
+    torch.testing.assert_close(torch.compile(module, fullgraph=True)(x, y), module(x, y))
+
+
+ONES = torch.ones(4, 2)
+BAD = {
+    "shapes": (
+        lambda: ngmg_loss(ONES, ONES[:1], [1.0]),
+        r"NGMGLoss: target must be \(4, 2\) as input, got \(1, 2\)",
+    ),
+    "labels' shape": (
+        lambda: ngmg_with_logits(ONES, ONES[:1], [1.0]),
+        r"labels must be \(4, 2\) as the logits",
+    ),
+    "labels": (
+        lambda: ngmg_with_logits(ONES, ONES / 2, [1.0]),
+        r"labels must be 0 or 1, got \[0.5",
+    ),
+    "reduction": (
+        lambda: NGMGLoss([1.0], reduction="batchmean"),
+        "reduction must be one of none, mean, sum, got 'batchmean'",
+    ),
+    "scales": (lambda: NGMGWithLogitsLoss([0.0]), "scales must be > 0 and finite"),
+    "weights": (lambda: ngmg_loss(ONES, ONES, [1.0], [1.0, 1.0]), "weights must be 1 values"),
+    "NaN": (lambda: ngmg_loss(ONES * math.nan, ONES, [1.0]), "must be finite, got 8 NaN"),
+}
+
+
+@pytest.mark.parametrize(("call", "message"), BAD.values(), ids=BAD)
+def test_bad_input_is_one_line(call, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        call()
+    assert len(str(caught.value).splitlines()) == 1
