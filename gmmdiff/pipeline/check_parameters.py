@@ -23,7 +23,6 @@ from gmmdiff.pipeline.execution.parameters import (
     NOTEBOOKS,
     PARAMS,
     REPORTS,
-    SECTIONS,
     SHARED,
     cluster_setting,
     declared_parameters,
@@ -32,6 +31,17 @@ from gmmdiff.pipeline.execution.parameters import (
 )
 from gmmdiff.pipeline.execution.staging import write_whole
 from gmmdiff.pipeline.quick_look import quick_look
+
+SECTIONS = {  # of params.yaml: the notebook whose parameters cell declares it
+    "theory_checks": "01_theory_checks.ipynb",
+    "feature_vs_class": "02_feature_vs_class.ipynb",
+    "faces": "02b_faces_runs.ipynb",
+    "digits": "02c_digits_runs.ipynb",
+    "ngmg_stability": "03_ngmg_stability.ipynb",
+    "ngmg_faces": "03b_ngmg_faces_runs.ipynb",
+    "report": "04_report.ipynb",
+    "performance": "05_performance.ipynb",
+}
 
 
 def check_file(params: Path, notebooks: Path = NOTEBOOKS) -> dict[str, dict[str, Any]]:

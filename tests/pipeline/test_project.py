@@ -15,7 +15,8 @@ from ruamel.yaml import YAML
 from gmmdiff.pipeline import publishing, snapshot
 from gmmdiff.pipeline.execution.errors import BadInput
 from gmmdiff.pipeline.execution.notebook import read_tables
-from gmmdiff.pipeline.execution.parameters import SECTIONS, SHARED, read_params
+from gmmdiff.pipeline.check_parameters import SECTIONS
+from gmmdiff.pipeline.execution.parameters import SHARED, read_params
 from gmmdiff.study import register
 from gmmdiff.study.verdicts import ENOUGH_SEEDS, FRAGILE
 from tests.paths import PUBLISHED, ROOT

@@ -14,16 +14,6 @@ from typing import Any
 from gmmdiff.pipeline.execution.errors import BadInput
 
 PARAMS, NOTEBOOKS, REPORTS = Path("params.yaml"), Path("notebooks"), Path("reports")
-SECTIONS = {  # of params.yaml: the notebook whose parameters cell declares it
-    "theory_checks": "01_theory_checks.ipynb",
-    "feature_vs_class": "02_feature_vs_class.ipynb",
-    "faces": "02b_faces_runs.ipynb",
-    "digits": "02c_digits_runs.ipynb",
-    "ngmg_stability": "03_ngmg_stability.ipynb",
-    "ngmg_faces": "03b_ngmg_faces_runs.ipynb",
-    "report": "04_report.ipynb",
-    "performance": "05_performance.ipynb",
-}
 SHARED = ("seed", "device")  # top-level parameters that every notebook may declare
 DEVICES = ("auto", "cpu", "cuda")
 
@@ -141,7 +131,7 @@ def read_params(params: Path) -> dict[str, Any]:
         raise BadInput(f"{params}: not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
         raise BadInput(
-            f"{params}: must be a mapping with the sections {', '.join(SECTIONS)}, got {content!r}"
+            f"{params}: must be a mapping of {', '.join(SHARED)} and sections, got {content!r}"
         )
     return content
 
