@@ -13,9 +13,9 @@ from packaging.requirements import Requirement
 from ruamel.yaml import YAML
 
 from gmmdiff.pipeline import publishing, snapshot
+from gmmdiff.pipeline.check_parameters import SECTIONS
 from gmmdiff.pipeline.execution.errors import BadInput
 from gmmdiff.pipeline.execution.notebook import read_tables
-from gmmdiff.pipeline.check_parameters import SECTIONS
 from gmmdiff.pipeline.execution.parameters import SHARED, read_params
 from gmmdiff.study import register
 from gmmdiff.study.verdicts import ENOUGH_SEEDS, FRAGILE
