@@ -1,1 +1,1 @@
-"""The mathematics: mixtures, NGMG, costs, conditioning, diffusion, distances."""
+"""The mathematics: mixtures, NGMG, costs, losses, conditioning, diffusion, distances."""

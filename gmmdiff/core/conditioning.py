@@ -87,6 +87,10 @@ class GaussianMixtureConditioning(Module):
     """
 
     NULL = -1
+    means: Tensor
+    null: Tensor
+    counts: Tensor
+    first: Tensor
 
     def __init__(
         self, means: Any, scales: Any, learned: bool = False, counts: Sequence[int] | None = None
@@ -261,11 +265,10 @@ class GaussianMixtureConditioning(Module):
             ValueError: on another shape, or weights that are no such shares.
         """
         owner, count = f"{type(self).__name__}.soft", len(self.means)
-        weights = floating(owner, "weights", weights, self.means)
+        weights = floating(owner, "weights", weights, self.means).to(self.means)
         if weights.shape[-1:] != (count,):
             refuse(owner, "weights", f"(..., K) with K = {count}", tuple(weights.shape))
-        weights, total = weights.to(self.means), at_least_single(weights).sum(-1)
-        absent = (weights == 0).all(-1)
+        total, absent = at_least_single(weights).sum(-1), (weights == 0).all(-1)
         if not holds((weights >= 0).all(-1) & (absent | ((total - 1).abs() < 1e-2))):
             refuse(owner, "weights", ">= 0 with sum 1, or all 0", weights.tolist())
         means, scales = (torch.tensordot(weights, z, 1) for z in (self.means, self.scales))
