@@ -19,6 +19,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 from matplotlib.ticker import LogLocator, SymmetricalLogLocator
 
 from gmmdiff.core.streams import numpy_stream
@@ -102,9 +103,8 @@ def iqm_lines(axis: Axes, table: pd.DataFrame, x: str, **look: Any) -> None:
     if not found:
         return
     at, middle, low, high = np.array(found).T
-    axis.errorbar(
-        at, middle, [middle - low, high - middle], capsize=2, lw=1.6, markersize=5, **look
-    )
+    look = {"capsize": 2, "lw": 1.6, "markersize": 5} | look
+    axis.errorbar(at, middle, [middle - low, high - middle], **look)
 
 
 def side_by_side(
@@ -115,14 +115,15 @@ def side_by_side(
 
     Args:
         arms: (table, look) of each.
-        levels: the values of x, in the order of the axis.
+        levels: the values of x that are drawn, in the order of the axis.
         spread: of the arms, in distances of two levels, in [0, 1).
     """
     places = {level: place for place, level in enumerate(levels)}
     for number, (table, look) in enumerate(arms):
         shift = spread * ((number + 0.5) / len(arms) - 0.5)
         iqm_lines(axis, table.assign(place=table[x].map(places) + shift), "place", **look)
-    axis.set_xticks(range(len(levels)), [f"{level:g}" for level in levels])
+    names = [level if isinstance(level, str) else f"{level:g}" for level in levels]
+    axis.set_xticks(range(len(levels)), names)
     axis.set_xlim(-0.4, len(levels) - 0.6)
 
 
@@ -130,6 +131,12 @@ def legend_below(figure: Figure, axis: Axes, columns: int, **options: Any) -> No
     """The legend of one of its axes below a figure."""
     handles = axis.get_legend_handles_labels()
     figure.legend(*handles, loc="outside lower center", ncols=columns, **options)
+
+
+def in_percent(axis: Axes, name: Literal["x", "y"]) -> None:
+    """Writes the ticks of an axis of shares in per cent, with no more digits than they need."""
+    ticks = axis.xaxis if name == "x" else axis.yaxis
+    ticks.set_major_formatter(lambda share, _: f"{100 * share:g} %")
 
 
 def plain_log(axis: Axes, name: Literal["x", "y"]) -> None:
@@ -175,15 +182,18 @@ def forest(cells: pd.DataFrame, title: str) -> Figure:
             axis.plot(row.estimate / row.delta, place, "o", **look)
         axis.set_yticks(range(len(table)), table["name"])
         axis.set(title=claim, ylim=(-0.7, len(table) - 0.3))
-        axis.xaxis.set_major_locator(SymmetricalLogLocator(base=10, linthresh=1, subs=(1,)))
+        ticks = {"base": 10, "linthresh": 1}
+        axis.xaxis.set_major_locator(SymmetricalLogLocator(**ticks))
+        axis.xaxis.set_minor_locator(SymmetricalLogLocator(**ticks, subs=range(2, 10)))
         axis.xaxis.set_major_formatter("{x:g}")
         axis.tick_params(labelbottom=True)
         axis.grid(axis="y", visible=False)
-    axes[-1, 0].set_xlabel("difference in units of delta; grey: no difference that matters")
+    axes[-1, 0].set_xlabel("difference in units of delta")
     shown = [state for state in STATE_COLOURS if state in set(cells["state"])]
     handles = [
         Line2D([], [], color=STATE_COLOURS[state], marker="o", label=state) for state in shown
     ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=6)
+    handles.append(Patch(color="0.92", label="no difference that matters"))
+    figure.legend(handles=handles, loc="outside lower center", ncols=4)
     figure.suptitle(textwrap.fill(title, 75))
     return figure
