@@ -12,7 +12,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, SymmetricalLogLocator
 
 from gmmdiff.core.streams import numpy_stream
 from gmmdiff.study.ngmg_stability.contrasts import REFERENCE
@@ -254,12 +254,15 @@ def quality_beside_stability(joint: pd.DataFrame) -> Figure:
             if metric == "variation":
                 plain_log(axis, "x")
             else:
-                axis.set_xscale("symlog", linthresh=SMALLEST_SHOWN.get(metric, 0.01))
+                scale = {"base": 10, "linthresh": SMALLEST_SHOWN.get(metric, 0.01)}
+                axis.set_xscale("symlog", **scale)
+                subs = (1, 3) if metric == "defect" else (1,)
+                axis.xaxis.set_major_locator(SymmetricalLogLocator(**scale, subs=subs))
                 in_percent(axis, "x")
             mine = runs[(runs["metric"] == metric) & runs["lam"].isin([lam, 0])]
             _arm_rows(axis, mine, arms, rates)
             axis.set_title(rf"$\lambda$ = {lam:g}")
-            axis.tick_params(labelbottom=True)
+            axis.tick_params(which="both", labelbottom=True)
             axis.grid(axis="y", visible=False)
         line[0].set_yticks(range(len(arms)), [", ".join(filter(None, arm)) for arm in arms])
         line[0].set_ylim(len(arms) - 0.4, -0.6)
