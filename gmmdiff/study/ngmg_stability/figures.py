@@ -290,6 +290,8 @@ def _arm_rows(
         look["marker"] = "*" if without else STABILITY_MARKERS[cost]
         for number, rate in enumerate(rates):
             values = mine.loc[mine["learning_rate"] == rate, "value"].dropna().to_numpy()
+            if len(values) < 2:
+                continue
             found = bootstrap([values], numpy_stream(0, "figure"))
             at = place + 0.36 * ((number + 0.5) / len(rates) - 0.5)
             axis.hlines(at, found.low, found.high, color=colour, lw=1.6)
