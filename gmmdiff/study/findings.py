@@ -240,10 +240,10 @@ class _Findings:
     def composition(self) -> list[str]:
         """F3."""
         sides = Sides(
-            "asked for combinations that no training image showed, features make",
+            "asked for combinations held out of training, features make",
             "as few misses as on rare ones",
             "more misses than on rare ones",
-            "in misses between combinations that no training image showed and rare ones",
+            "in misses between combinations held out of training and rare ones",
         )
         cells = self.cells("F3")
         told = [_capital(self.compared("F3", sides, cells, margin=True))] if cells else []
@@ -266,7 +266,9 @@ class _Findings:
             cells = [cell for cell in self.cells(name) if cell["factors"]["metric"] in UNITS]
             if cells:
                 told.append(_capital(lead + self.compared(name, sides, cells)))
-        return told + self.weaker_push() + self.inconclusive("N1", "N2", "N4")
+            if name == "N2":
+                told += self.weaker_push()
+        return told + self.inconclusive("N1", "N2", "N4")
 
     def weaker_push(self) -> list[str]:
         """What N2 leaves of the lead of N1 in variation, where there is one."""
