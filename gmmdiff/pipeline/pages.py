@@ -15,7 +15,7 @@ import math
 import posixpath
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,13 +26,20 @@ if TYPE_CHECKING:  # and imported where they are used: the notebook needs none o
 from gmmdiff.pipeline.execution.errors import BadInput
 from gmmdiff.pipeline.execution.notebook import run_records
 from gmmdiff.pipeline.verification import ABSOLUTE, RELATIVE
-from gmmdiff.study.claims import levels
 from gmmdiff.study.findings import findings
 
 TEMPLATE = Path(__file__).parents[2] / "notebooks" / "report_template"
-WORDS = Path(__file__).parents[1] / "study"  # how a cell is told
 FIGURES = "<!-- figures -->"  # where they go in a claim's text: the one that decides, the others
 FOLD = re.compile(r"<!-- fold: (.*?) -->(.*?)<!-- end of fold -->", re.S)
+FACTORS: dict[str, Callable[[float], str]] = {  # of a cell, as they are read
+    "s_c": lambda level: f"mixtures of scale {level:g}" if level else "points",
+    "attributes": lambda level: f"{level:g} attributes",
+    "n_train": lambda level: f"{level:,g} training images",
+    "lam": lambda level: f"lambda {level:g}",
+    "rival_lam": lambda level: f"the rival's lambda {level:g}",
+    "learning_rate": lambda level: f"learning rate {level:g}",
+    "label_noise": lambda level: f"{100 * level:g} % of the labels flipped",
+}
 STATES = {  # of a cell, said of several
     "holds": "holds",
     "negligible": "no difference that counts",
@@ -48,7 +55,7 @@ def _render(template: str, **values: Any) -> str:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     templates = Environment(
-        loader=FileSystemLoader([TEMPLATE, WORDS]),
+        loader=FileSystemLoader(TEMPLATE),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -56,8 +63,8 @@ def _render(template: str, **values: Any) -> str:
     )
     templates.filters |= {"itemised": itemised, "duration": duration, "fragile": fragile}
     templates.filters |= {"by_claim": by_claim, "together": together}
-    templates.filters |= {"difference": difference, "least": least, "bar": bar, "levels": levels}
-    templates.filters |= {"in_cells": in_cells, "moved": moved}
+    templates.filters |= {"difference": difference, "least": least, "bar": bar}
+    templates.filters |= {"in_cells": in_cells, "moved": moved, "setting": setting}
     return templates.get_template(template).render(values)
 
 
@@ -140,8 +147,8 @@ def in_cells(claim: Mapping[str, Any]) -> str:
 
 
 def moved(claim: Mapping[str, Any]) -> str:
-    """Of a claim without a verdict, what twice the training moves; empty where nothing is."""
-    return claim["details"].partition(". ")[0] if claim["replication"] is None else ""
+    """Of a claim left without a verdict by it: what twice the training moves, and how far."""
+    return claim["details"].partition(". ")[0]
 
 
 def _values(cell: Mapping[str, Any], *names: str) -> tuple[list[float], str]:
@@ -184,11 +191,18 @@ def bar(cell: Mapping[str, Any]) -> str:
     return (
         f'<svg class="bar" viewBox="-80 -6 160 12" width="160" height="12" role="img" '
         f'aria-label="{alt.replace("-", "−")}" data-state="{cell["state"]}">'
-        '<rect x="-10" y="-6" width="20" height="12" fill="currentColor" opacity=".15"/>'
-        '<path d="M0-6V6" stroke="currentColor" opacity=".6"/>'
-        f'<path d="M{low} 0H{high}" stroke="currentColor" stroke-width="2"/>'
-        f'<circle cx="{estimate}" r="3.2" fill="currentColor"/></svg>'
+        '<g fill="gray" stroke="gray"><path d="M-80 0H80" stroke-width=".5"/>'
+        '<path d="M-10-6H10V6H-10Z" stroke="none" opacity=".3"/><path d="M0-6V6"/></g>'
+        f'<path d="M{low} 0H{high}" stroke="currentColor" stroke-width="2.5"/>'
+        f'<circle cx="{estimate}" r="3.5" fill="currentColor"/></svg>'
     )
+
+
+def setting(cell: Mapping[str, Any]) -> str:
+    """What is compared in a cell, and where: "feature minus class, seen: points, 6 attributes"."""
+    what, *levels = cell["factors"].items()
+    told = ", ".join(FACTORS[name](level) for name, level in levels)
+    return f"{what[1].replace('_', ' ')}: {told}"
 
 
 def section(

@@ -21,8 +21,8 @@ THEORY = {  # what a claim of theory is about
     "T5": "manifolds found by gradient descent",
     "T6": "a sample cost free of dimension",
 }
+STEADINESS = ("spike_rate", "variation")  # what N1 judges; variation is told as a factor
 REST = {"negligible": "too small to count", "undecided": "undecided"}
-UNITS = {"spike_rate": "percentage points of spikes", "variation": "in variation"}
 
 
 class Finding(NamedTuple):
@@ -65,20 +65,17 @@ def _grouped(items: Iterable[Found], key: Callable[[Found], Any]) -> dict[Any, l
     return found
 
 
-def _unit(cell: Found) -> str:
-    return UNITS.get(cell["factors"].get("metric"), "percentage points")
-
-
 def _sizes(cells: Sequence[Found], told: Callable[[list[float]], str], *ends: str) -> str:
-    """How large differences are, either way, with their unit; spikes and variation apart."""
-    parts = []
-    for unit, group in _grouped(cells, _unit).items():
-        sizes = [max(abs(cell[end]) for end in ends) for cell in group]
-        if unit == "in variation":
-            parts.append(f"a factor of {told([math.exp(size) for size in sizes])} {unit}")
-        else:
-            parts.append(f"{told([100 * size for size in sizes])} {unit}")
-    return listed(parts)
+    """How large differences are, either way, with their unit; beside variation spikes go untold."""
+
+    def sizes(group: Iterable[Found]) -> list[float]:
+        return [max(abs(cell[end]) for end in ends) for cell in group]
+
+    if varied := [cell for cell in cells if cell["factors"].get("metric") == "variation"]:
+        return f"a factor of {told([math.exp(size) for size in sizes(varied)])} in variation"
+    spikes = all(cell["factors"].get("metric") == "spike_rate" for cell in cells)
+    of_spikes = " of spikes" if spikes else ""
+    return f"{told([100 * size for size in sizes(cells)])} percentage points{of_spikes}"
 
 
 def _range(sizes: Sequence[float]) -> str:
@@ -263,7 +260,7 @@ class _Findings:
                 f"less steadily than {rival}",
                 f"in steadiness between NGMG and {rival}",
             )
-            cells = [cell for cell in self.cells(name) if cell["factors"]["metric"] in UNITS]
+            cells = [cell for cell in self.cells(name) if cell["factors"]["metric"] in STEADINESS]
             if cells:
                 told.append(_capital(lead + self.compared(name, sides, cells)))
             if name == "N2":
