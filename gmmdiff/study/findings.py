@@ -285,7 +285,8 @@ class _Findings:
         push = 1 - left / whole
         share = "nothing" if push <= 0 else "all" if push >= 1 else f"{100 * push:.0f} %"
         return [
-            f"Of that lead in variation, as logarithms, a weaker push makes {share} ([N2](#N2))."
+            "Of its lead over binary cross entropy in variation, counted in logarithms, a weaker "
+            f"push makes {share} ([N2](#N2))."
         ]
 
     def help(self) -> list[str]:
