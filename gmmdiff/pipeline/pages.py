@@ -26,7 +26,7 @@ if TYPE_CHECKING:  # and imported where they are used: the notebook needs none o
 from gmmdiff.pipeline.execution.errors import BadInput
 from gmmdiff.pipeline.execution.notebook import run_records
 from gmmdiff.pipeline.verification import ABSOLUTE, RELATIVE
-from gmmdiff.study.findings import findings
+from gmmdiff.study.findings import LEGEND, findings
 
 TEMPLATE = Path(__file__).parents[2] / "notebooks" / "report_template"
 FIGURES = "<!-- figures -->"  # where they go in a claim's text: the one that decides, the others
@@ -126,10 +126,11 @@ def verdicts(found: list[dict[str, Any]]) -> str:
 
 
 def finding_list(found: Sequence[Mapping[str, Any]]) -> str:
-    """What the objects of claims.json say in plain words, a Markdown list whose links lead to #F1
-    and the like.
+    """What the objects of claims.json say in plain words, and what its words mean: Markdown whose
+    links lead to #F1 and the like.
     """
-    return "\n".join(f"- **{one.question}** {one.text}" for one in findings(found))
+    listed = "\n".join(f"- **{one.question} {one.answer}** {one.text}" for one in findings(found))
+    return f"{LEGEND}\n\n{listed}"
 
 
 def in_cells(claim: Mapping[str, Any]) -> str:

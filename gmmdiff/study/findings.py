@@ -21,14 +21,27 @@ THEORY = {  # what a claim of theory is about
     "T5": "manifolds found by gradient descent",
     "T6": "a sample cost free of dimension",
 }
+GRANULARITIES = {"coarse": "coarse classes", "class": "classes", "feature": "features"}
 STEADINESS = ("spike_rate", "variation")  # what N1 judges; variation is told as a factor
 REST = {"negligible": "too small to count", "undecided": "undecided"}
 
 
+LEGEND = (
+    "Asked on *arcs*, drawn *faces* and pairs of real *digits*, *dense* (many training images a "
+    "combination of attributes) or *sparse* (few). A condition is a fixed *point* or a draw from a "
+    "Gaussian *mixture*; a *miss* does not show what was asked for; *rare* combinations have the "
+    "fewest training images, *held-out* ones none. What is too small to count was fixed before "
+    "the numbers."
+)
+
+
 class Finding(NamedTuple):
-    """A question and what was found: Markdown, with links to #F1 and the like."""
+    """A question, its answer in a few words, and what was found: Markdown, with links to #F1 and
+    the like.
+    """
 
     question: str
+    answer: str
     text: str
 
 
@@ -72,7 +85,9 @@ def _sizes(cells: Sequence[Found], told: Callable[[list[float]], str], *ends: st
         return [max(abs(cell[end]) for end in ends) for cell in group]
 
     if varied := [cell for cell in cells if cell["factors"].get("metric") == "variation"]:
-        return f"a factor of {told([math.exp(size) for size in sizes(varied)])} in variation"
+        return (
+            f"a factor of {told([math.exp(size) for size in sizes(varied)])} in gradient variation"
+        )
     spikes = all(cell["factors"].get("metric") == "spike_rate" for cell in cells)
     of_spikes = " of spikes" if spikes else ""
     return f"{told([100 * size for size in sizes(cells)])} percentage points{of_spikes}"
@@ -110,6 +125,25 @@ def _why_inconclusive(claim: Found) -> str:
 
 def _place(claim: Found) -> dict[str, Any]:
     return {name: claim[name] for name in ("world", "regime")}
+
+
+def answer(claims: Sequence[Found]) -> str:
+    """The states of a sampled claim's cells in a few words: "Yes and no, so far."; so far while a
+    verdict is inconclusive.
+    """
+    states = {cell["state"] for claim in claims for cell in claim["cells"]} - {"not judged"}
+    open_ones = [claim["verdict"] == "inconclusive" for claim in claims]
+    if not states or (all(open_ones) and states <= {"negligible", "undecided"}):
+        return "Open."
+    if {"holds", "reversed"} <= states:
+        told = "Yes and no"
+    elif "holds" in states:
+        told = "In part" if states - {"holds"} else "Yes"
+    elif "reversed" in states:
+        told = "No, in part the opposite" if states - {"reversed"} else "No, the opposite"
+    else:
+        told = "Not so that it counts"
+    return f"{told}, so far." if any(open_ones) else f"{told}."
 
 
 class _Findings:
@@ -228,7 +262,7 @@ class _Findings:
         )
 
         def kind(cell: Found) -> str:
-            return f"with {cell['factors']['contrast'].partition(':')[0]} conditions "
+            return f"for {GRANULARITIES[cell['factors']['contrast'].partition(':')[0]]} "
 
         cells = self.cells("F4", kind)
         told = [_capital(self.compared("F4", sides, cells))] if cells else []
@@ -285,8 +319,8 @@ class _Findings:
         push = 1 - left / whole
         share = "nothing" if push <= 0 else "all" if push >= 1 else f"{100 * push:.0f} %"
         return [
-            "Of its lead over binary cross entropy in variation, counted in logarithms, a weaker "
-            f"push makes {share} ([N2](#N2))."
+            "Of its lead over binary cross entropy in gradient variation, counted in logarithms, a "
+            f"weaker push makes {share} ([N2](#N2))."
         ]
 
     def help(self) -> list[str]:
@@ -320,12 +354,20 @@ class _Findings:
 def findings(claims: Sequence[Found]) -> list[Finding]:
     """What the objects of claims.json say; a question that none of them asks is left out."""
     found = _Findings(claims)
-    told = {
-        "Do features beat classes?": found.features(),
-        "What do mixtures cost?": found.mixtures(),
-        "Do features compose?": found.composition(),
-        "Is NGMG steadier?": found.steadiness(),
-        "Does the classifier help?": found.help(),
-        "Does the theory hold?": found.theory(),
+    told = {  # question -> the claim that answers it, and the sentences
+        "Do features beat classes?": ("F1", found.features()),
+        "Do mixtures help?": ("F4", found.mixtures()),
+        "Do features compose?": ("F3", found.composition()),
+        "Is NGMG steadier?": ("N1", found.steadiness()),
+        "Does the classifier help?": ("N6a", found.help()),
     }
-    return [Finding(question, " ".join(text)) for question, text in told.items() if text]
+    sampled = [
+        Finding(question, answer(found.asked(name)), " ".join(text))
+        for question, (name, text) in told.items()
+        if text
+    ]
+    if not (verdicts := {claim["verdict"] for claim in found.asked(*THEORY)}):
+        return sampled
+    part = "In part." if verdicts & {"reproduced", "partly"} else "No."
+    whole = "Yes." if verdicts == {"reproduced"} else part
+    return [*sampled, Finding("Does the theory hold?", whole, " ".join(found.theory()))]

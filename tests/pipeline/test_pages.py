@@ -354,7 +354,7 @@ def test_the_verification_tells_what_differs(visit, reports):
 def test_findings_come_first_then_verdicts(visit, reports):
     tab, found = visit(), json.loads((reports / "claims.json").read_text())
     assert tab.locator("main h2").all_text_contents()[:2] == ["Findings", "Verdicts"]
-    told = tab.locator("#findings + ul > li").all_text_contents()
+    told = tab.locator("#findings ~ ul > li").all_text_contents()
     plain = [re.sub(r"\[([^]]+)\]\(#\w+\)", r"\1", one.text) for one in findings(found)]
     assert len(told) == 6 and all(map(str.endswith, told, plain))
     rows = tab.locator("table").first.locator("tbody tr")

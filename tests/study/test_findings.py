@@ -16,7 +16,7 @@ SEEN, RARE, HELD_OUT = (
     "feature minus class, rare",
     "held out minus rare",
 )
-FEATURES, MIXTURES = "Do features beat classes?", "What do mixtures cost?"
+FEATURES, MIXTURES = "Do features beat classes?", "Do mixtures help?"
 COMPOSE, STEADIER = "Do features compose?", "Is NGMG steadier?"
 HELP, THEORY = "Does the classifier help?", "Does the theory hold?"
 ARCS, DENSE, SPARSE = ("arcs", "dense"), ("faces", "dense"), ("faces", "sparse")
@@ -47,7 +47,7 @@ def claim(name, place, *cells, moved=False, seeds=20):
 
 
 def tell(question, *claims):
-    return dict(findings(claims))[question]
+    return next(one.text for one in findings(claims) if one.question == question)
 
 
 def f1(low, high, s_c=0.0, **factors):
@@ -105,6 +105,24 @@ def test_open_intervals_and_too_short_a_training_are_said():
     assert "inconclusive" not in tell(FEATURES, claim("F1", SPARSE, f1(-9, -5)))
 
 
+@pytest.mark.parametrize(
+    ("claims", "answer"),
+    [
+        ([claim("F1", ARCS, f1(-9, -5))], "Yes."),
+        ([claim("F1", ARCS, f1(-9, -5), f1(-3, 2))], "In part."),
+        ([claim("F1", ARCS, f1(-9, -5)), claim("F1", SPARSE, f1(5, 9))], "Yes and no."),
+        ([claim("F1", ARCS, f1(-9, -5)), claim("F1", SPARSE, f1(-3, 2))], "In part, so far."),
+        ([claim("F1", ARCS, f1(5, 9))], "No, the opposite."),
+        ([claim("F1", ARCS, f1(5, 9)), claim("F1", SPARSE, f1(0, 0))], "No, in part the opposite."),
+        ([claim("F1", ARCS, f1(-0.1, 0.1))], "Not so that it counts."),
+        ([claim("F1", ARCS, f1(-3, 2))], "Open."),
+        ([claim("F1", ARCS, f1(-9, -5), moved=True)], "Yes, so far."),
+    ],
+)
+def test_the_answer_turns(claims, answer):
+    assert next(one.answer for one in findings(claims)) == answer
+
+
 def test_rare_combinations_and_regimes_are_named():
     rare = [cell(-9, -5, contrast=RARE, s_c=0.1)]
     told = tell(FEATURES, claim("F1", DENSE, f1(-9, -5)), claim("F2", SPARSE, *rare))
@@ -121,8 +139,8 @@ def test_rare_combinations_and_regimes_are_named():
 @pytest.mark.parametrize(
     ("ends", "told"),
     [
-        ((5, 9), "make more defects than fixed points with class conditions on arcs, by 7.0"),
-        ((-9, -5), "make fewer defects than fixed points with class conditions on arcs, by 7.0"),
+        ((5, 9), "make more defects than fixed points for classes on arcs, by 7.0"),
+        ((-9, -5), "make fewer defects than fixed points for classes on arcs, by 7.0"),
     ],
 )
 def test_what_mixtures_cost_turns(ends, told):
@@ -158,15 +176,16 @@ def test_steadier_less_steady_and_mixed_signs_between_worlds():
     better, worse = claim("N1", ARCS, steady(0.4, 0.5)), claim("N1", SPARSE, steady(2, 2.5))
     assert tell(STEADIER, better) == (
         "NGMG trains more steadily than binary cross entropy on arcs, by a factor of 2.2 in "
-        "variation ([N1](#N1))."
+        "gradient variation ([N1](#N1))."
     )
     assert tell(STEADIER, worse) == (
         "NGMG trains less steadily than binary cross entropy on faces, by a factor of 2.2 in "
-        "variation ([N1](#N1))."
+        "gradient variation ([N1](#N1))."
     )
     assert tell(STEADIER, better, worse) == (
         "NGMG trains more steadily than binary cross entropy on arcs, by a factor of 2.2 in "
-        "variation; less steadily on faces, by a factor of 2.2 in variation ([N1](#N1))."
+        "gradient variation; less steadily on faces, by a factor of 2.2 in gradient variation "
+        "([N1](#N1))."
     )
     spikes = claim("N4", ARCS, steady(1, 3, "spike_rate"), cell(-9, -5, metric="error"))
     assert tell(STEADIER, spikes) == (
@@ -229,6 +248,17 @@ def test_theory_turns():
         "their classes](#T2) are not reproduced; [a sample cost free of dimension](#T6) is "
         "inconclusive: in full, 0 of 3."
     )
+
+
+@pytest.mark.parametrize(
+    ("told", "answer"),
+    [("reproduced", "Yes."), ("partly", "In part."), ("not reproduced", "In part.")],
+)
+def test_the_answer_of_theory_turns(told, answer):
+    found = findings([theory("T1", "reproduced"), theory("T2", told)])
+    assert [one.answer for one in found] == [answer]
+    alone = [findings([theory("T1", verdict)])[0].answer for verdict in ("partly", "inconclusive")]
+    assert alone == ["In part.", "No."]
 
 
 def test_numbers_have_two_digits_and_no_power():
