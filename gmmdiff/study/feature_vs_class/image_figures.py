@@ -174,13 +174,15 @@ def comparison_map(runs: pd.DataFrame) -> Figure:
             iqm_lines(axis, found, "images", **look)
             axis.set_ylabel(unit)
         axis.axhline(0, color="0.3", lw=1)
-        axis.set(xscale="log", title=title)
-        axis.set_yscale("symlog", linthresh=20 if metric == "energy_distance" else 1)
+        axis.set_title(title)
+        plain_log(axis, "x")
+        smallest = 20 if metric == "energy_distance" else 1
+        axis.set_yscale("symlog", linthresh=smallest)
+        axis.update_datalim([(0, -smallest), (0, smallest)], updatex=False)
         axis.yaxis.set_major_formatter("{x:g}")
         axis.margins(y=0.12)
     for axis in axes[1]:
         axis.set_xlabel("training images a combination")
-        axis.xaxis.set_major_formatter("{x:g}")
     legend_below(figure, axes[0, 0], len(numbers), title="attributes of a face")
     figure.suptitle(
         "When do features beat classes?\nFeature minus class: below 0 features are better"

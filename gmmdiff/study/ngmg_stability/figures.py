@@ -259,6 +259,8 @@ def quality_beside_stability(joint: pd.DataFrame) -> Figure:
                 subs = (1, 3) if metric == "defect" else (1,)
                 axis.xaxis.set_major_locator(SymmetricalLogLocator(**scale, subs=subs))
                 in_percent(axis, "x")
+            if metric == "spike_rate":  # which may be 0 everywhere
+                axis.update_datalim([(0, 0), (SMALLEST_SHOWN[metric], 0)], updatey=False)
             mine = runs[(runs["metric"] == metric) & runs["lam"].isin([lam, 0])]
             _arm_rows(axis, mine, arms, rates)
             axis.set_title(rf"$\lambda$ = {lam:g}")
@@ -348,6 +350,8 @@ def against_lambda(joint: pd.DataFrame) -> Figure:
         axis.set(title=title)
         if metric not in ("variation", "energy_distance"):
             in_percent(axis, "y")
+        if metric == "spike_rate":  # which may be 0 everywhere
+            axis.update_datalim([(0, 0), (0, SMALLEST_SHOWN[metric])], updatex=False)
     for axis in axes[-1]:
         axis.set_xlabel(r"weight of the cost, $\lambda$")
     legend_below(figure, axes[0, 0], 3)
