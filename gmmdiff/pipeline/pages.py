@@ -312,10 +312,13 @@ def body(notebook: nbformat.NotebookNode) -> str:
     return _sections(FOLD.sub(folded, "".join(parts)))
 
 
-def page(title: str, body: str) -> str:
+def page(title: str, body: str, notice: str = "") -> str:
     """A whole page around its body, in the one look of all pages.
 
     Headings of level 2 with a name are its contents, and those of level 3 with a verdict.
+
+    Args:
+        notice: HTML of a banner across the page, if there is one.
     """
     contents = [
         {
@@ -330,7 +333,9 @@ def page(title: str, body: str) -> str:
         if level == "2" or verdict
     ]
     style = (TEMPLATE / "style.css").read_text(encoding="utf-8")
-    return _render("page.html.j2", title=title, body=body, contents=contents, style=style)
+    return _render(
+        "page.html.j2", title=title, body=body, contents=contents, style=style, notice=notice
+    )
 
 
 def duration(seconds: float) -> str:
@@ -361,8 +366,8 @@ def _run_time(stage: str, found: Mapping[str, dict[str, Any]]) -> str:
     )
 
 
-def report_page(reports: Path) -> str:
-    """The executed report with its run times and machines.
+def report_page(reports: Path, notice: str = "") -> str:
+    """The executed report with its run times and machines, and a notice as of ``page``.
 
     Raises:
         BadInput: when there is none.
@@ -387,7 +392,7 @@ def report_page(reports: Path) -> str:
         '<div id="environment">',
         '<div id="environment">' + to_html(_render("environment.md.j2", records=listed)),
     )
-    return page("Does the paper hold?", told)
+    return page("Does the paper hold?", told, notice)
 
 
 def verification_page(found: Mapping[str, Any]) -> str:
