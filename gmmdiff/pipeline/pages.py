@@ -138,10 +138,10 @@ def in_cells(claim: Mapping[str, Any]) -> str:
     counts = Counter(cell["state"] for cell in claim["cells"])
     beside = counts.pop("not judged", 0)
     judged, told = counts.total(), []
+    every = {1: "its one cell", 2: "both cells"}.get(judged, f"all {judged} cells")
     for state, count in counts.most_common():
-        many = f"{count} of {judged}" if count < judged else f"all {count}" if count > 1 else "its"
-        noun = "" if told else " cells" if judged > 1 else " one cell"
-        told.append(f"{STATES[state]} in {count if told else many}{noun}")
+        first = every if count == judged else f"{count} of {judged} cells"
+        told.append(f"{STATES[state]} in {count if told else first}")
     if beside:
         told.append(f"{STATES['not judged']} in {beside}{' more' if judged else ' cells'}")
     return ", ".join(told)

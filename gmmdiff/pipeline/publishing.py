@@ -1,4 +1,4 @@
-"""The pages, the committed snapshot, and the tables of README.md and REPRODUCING.md.
+"""The pages, the committed snapshot, and what README.md and REPRODUCING.md show of it.
 
 ``python -m gmmdiff.pipeline.publishing ACTION``, where ACTION is
 

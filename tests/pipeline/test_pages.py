@@ -118,6 +118,7 @@ def test_a_cell_is_told_and_drawn():
     [
         (["holds"] * 6, "holds in all 6 cells"),
         (["holds"], "holds in its one cell"),
+        (["undecided"] * 2, "undecided in both cells"),
         (["holds", "undecided", "holds"], "holds in 2 of 3 cells, undecided in 1"),
         (
             ["reversed", "not judged", "not judged"],
