@@ -12,6 +12,7 @@ import base64
 import html
 import io
 import math
+import os
 import posixpath
 import re
 from collections import Counter
@@ -257,13 +258,16 @@ def to_html(markdown: str) -> str:
     return _converter()(formulas_to_mathml(markdown))
 
 
-def small_picture(path: Path) -> tuple[bytes, str]:
-    """A figure as a PNG of at most 256 colours, a third of its size, and its alternative text."""
+def small_picture(path: Path) -> tuple[bytes, str, str]:
+    """A figure as a PNG of at most 256 colours, a third of its size, its alternative text, and a
+    link to the function that drew it, from reports/published/notebooks.
+    """
     from PIL import Image
 
     figure, small = Image.open(path), io.BytesIO()
     figure.convert("RGB").quantize(256, dither=Image.Dither.NONE).save(small, "PNG", optimize=True)
-    return small.getvalue(), figure.text["Description"]
+    drawn_by, _, function = figure.text["Source"].partition("#")
+    return small.getvalue(), figure.text["Description"], f"[`{function}`](../../../{drawn_by})"
 
 
 def _figure(data: str, alt: str, caption: str) -> str:
@@ -382,7 +386,9 @@ def report_page(reports: Path, notice: str = "") -> str:
         {"stage": stage, "machine": machine(record), "seconds": record["seconds"]}
         for stage, record in found.items()
     ]
-    told = body(nbformat.read(executed, 4))
+    root = os.path.relpath(TEMPLATE.parents[1], reports.resolve())
+    # Links to the code start at the snapshot, of whatever folder the page is.
+    told = body(nbformat.read(executed, 4)).replace('href="../../', f'href="{root}/')
     told = re.sub(
         r'(?<=<time data-stage=")(\w+)">[^<]*',
         lambda place: f'{place.group(1)}">{_run_time(place.group(1), found)}',

@@ -125,7 +125,7 @@ def forget_old_stages(lock: Path) -> list[str]:
 
 
 def publish() -> None:
-    """Copies the parts of reports/ to reports/published/, writes its manifest and the tables.
+    """Copies the parts of reports/ to reports/published/, writes its page, manifest and tables.
 
     What else is there, the table of `make soak`, stays.
 
@@ -146,6 +146,7 @@ def publish() -> None:
     }
     copy_results(REPORTS, PUBLISHED)
     shutil.copyfile(PARAMS, PUBLISHED / PARAMS.name)
+    (PUBLISHED / "index.html").write_text(pages.report_page(PUBLISHED), encoding="utf-8")
     files = write_manifest(PUBLISHED, Path("dvc.lock"))
     for page, text in texts.items():
         page.write_text(text, encoding="utf-8")
