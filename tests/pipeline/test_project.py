@@ -236,7 +236,9 @@ def test_publishing_replaces_the_parts_and_keeps_the_soak(monkeypatch, tmp_path)
     Path("params.yaml").touch()
     Path("dvc.lock").write_text("schema: '2.0'\nstages:\n  gone: {cmd: a}\n  kept: {cmd: b}\n")
     monkeypatch.setattr(publishing, "_dvc", lambda *command: "kept\n")
+    monkeypatch.setattr(publishing.pages, "report_page", lambda folder: f"of {folder}")
     publishing.publish()
+    assert Path("reports/published/index.html").read_text() == "of reports/published"
     assert publishing.forget_old_stages(Path("dvc.lock")) == []
     assert "kept" in Path("dvc.lock").read_text() and "gone" not in Path("dvc.lock").read_text()
     listed = json.loads(Path("reports/published/manifest.json").read_text())["files"]
