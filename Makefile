@@ -32,7 +32,6 @@ reproduce: setup  ## every stage, then this machine's verdicts beside the publis
 test: setup  ## formulas, bad input, the published snapshot, notebooks at quick-look size
 	ruff check gmmdiff tests
 	ruff format --check gmmdiff tests
-	mypy
 	OMP_NUM_THREADS=1 python -m pytest -n auto --dist worksteal
 
 soak: setup  ## cut the pipeline's power at 20 random moments; the table goes to reports/published
