@@ -20,6 +20,7 @@ PARTS = (  # of reports/, in the snapshot
     "tables",
     "figures",
     "notebooks",
+    "denoisers",
     "environment",
 )
 NOT_PUBLISHED = {  # results that the snapshot leaves out: what it has already, or nobody reads

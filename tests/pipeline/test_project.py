@@ -246,6 +246,7 @@ def test_publishing_replaces_the_parts_and_keeps_the_soak(monkeypatch, tmp_path)
         "tables/new",
         "figures/new",
         "notebooks/new",
+        "denoisers/new",
     }
     assert (
         Path("reports/published/soak.csv").exists()
