@@ -47,6 +47,10 @@ OF_THE_MACHINE = (  # what tells of a machine or of a snapshot, outside byte-ide
     "tables/performance",
     "figures/performance",
     "notebooks/performance.ipynb",
+    # of a stage that `make reproduce` leaves out
+    "tables/in_your_own_model",
+    "figures/in_your_own_model",
+    "notebooks/in_your_own_model.ipynb",
 )
 
 

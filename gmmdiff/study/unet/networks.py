@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from gmmdiff.core.checks import require, require_generator, whole
+from gmmdiff.study.unet.shapes import NORM_GROUPS, require_shape
 
 with warnings.catch_warnings():  # it wants widgets for progress bars that nobody asks of it
     warnings.simplefilter("ignore")
@@ -26,7 +27,6 @@ DISCRETE = {
     "beta_schedule": "squaredcos_cap_v2",
     "prediction_type": "sample",
 }
-NORM_GROUPS = 8  # of channels, that a group normalisation takes together
 # Of 1 / sigma^2 in the loss: the steps with the least noise have thousands, which would leave the
 # others without a say (as Hang et al. 2023, arXiv 2303.09556, clip the signal-to-noise ratio).
 LARGEST_WEIGHT = 20.0
@@ -53,19 +53,16 @@ def unet(
     """
     given = {"size": size, "dim": dim, "channels": channels, "layers": layers}
     size, dim, channels, layers = (whole("unet", name, n, 1) for name, n in given.items())
-    widths = [whole("unet", "widths", width, 1) for width in widths]
-    good = len(widths) >= 2 and not any(width % NORM_GROUPS for width in widths)
-    require(good, "unet", "widths", f"two or more multiples of {NORM_GROUPS}", widths)
-    halvings = len(widths) - 1
-    require(size % 2**halvings == 0, "unet", "size", f"a multiple of {2**halvings}", size)
+    require_shape(size, widths)
+    deeper = len(widths) - 1
     return UNet2DConditionModel(
         sample_size=size,
         in_channels=channels,
         out_channels=channels,
         block_out_channels=tuple(widths),
         layers_per_block=layers,
-        down_block_types=("DownBlock2D", *["CrossAttnDownBlock2D"] * halvings),
-        up_block_types=(*["CrossAttnUpBlock2D"] * halvings, "UpBlock2D"),
+        down_block_types=("DownBlock2D", *["CrossAttnDownBlock2D"] * deeper),
+        up_block_types=(*["CrossAttnUpBlock2D"] * deeper, "UpBlock2D"),
         cross_attention_dim=dim,
         attention_head_dim=8,
         norm_num_groups=NORM_GROUPS,
