@@ -14,11 +14,12 @@ import nbformat
 import pytest
 import yaml
 
-from tests.paths import ROOT
+from tests.paths import PIPELINES, ROOT
 from tests.pipeline.soak import copy_of_the_tree
 
 WINGS = ("core", "worlds", "study", "pipeline")
-STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+PARTS = [yaml.safe_load((folder / "dvc.yaml").read_text())["stages"] for folder in PIPELINES]
+STAGES = {name: stage for part in PARTS for name, stage in part.items()}
 MODULES = {
     ".".join(path.relative_to(ROOT).with_suffix("").parts): path
     for path in (ROOT / "gmmdiff").rglob("*.py")
@@ -81,6 +82,16 @@ def test_every_module_a_stage_imports_lies_in_what_it_depends_on(stage):
     needed = reached({entry(stage)}.union(*map(imported, cells)))
     assert [name for name in sorted(needed) if not covered(MODULES[name], stage)] == []
     assert {"reports/parameters.ok", "requirements.lock"} <= set(STAGES[stage]["deps"])
+
+
+def test_dvc_repro_leaves_out_what_is_optional():
+    """Its stages lie in a dvc.yaml of their own, and no other stage needs what they make."""
+    main, optional = PARTS
+    assert len(main) + len(optional) == len(STAGES) and len(optional) > 0
+    made = [next(iter(out)) for stage in optional.values() for out in stage["outs"]]
+    needed = [dep for stage in main.values() for dep in stage["deps"]]
+    assert [dep for dep in needed if any(Path(out).is_relative_to(dep) for out in made)] == []
+    assert {stage["wdir"] for stage in optional.values()} == {".."}
 
 
 @pytest.mark.parametrize("stage", [stage for stage in STAGES if notebook_of(stage)])
