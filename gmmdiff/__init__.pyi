@@ -30,6 +30,7 @@ from gmmdiff.core.losses import (
 from gmmdiff.core.mixtures import GaussianMixture as GaussianMixture
 from gmmdiff.core.ngmg import NGMG as NGMG
 from gmmdiff.core.streams import numpy_stream as numpy_stream, stream as stream
+from gmmdiff.study.denoisers.denoiser import load as load
 from gmmdiff.study.engine.costs import Costs as Costs
 from gmmdiff.worlds.arcs import Arcs as Arcs
 from gmmdiff.worlds.defects import find_defects as find_defects

@@ -70,7 +70,8 @@ def test_what_is_installed_runs_its_examples_with_the_core_packages_alone(wheel,
         "import doctest, gmmdiff\n"
         "from importlib import import_module\n"
         "found = []\n"
-        "for module in sorted(set(gmmdiff._HOME.values())):\n"
+        "homes = set(gmmdiff._HOME.values()) - {'gmmdiff.study.denoisers.denoiser'}\n"  # an extra's
+        "for module in sorted(homes):\n"
         "    for test in doctest.DocTestFinder().find(import_module(module), globs={}):\n"
         "        test.globs['__name__'] = 'example'\n"
         "        found.append([test.name, *doctest.DocTestRunner(verbose=False).run(test)])\n"

@@ -41,6 +41,7 @@ SECTIONS = {  # of params.yaml: the notebook whose parameters cell declares it
     "ngmg_faces": "03b_ngmg_faces_runs.ipynb",
     "report": "04_report.ipynb",
     "performance": "05_performance.ipynb",
+    "in_your_own_model": "06_in_your_own_model.ipynb",
 }
 
 
@@ -192,6 +193,17 @@ def _check_performance(values: Mapping[str, Any]) -> None:
         )
 
 
+def _check_in_your_own_model(values: Mapping[str, Any]) -> None:
+    from gmmdiff.study.unet.shapes import require_shape
+
+    require_shape(values["size"], values["widths"])
+    held_out, count = values["held_out"], 2 ** values["attributes"]
+    allowed = f"below {count}, so that some are seen"
+    require(held_out < count, "in_your_own_model", "held_out", allowed, held_out)
+    weights, allowed = values["guidance"], "distinct numbers"
+    require(len(set(weights)) == len(weights), "in_your_own_model", "guidance", allowed, weights)
+
+
 COMBINATIONS = {
     "theory_checks": _check_theory,
     "feature_vs_class": _check_feature,
@@ -200,6 +212,7 @@ COMBINATIONS = {
     "ngmg_stability": _check_stability,
     "ngmg_faces": _check_ngmg_faces,
     "performance": _check_performance,
+    "in_your_own_model": _check_in_your_own_model,
 }
 
 

@@ -19,14 +19,14 @@ from gmmdiff.pipeline.execution.notebook import read_tables
 from gmmdiff.pipeline.execution.parameters import SHARED, read_params
 from gmmdiff.study import register
 from gmmdiff.study.verdicts import ENOUGH_SEEDS, FRAGILE
-from tests.paths import PUBLISHED, ROOT
+from tests.paths import PIPELINES, PUBLISHED, ROOT
 
 
 @pytest.fixture(scope="module")
 def lock():
-    return YAML(typ="safe").load(ROOT / "dvc.lock")[
-        "stages"
-    ]  # DVC writes YAML 1.2, to which 1e-05 is a number
+    """Every stage's entry; DVC writes YAML 1.2, to which 1e-05 is a number."""
+    locks = [YAML(typ="safe").load(folder / "dvc.lock") for folder in PIPELINES]
+    return {name: entry for lock in locks for name, entry in lock["stages"].items()}
 
 
 def md5(path):
@@ -62,8 +62,9 @@ def test_a_change_of_every_parameter_is_seen():
     """`dvc exp run -S` acts on any of them: each belongs to a stage's parameters, and says so in
     params.yaml.
     """
-    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
-    watched = {name for stage in stages.values() for name in stage.get("params", ())}
+    pipelines = [yaml.safe_load((folder / "dvc.yaml").read_text()) for folder in PIPELINES]
+    stages = [stage for pipeline in pipelines for stage in pipeline["stages"].values()]
+    watched = {name for stage in stages for name in stage.get("params", ())}
     assert (
         watched
         == set(SECTIONS) | set(SHARED)
@@ -250,6 +251,7 @@ def test_publishing_replaces_the_parts_and_keeps_the_soak(monkeypatch, tmp_path)
         "tables/new",
         "figures/new",
         "notebooks/new",
+        "denoisers/new",
     }
     assert (
         Path("reports/published/soak.csv").exists()
