@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from gmmdiff.pipeline.defaults import defaults
 from gmmdiff.pipeline.execution.errors import exit_code
 from gmmdiff.pipeline.execution.notebook import progress
 from gmmdiff.pipeline.execution.parameters import (
@@ -24,7 +25,6 @@ from gmmdiff.pipeline.execution.parameters import (
     stage_parameters,
 )
 from gmmdiff.pipeline.execution.staging import discard
-from gmmdiff.pipeline.quick_look import quick_look
 from gmmdiff.study.denoisers.card import card, chosen, errors, module_of
 from gmmdiff.study.denoisers.denoiser import save
 from gmmdiff.study.engine.runs import Run
@@ -42,7 +42,7 @@ def make(params: Path = PARAMS, reports: Path = REPORTS) -> None:
         BadInput: as ``stage_parameters``.
         FileNotFoundError: where the experiment's table, whose errors the card tells, is missing.
     """
-    values = quick_look(NOTEBOOK) | stage_parameters(params, "faces", NOTEBOOK)
+    values = defaults(NOTEBOOK) | stage_parameters(params, "faces", NOTEBOOK)
     device, part = resolve_device(values.pop("device")), f"judged_{values['detailed']}"
     values.pop("part")
     rows, recipe = parts(**values)[part]

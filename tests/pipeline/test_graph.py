@@ -14,6 +14,7 @@ import nbformat
 import pytest
 import yaml
 
+import gmmdiff
 from tests.paths import PIPELINES, ROOT
 from tests.pipeline.soak import copy_of_the_tree
 
@@ -33,8 +34,11 @@ def imported(source):
     tree.body = [node for node in tree.body if "TYPE_CHECKING" not in ast.unparse(node)[:20]]
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "gmmdiff":
-            inside = {f"{node.module}.{alias.name}" for alias in node.names} & set(MODULES)
-            found |= inside or {node.module}
+            names = [alias.name for alias in node.names]
+            if node.module == "gmmdiff":  # a public name
+                found |= {gmmdiff._HOME[name] for name in names}
+            else:
+                found |= {f"{node.module}.{n}" for n in names} & set(MODULES) or {node.module}
         elif isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names if alias.name.startswith("gmmdiff")}
     return found
