@@ -11,7 +11,7 @@ import numbers
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import reduce, wraps
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
@@ -19,7 +19,8 @@ from torch.utils.checkpoint import checkpoint
 
 LONGEST = 200  # characters of a refused value that are shown
 DOUBLE = torch.empty(0, dtype=torch.float64)  # ``like`` for numbers that mean double precision
-Function = TypeVar("Function", bound=Callable)
+Given = ParamSpec("Given")
+Result = TypeVar("Result")
 
 
 def refuse(owner: str, what: str, allowed: str, got: object) -> NoReturn:
@@ -81,7 +82,7 @@ def whole(owner: str, what: str, value: Any, least: int = 0) -> int:
         ValueError: on anything else.
     """
     number = value.item() if hasattr(value, "item") and getattr(value, "size", None) else value
-    good = isinstance(number, numbers.Real) and number == number // 1 and number >= least
+    good = isinstance(number, numbers.Real) and number == number // 1 and not number < least
     require(good, owner, what, f"a whole number >= {least}", repr(value))
     return int(number)
 
@@ -158,11 +159,11 @@ def recomputed(function: Callable[..., Tensor], *differentiable: Tensor) -> Call
     return call
 
 
-def in_own_precision(function: Function) -> Function:
+def in_own_precision(function: Callable[Given, Result]) -> Callable[Given, Result]:
     """Keeps ``torch.autocast`` out of a function: its result is the same inside as outside."""
 
     @wraps(function)
-    def outside(*args: Any, **options: Any) -> Any:
+    def outside(*args: Given.args, **options: Given.kwargs) -> Result:
         with ExitStack() as stack:
             for device in ("cpu", "cuda"):
                 if torch.is_autocast_enabled(device):

@@ -88,6 +88,8 @@ class GaussianMixtureConditioning(Module):
 
     NULL = -1
     means: Tensor
+    log_scales: Tensor  # where they are learned,
+    fixed_scales: Tensor  # and where not
     null: Tensor
     counts: Tensor
     first: Tensor
@@ -119,11 +121,11 @@ class GaussianMixtureConditioning(Module):
             self.register_buffer("means", means)
             self.register_buffer("fixed_scales", scales)
             self.register_buffer("null", null)
-        counts = torch.tensor(len(means) if counts is None else list(counts))
-        good = int(counts.sum()) == len(means)
-        require(good, owner, "the sum of counts", f"{len(means)} as means", int(counts.sum()))
-        first = counts.cumsum(0) - counts if counts.ndim else torch.tensor(0)
-        self.register_buffer("counts", counts, persistent=False)
+        choices = torch.tensor(len(means) if counts is None else list(counts))
+        good = int(choices.sum()) == len(means)
+        require(good, owner, "the sum of counts", f"{len(means)} as means", int(choices.sum()))
+        first = choices.cumsum(0) - choices if choices.ndim else torch.tensor(0)
+        self.register_buffer("counts", choices, persistent=False)
         self.register_buffer("first", first, persistent=False)  # component of every token
 
     @staticmethod
@@ -351,6 +353,13 @@ class Conditioning(GaussianMixtureConditioning):
 
     Raises:
         ValueError: on an unknown granularity, a negative s_c, or another table.
+
+    Example:
+        >>> from gmmdiff import Conditioning, stream
+        >>> table = [[0, 0], [0, 1], [1, 0], [1, 1]]
+        >>> arm = Conditioning("feature", 0.1, table, stream(0, "means"))
+        >>> arm.sample([0, 3, 3], stream(0, "draws")).shape
+        torch.Size([3, 4])
     """
 
     def __init__(

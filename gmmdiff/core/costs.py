@@ -9,7 +9,16 @@ but BCE depend on the discrepancy e = p - a alone:
     NGMG                 psi(e) = sum_k w_k (1 - exp(-e^2 / 2 s_k^2)), see ``gmmdiff.core.ngmg``
     NGMG with entropy    a convex combination of NGMG and BCE
 
-NGMG as a cost is our reconstruction.
+NGMG as a cost is our reconstruction.  ``COSTS`` holds the study's, by name:
+
+    >>> import torch
+    >>> from gmmdiff import COSTS
+    >>> logits, labels = torch.zeros(2), torch.tensor([0, 1])
+    >>> for name in ("BCE", "MAE", "NGMG s=1"):  # log 2, 1 / 2 and 1 - exp(-0.5^2 / 2)
+    ...     print(name, COSTS[name].value(logits, labels))
+    BCE tensor([0.6931, 0.6931])
+    MAE tensor([0.5000, 0.5000])
+    NGMG s=1 tensor([0.1175, 0.1175])
 """
 
 from __future__ import annotations
@@ -67,7 +76,14 @@ def inner(p: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Cost:
-    """bce * BCE + brier * e^2 + mae * |e| + ngmg * psi(e), psi being that of ``potential``."""
+    """bce * BCE + brier * e^2 + mae * |e| + ngmg * psi(e), psi being that of ``potential``.
+
+    Example:
+        >>> import torch
+        >>> from gmmdiff import Cost
+        >>> Cost(brier=1.0, mae=0.5).value(torch.zeros(1), [1])  # 0.5^2 + 0.5 * 0.5
+        tensor([0.5000])
+    """
 
     bce: float = 0.0
     brier: float = 0.0

@@ -31,7 +31,14 @@ class Schedule(Protocol):
 
 
 class CosineSchedule:
-    """alpha_t = cos(pi t / 2) (Nichol & Dhariwal 2021, arXiv 2102.09672, without the offset)."""
+    """alpha_t = cos(pi t / 2) (Nichol & Dhariwal 2021, arXiv 2102.09672, without the offset).
+
+    Example:
+        >>> import torch
+        >>> from gmmdiff import CosineSchedule
+        >>> CosineSchedule().alpha(torch.tensor([0.0, 0.5, 1.0]))
+        tensor([1.0000, 0.7071, 0.0000])
+    """
 
     def alpha(self, t: Tensor) -> Tensor:
         """cos(pi t / 2), exactly 0 at t = 1 whatever the precision."""
@@ -52,8 +59,8 @@ class CosineSchedule:
         steps = whole(owner, "steps", steps, 1)
         require(1 > start > end > 0, owner, "start, end", "1 > start > end > 0", (start, end))
         ends = torch.tensor([start, end], dtype=torch.float64)
-        half_log_snr = (self.alpha(ends) / self.sigma(ends)).log()
-        grid = torch.linspace(*half_log_snr.tolist(), steps + 1, dtype=torch.float64)
+        first, last = (self.alpha(ends) / self.sigma(ends)).log().tolist()  # halves of log SNR
+        grid = torch.linspace(first, last, steps + 1, dtype=torch.float64)
         return torch.atan(torch.exp(-grid)) * (2 / math.pi)
 
 
@@ -65,6 +72,12 @@ class LinearBetaSchedule:
 
     Raises:
         ValueError: unless steps >= 1 and 0 < beta_start <= beta_end < 1.
+
+    Example:
+        >>> import torch
+        >>> from gmmdiff import LinearBetaSchedule
+        >>> LinearBetaSchedule(2, beta_start=0.5, beta_end=0.5).alpha(torch.tensor([0.5, 1.0]))
+        tensor([0.7071, 0.5000])
     """
 
     def __init__(self, steps: int = 1000, beta_start: float = 1e-4, beta_end: float = 2e-2) -> None:
@@ -104,13 +117,27 @@ def _time(owner: str, t: Any) -> Tensor:
 
 
 def diffuse(x_0: Tensor, noise: Tensor, alpha: Rate, sigma: Rate) -> Tensor:
-    """The forward process: x_t = alpha x_0 + sigma eps."""
+    """The forward process: x_t = alpha x_0 + sigma eps.
+
+    Example:
+        >>> import torch
+        >>> from gmmdiff import diffuse
+        >>> diffuse(torch.ones(2), torch.tensor([0.0, 1.0]), alpha=0.8, sigma=0.6)
+        tensor([0.8000, 1.4000])
+    """
     x_0, noise = floating("diffuse", "x_0", x_0), floating("diffuse", "noise", noise)
     return alpha * x_0 + sigma * noise
 
 
 def velocity(x_0: Tensor, noise: Tensor, alpha: Rate, sigma: Rate) -> Tensor:
-    """The v-prediction target: v = alpha eps - sigma x_0."""
+    """The v-prediction target: v = alpha eps - sigma x_0.
+
+    Example:
+        >>> import torch
+        >>> from gmmdiff import velocity
+        >>> velocity(torch.ones(2), torch.tensor([0.0, 1.0]), alpha=0.8, sigma=0.6)
+        tensor([-0.6000,  0.2000])
+    """
     x_0, noise = floating("velocity", "x_0", x_0), floating("velocity", "noise", noise)
     return alpha * noise - sigma * x_0
 
@@ -182,6 +209,17 @@ def ancestral(
 
     Raises:
         ValueError: on a bad time grid or prediction type, or no generator.
+
+    Example:
+        >>> import torch
+        >>> from gmmdiff import CosineSchedule, GaussianMixture, ancestral, stream
+        >>> schedule, law = CosineSchedule(), GaussianMixture([1.0], [[3.0]], [[0.01]])
+        >>> def denoiser(x_t, t):  # predicts x_0; exact, where a network would stand
+        ...     return law.posterior_mean(x_t, schedule.alpha(t), schedule.sigma(t))
+        >>> noise, times = torch.randn(4, 1, generator=stream(0, "x")), schedule.even_times(100)
+        >>> x = ancestral(denoiser, noise, times, schedule, "sample", stream(0, "steps"))
+        >>> bool(((x - 3).abs() < 0.1).all())
+        True
     """
     require_generator("ancestral", generator)
     x, look, alpha, sigma = _prepare(denoiser, x, times, schedule, prediction)
@@ -209,6 +247,14 @@ def ddim(
     """DDIM with eta = 0 (Song et al. 2021, arXiv 2010.02502): first order on the flow's ODE.
 
     Arguments, result and errors as ``ancestral``; deterministic, so the generator is not used.
+
+    Example:
+        >>> import torch
+        >>> from gmmdiff import CosineSchedule, ddim
+        >>> denoiser = lambda x_t, t: torch.ones_like(x_t)  # knows one x_0
+        >>> times = torch.tensor([0.9, 0.5, 0.0])
+        >>> ddim(denoiser, torch.zeros(2), times, CosineSchedule(), "sample")
+        tensor([1., 1.])
     """
     x, look, alpha, sigma = _prepare(denoiser, x, times, schedule, prediction)
     for i in range(len(alpha) - 1):
@@ -231,6 +277,14 @@ def dpmpp_2m(
     One evaluation a step; arguments, result and errors as ``ancestral``.  Deterministic, so the
     generator is not used.  A step to t = 0, where the log signal-to-noise ratio is infinite, is of
     first order.
+
+    Example:
+        >>> import torch
+        >>> from gmmdiff import CosineSchedule, dpmpp_2m
+        >>> denoiser = lambda x_t, t: torch.ones_like(x_t)  # knows one x_0
+        >>> times = torch.tensor([0.9, 0.5, 0.0])
+        >>> dpmpp_2m(denoiser, torch.zeros(2), times, CosineSchedule(), "sample")
+        tensor([1., 1.])
     """
     x, look, alpha, sigma = _prepare(denoiser, x, times, schedule, prediction)
     rates = torch.tensor([alpha, sigma], dtype=torch.float64)

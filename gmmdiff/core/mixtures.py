@@ -37,6 +37,14 @@ class GaussianMixture:
 
     Raises:
         ValueError: on mismatched shapes, NaN, a negative weight, a sum other than 1, a scale <= 0.
+
+    Example:
+        >>> import torch
+        >>> from gmmdiff import GaussianMixture
+        >>> law = GaussianMixture([0.5, 0.5], [[-1.0], [1.0]], [[1.0], [1.0]])
+        >>> law.score(torch.tensor([[0.0], [1.0]]))  # 0 and (exp(-2) / (1 + exp(-2))) * -2
+        tensor([[ 0.0000],
+                [-0.2384]])
     """
 
     def __init__(self, weights: Any, means: Any, scales: Any) -> None:

@@ -48,6 +48,15 @@ class NGMG:
 
     Raises:
         ValueError: on a scale or weight that is not > 0, or on counts that differ.
+
+    Example:
+        >>> import torch
+        >>> from gmmdiff import NGMG
+        >>> error = torch.tensor([[1.0, 1.0]])
+        >>> NGMG([1.0]).potential(error)  # 1 - exp(-2 / 2)
+        tensor([0.6321])
+        >>> NGMG([1.0]).gradient(error)  # e exp(-2 / 2)
+        tensor([[0.3679, 0.3679]])
     """
 
     def __init__(
@@ -146,7 +155,7 @@ class NGMG:
         batch = max(1, *(z.shape[:-2].numel() for z in (x, y)))
         blocks = x.split(max(1, BLOCK // (batch * y.shape[-2] * len(self.scales))), -2)
         total = recomputed(self._total, x, y) if len(blocks) > 1 else self._total
-        return sum(total(block, y) for block in blocks)
+        return sum((total(block, y) for block in blocks), start=x.new_zeros(()))
 
     @in_own_precision
     def mean_potential(self, x: Tensor, y: Tensor | None = None) -> Tensor:
@@ -180,9 +189,10 @@ class NGMG:
         if self.centres is not None:  # psi(e) is not psi(-e)
             return (self._sum_over_pairs(x, x) - n * own) / (n * (n - 1))
         strips = [(x[..., i : i + STRIP, :], x[..., i + STRIP :, :]) for i in range(0, n, STRIP)]
-        total = sum(self._sum_over_pairs(strip, strip) for strip, _ in strips)
-        total = total + 2 * sum(self._sum_over_pairs(strip, later) for strip, later in strips[:-1])
-        return (total - n * own) / (n * (n - 1))
+        zero = x.new_zeros(())
+        total = sum((self._sum_over_pairs(strip, strip) for strip, _ in strips), start=zero)
+        across = (self._sum_over_pairs(strip, later) for strip, later in strips[:-1])
+        return (total + 2 * sum(across, start=zero) - n * own) / (n * (n - 1))
 
     @in_own_precision
     def cost(self, x: Tensor, y: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ writes reports/denoisers.
 
 from __future__ import annotations
 
+import ast
 import os
 import shutil
 from pathlib import Path
@@ -20,11 +21,11 @@ from gmmdiff.pipeline.execution.parameters import (
     NOTEBOOKS,
     PARAMS,
     REPORTS,
+    declared_parameters,
     resolve_device,
     stage_parameters,
 )
 from gmmdiff.pipeline.execution.staging import discard
-from gmmdiff.pipeline.quick_look import quick_look
 from gmmdiff.study.denoisers.card import card, chosen, errors, module_of
 from gmmdiff.study.denoisers.denoiser import save
 from gmmdiff.study.engine.runs import Run
@@ -42,7 +43,10 @@ def make(params: Path = PARAMS, reports: Path = REPORTS) -> None:
         BadInput: as ``stage_parameters``.
         FileNotFoundError: where the experiment's table, whose errors the card tells, is missing.
     """
-    values = quick_look(NOTEBOOK) | stage_parameters(params, "faces", NOTEBOOK)
+    # As ``quick_look``, which stands beside the pages: of those no weights depend.
+    declared = declared_parameters(NOTEBOOK).items()
+    values = {name: ast.literal_eval(entry["default"]) for name, entry in declared}
+    values |= stage_parameters(params, "faces", NOTEBOOK)
     device, part = resolve_device(values.pop("device")), f"judged_{values['detailed']}"
     values.pop("part")
     rows, recipe = parts(**values)[part]

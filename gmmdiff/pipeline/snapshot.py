@@ -11,8 +11,7 @@ from pathlib import Path
 from gmmdiff.pipeline.execution.parameters import REPORTS
 
 PUBLISHED = REPORTS / "published"
-PARTS = (  # of reports/, in the snapshot
-    "index.html",
+PARTS = (  # of reports/, in the snapshot, which also has a page of its own
     "claims.json",
     "metrics.json",
     "parameters.md",

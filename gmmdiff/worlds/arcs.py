@@ -48,6 +48,13 @@ class Arcs(World):
     Attributes:
         combinations: ``(16, 4)`` in {0, 1}; row c owns arc c.
         frequencies: ``(16,)``, summing to 1.
+
+    Example:
+        >>> from gmmdiff import Arcs, stream
+        >>> world = Arcs(8, stream(0, "frame"))
+        >>> z = world.sample([3, 10], stream(0, "draws"))
+        >>> z.shape, world.judge(z).combination, world.describe(3)
+        (torch.Size([2, 8]), tensor([ 3, 10]), 'inner, upper, left, rippled')
     """
 
     values = VALUES

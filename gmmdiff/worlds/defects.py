@@ -35,6 +35,13 @@ def find_defects(
 
     Raises:
         ValueError: on other shapes.
+
+    Example:
+        >>> import torch
+        >>> from gmmdiff import find_defects
+        >>> shown, off, combination = [0, 1, 2], [False, False, True], [0, 0, 2]
+        >>> find_defects(shown, off, combination, torch.eye(3)).defect
+        tensor([False,  True,  True])
     """
     owner = "find_defects"
     admitted, off = torch.as_tensor(admitted).bool(), torch.as_tensor(off_manifold).bool()

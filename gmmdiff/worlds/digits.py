@@ -45,6 +45,13 @@ class Digits(World):
 
     Raises:
         ValueError: where a split is left without an image of some digit.
+
+    Example:
+        >>> from gmmdiff import Digits, stream
+        >>> world = Digits(generator=stream(0, "digits"))
+        >>> pairs = world.sample([42, 7], stream(0, "draws"), split="judge")
+        >>> pairs.shape, world.describe(42)
+        (torch.Size([2, 8, 16]), '4, 2')
     """
 
     values = [[str(digit) for digit in range(DIGITS)]] * 2

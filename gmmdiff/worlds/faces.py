@@ -59,6 +59,15 @@ class Faces(World):
 
     Raises:
         ValueError: on values out of range.
+
+    Example:
+        >>> from gmmdiff import Faces, stream
+        >>> world = Faces(attributes=3, generator=stream(0, "faces"))
+        >>> world.judge(world.sample([5, 2], stream(0, "draws"))).attributes
+        tensor([[1, 0, 1],
+                [0, 1, 0]])
+        >>> world.describe(5)
+        'hair, bare eyes, smile'
     """
 
     values = VALUES

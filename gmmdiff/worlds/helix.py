@@ -15,6 +15,12 @@ class Helix:
     """A curved 1-D manifold in R^D: three quarters of a rising turn, radius 1, carried by a frame.
 
     Without symmetry, so a translation, a rotation in its plane and a scale are each identifiable.
+
+    Example:
+        >>> from gmmdiff import Helix, stream
+        >>> helix = Helix(5, stream(0, "frame"))
+        >>> helix.points(helix.stratified(100, stream(0, "places"))).shape
+        torch.Size([100, 5])
     """
 
     def __init__(self, dim: int, generator: torch.Generator) -> None:

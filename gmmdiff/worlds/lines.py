@@ -31,6 +31,12 @@ class LineCosts:
     example 1) gives W1 = |theta|, JS = log 2, KL = infinity, TV = 1; a cost that is constant or
     infinite has slope 0, no direction to descend.  For width > 0 the first coordinates are N(theta,
     width^2) and N(0, width^2), the second ones alike.  theta is ``(n,)``.
+
+    Example:
+        >>> from gmmdiff import LineCosts
+        >>> value, slope = LineCosts(width=1.0).kl([1.0, 2.0])
+        >>> value.tolist(), slope.tolist()
+        ([0.5, 2.0], [1.0, 2.0])
     """
 
     width: float = 0.0
@@ -101,6 +107,11 @@ class ParallelLine:
 
     With width 0 it is WGAN's "learning parallel lines" (Arjovsky et al. 2017, arXiv 1701.07875,
     example 1).
+
+    Example:
+        >>> from gmmdiff import ParallelLine, stream
+        >>> ParallelLine(0.5).sample(3, stream(0, "draws"))[:, 0]
+        tensor([0.5000, 0.5000, 0.5000], dtype=torch.float64)
     """
 
     theta: float

@@ -32,6 +32,14 @@ class World(ABC):
         combinations: ``(C, m)`` integers >= 0, the attributes of every combination.
         frequencies: ``(C,)``, summing to 1.
         shape: of one sample.
+
+    Example:
+        >>> from torch.utils.data import DataLoader
+        >>> from gmmdiff import Faces, World, stream
+        >>> world: World = Faces(attributes=2, generator=stream(0, "faces"))
+        >>> batches = DataLoader(world.dataset(100, stream(0, "data")), batch_size=50)
+        >>> [(x.shape, attributes.shape) for x, attributes in batches][0]
+        (torch.Size([50, 16, 16]), torch.Size([50, 2]))
     """
 
     values: ClassVar[Sequence[Sequence[str]]]

@@ -121,6 +121,17 @@ def test_a_failing_cell_is_named_and_leaves_earlier_results(tmp_path, run):
     assert dict(os.environ) == before
 
 
+def test_links_start_where_the_executed_notebook_is_read():
+    links = "[a](b.ipynb) [c](../gmmdiff/c.py) [d](../reports/published/index.html#T1)"
+    kept = "[e](https://f.g/h) [i](#1.-J)"
+    book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(f"{links} {kept}")])
+    moved = runner.move_links(book, ROOT / "notebooks", runner.SHOWN)
+    assert moved.cells[0].source == (
+        "[a](../../../notebooks/b.ipynb) [c](../../../gmmdiff/c.py) [d](../index.html#T1) "
+        "[e](https://f.g/h) [i](#1.-J)"
+    )
+
+
 def test_an_interruption_is_one_line(tmp_path, run, monkeypatch):
     def interrupt(*arguments):
         raise KeyboardInterrupt

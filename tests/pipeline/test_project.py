@@ -165,17 +165,16 @@ def test_every_sampled_claim_is_published_with_what_judges_it():
 
 
 def test_readme_shows_the_published_claims():
-    table = publishing.claims_table(json.loads((PUBLISHED / "claims.json").read_text()))
-    assert (
-        publishing.write_between_markers(ROOT / "README.md", "claims", table)
-        == (ROOT / "README.md").read_text()
-    )
+    claims = json.loads((PUBLISHED / "claims.json").read_text())
+    page = (ROOT / "README.md").read_text()
+    assert publishing.between_markers(ROOT / "README.md", publishing.readme_parts(claims)) == page
+    assert {claim["id"] for claim in claims} == set(re.findall(r'<a id="(\w+)"></a>', page))
 
 
 def test_reproducing_shows_the_published_times():
     table = publishing.times_table(PUBLISHED / "environment")
     assert (
-        publishing.write_between_markers(ROOT / "REPRODUCING.md", "times", table)
+        publishing.between_markers(ROOT / "REPRODUCING.md", {"times": table})
         == (ROOT / "REPRODUCING.md").read_text()
     )
 
@@ -184,7 +183,9 @@ def test_reproducing_shows_the_published_times():
 def test_links_and_commands_exist(page):
     text = (ROOT / page).read_text()
     links = [link for link in re.findall(r"\]\(([^)]+)\)", text) if not link.startswith("http")]
-    assert len(links) > 6 and [link for link in links if not (ROOT / link).exists()] == []
+    names, places = re.findall(r'<a id="(\w+)">', text), [one for one in links if one[0] != "#"]
+    assert len(places) > 6 and [link for link in places if not (ROOT / link).exists()] == []
+    assert {link[1:] for link in links if link[0] == "#"} <= set(names)
     targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.M)
     assert set(re.findall(r"(?:^|`)make (\w+)", text, re.M)) <= set(targets)
 
@@ -192,7 +193,7 @@ def test_links_and_commands_exist(page):
 def test_a_missing_marker_is_named(tmp_path):
     (tmp_path / "page.md").write_text("no markers")
     with pytest.raises(BadInput, match=r"page.md: the markers .* must stand there"):
-        publishing.write_between_markers(tmp_path / "page.md", "claims", "table")
+        publishing.between_markers(tmp_path / "page.md", {"claims": "table"})
 
 
 def test_a_stale_lock_is_not_published(monkeypatch, tmp_path):
@@ -230,12 +231,15 @@ def test_publishing_replaces_the_parts_and_keeps_the_soak(monkeypatch, tmp_path)
     Path("reports/environment/stage.json").write_text(
         '{"seconds": 1, "memory": 2, "device": "cpu", "processors": 2}'
     )
-    for page, name in (("README.md", "claims"), ("REPRODUCING.md", "times")):
-        Path(page).write_text(f"<!-- {name}: written by the pipeline -->\n<!-- end of {name} -->")
+    for page, names in (("README.md", ("findings", "claims")), ("REPRODUCING.md", ("times",))):
+        marks = [f"<!-- {n}: written by the pipeline -->\n<!-- end of {n} -->\n" for n in names]
+        Path(page).write_text("".join(marks))
     Path("params.yaml").touch()
     Path("dvc.lock").write_text("schema: '2.0'\nstages:\n  gone: {cmd: a}\n  kept: {cmd: b}\n")
     monkeypatch.setattr(publishing, "_dvc", lambda *command: "kept\n")
+    monkeypatch.setattr(publishing.pages, "report_page", lambda folder: f"of {folder}")
     publishing.publish()
+    assert Path("reports/published/index.html").read_text() == "of reports/published"
     assert publishing.forget_old_stages(Path("dvc.lock")) == []
     assert "kept" in Path("dvc.lock").read_text() and "gone" not in Path("dvc.lock").read_text()
     listed = json.loads(Path("reports/published/manifest.json").read_text())["files"]

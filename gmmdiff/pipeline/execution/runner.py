@@ -56,6 +56,7 @@ if TYPE_CHECKING:  # and imported where it is used: a kernel starts seconds soon
     import nbformat
 
 
+SHOWN = kernel.ROOT / REPORTS / "published" / "notebooks"  # where executed notebooks are read
 FULL = (errno.ENOSPC, errno.EDQUOT)  # no space left on the disk, or of the user's share of it
 
 
@@ -95,8 +96,23 @@ def normalise(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     return notebook
 
 
-def _execute(notebook: Path, target: Path, values: dict[str, Any]) -> None:
+def move_links(notebook: nbformat.NotebookNode, start: Path, end: Path) -> nbformat.NotebookNode:
+    """Relative links of the Markdown cells, written in one folder, made to start at another."""
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            cell.source = re.sub(
+                r"(?<=\]\()(?![a-z]+:|#)[^)\s]+",
+                lambda link: Path(os.path.relpath(start / link[0], end)).as_posix(),
+                cell.source,
+            )
+    return notebook
+
+
+def _execute(notebook: Path, target: Path, values: dict[str, Any], shown: Path) -> None:
     """One Papermill run, from the notebook's own folder as in JupyterLab.
+
+    Args:
+        shown: the folder at which the executed notebook's links start.
 
     Raises:
         FailedCell: when a cell raised, or the kernel died or did not start.
@@ -122,7 +138,8 @@ def _execute(notebook: Path, target: Path, values: dict[str, Any]) -> None:
         told = " ".join(str(error).split()) or "no reply"
         why = f"the kernel died or did not start (out of memory?): {told}"
         raise FailedCell(f"{notebook}: {why}; see {target}") from None
-    nbformat.write(normalise(nbformat.read(target, 4)), target)
+    executed = normalise(nbformat.read(target, 4))
+    nbformat.write(move_links(executed, notebook.resolve().parent, shown), target)
 
 
 def _failed(error: Any, notebook: Path, target: Path) -> Exception:
@@ -228,7 +245,7 @@ def run(
     staged.mkdir(parents=True)
     try:
         with _watched(staged, cluster, values.get("device", "auto")):
-            _execute(notebook, staged / "executed.ipynb", values)
+            _execute(notebook, staged / "executed.ipynb", values, (SHOWN / stage).parent)
         spent, seconds = _take_spent(staged), round(time.monotonic() - start, 1)
         told = {"started": started, "seconds": seconds, "spent": spent, "memory": _memory()}
         record = json.dumps(environment() | told, indent=1) + "\n"

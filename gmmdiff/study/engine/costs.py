@@ -29,6 +29,13 @@ class Costs:
 
     Raises:
         ValueError: on an unknown name, no row, or a factor below 0 or not finite.
+
+    Example:
+        >>> import torch
+        >>> from gmmdiff import Costs
+        >>> logits, labels = torch.zeros(2, 4, 3), torch.ones(2, 4, 3)
+        >>> Costs(["BCE", "MAE"]).value(logits, labels).mean((1, 2))  # log 2 and 1 / 2
+        tensor([0.6931, 0.5000])
     """
 
     def __init__(self, names: Sequence[str], factors: Tensor | None = None) -> None:

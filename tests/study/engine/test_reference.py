@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from gmmdiff.study.engine.reference import train as train_plainly
-from gmmdiff.study.engine.runs import Recipe, Run, run_table
+from gmmdiff.study.engine.runs import PREPARED, Recipe, Run, run_table
 from gmmdiff.study.engine.training import train
 from tests.recipes import ARCS
 
@@ -22,5 +22,5 @@ def test_every_row_is_the_plain_loop(prediction):
         average, expected = train_plainly(Run(row, recipe))
         plain = torch.cat([weight.flatten() for weight in average.parameters()])
         torch.testing.assert_close(weights, plain, rtol=0, atol=1e-5)
-        means = torch.tensor(expected).unflatten(0, (2, 50)).mean(1)
+        means = torch.tensor(expected).unflatten(0, (-1, PREPARED)).mean(1)
         torch.testing.assert_close(losses, means, rtol=1e-4, atol=1e-5)

@@ -11,7 +11,7 @@ from gmmdiff.core.mixtures import GaussianMixture
 from gmmdiff.core.streams import stream
 from gmmdiff.study.engine.evaluation import by_group, evaluate, floor
 from gmmdiff.study.engine.networks import StackedMLP
-from gmmdiff.study.engine.runs import SCHEDULE, Recipe, Run, Scene, run_table
+from gmmdiff.study.engine.runs import PREPARED, SCHEDULE, Recipe, Run, Scene, run_table
 from gmmdiff.study.engine.training import Ensemble, blocks_of, train, train_block
 from gmmdiff.worlds.arcs import Arcs
 from gmmdiff.worlds.digits import Digits
@@ -98,7 +98,7 @@ def test_a_diverging_row_is_marked_and_touches_nobody():
 
 
 def test_rows_of_different_length_keep_their_order():
-    rows = table(granularity=["class"], seeds=1, steps=[100, 50])
+    rows = table(granularity=["class"], seeds=1, steps=[2 * PREPARED, PREPARED])
     found = train(rows, SMALL)
     assert torch.equal(found.parameters[1], train(rows[1:], SMALL).parameters[0])
     assert found.losses.isnan().tolist() == [[False, False], [False, True]]
