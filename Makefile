@@ -9,7 +9,7 @@ export PYTHONUTF8 := 1
 unexport PYTHONDONTWRITEBYTECODE  # else every kernel compiles every module anew
 unexport PYTHONPATH PYTHONHOME PIP_TARGET PIP_PREFIX  # what a user has set for other work
 
-.PHONY: setup quick reproduce test soak lab publish clean
+.PHONY: setup quick reproduce test soak lab docs publish clean
 
 setup: .venv/ready  ## the environment, made anew only when the lock changed
 
@@ -21,7 +21,7 @@ setup: .venv/ready  ## the environment, made anew only when the lock changed
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
 	@touch $@
 
-quick: setup  ## the notebooks and the report at quick-look size, in about two minutes; no verdicts
+quick: setup  ## the notebooks and the report at quick-look size, in minutes; no verdicts
 	python -m gmmdiff.pipeline.quick_look
 
 reproduce: setup  ## every stage, then this machine's verdicts beside the published ones
@@ -41,8 +41,11 @@ soak: setup  ## cut the pipeline's power at 20 random moments; the table goes to
 lab: setup  ## the notebooks in JupyterLab, from the one to read first
 	jupyter lab --notebook-dir=. --LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb $(if $(filter 0,$(shell id -u)),--allow-root)
 
+docs: setup  ## the pages of core and worlds, in reports/docs
+	NO_MKDOCS_2_WARNING=1 mkdocs build --strict -f .docs/mkdocs.yml
+
 publish: setup  ## copy what dvc repro made to reports/published and the README
 	python -m gmmdiff.pipeline.publishing publish
 
 clean:  ## results and the environment; reports/published stays
-	rm -rf .venv reports/.staging reports/quick_look reports/tables reports/figures reports/notebooks reports/environment reports/*.json reports/*.html reports/soak.csv reports/parameters.*
+	rm -rf .venv .mypy_cache reports/docs reports/.staging reports/quick_look reports/tables reports/figures reports/notebooks reports/environment reports/*.json reports/*.html reports/soak.csv reports/parameters.*

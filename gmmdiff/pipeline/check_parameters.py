@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from gmmdiff.core.checks import require
+from gmmdiff.pipeline.defaults import defaults
 from gmmdiff.pipeline.execution.errors import BadInput, exit_code
 from gmmdiff.pipeline.execution.parameters import (
     NOTEBOOKS,
@@ -30,7 +31,6 @@ from gmmdiff.pipeline.execution.parameters import (
     stage_parameters,
 )
 from gmmdiff.pipeline.execution.staging import write_whole
-from gmmdiff.pipeline.quick_look import quick_look
 
 SECTIONS = {  # of params.yaml: the notebook whose parameters cell declares it
     "theory_checks": "01_theory_checks.ipynb",
@@ -63,7 +63,7 @@ def check_file(params: Path, notebooks: Path = NOTEBOOKS) -> dict[str, dict[str,
     for section, book in SECTIONS.items():
         notebook = notebooks / book
         values = stage_parameters(params, section, notebook)
-        found[section] = quick_look(notebook) | values
+        found[section] = defaults(notebook) | values
         try:
             COMBINATIONS.get(section, lambda values: None)(found[section])
         except ValueError as error:

@@ -8,20 +8,19 @@ writes reports/denoisers.
 
 from __future__ import annotations
 
-import ast
 import os
 import shutil
 from pathlib import Path
 
 import pandas as pd
 
+from gmmdiff.pipeline.defaults import defaults
 from gmmdiff.pipeline.execution.errors import exit_code
 from gmmdiff.pipeline.execution.notebook import progress
 from gmmdiff.pipeline.execution.parameters import (
     NOTEBOOKS,
     PARAMS,
     REPORTS,
-    declared_parameters,
     resolve_device,
     stage_parameters,
 )
@@ -43,10 +42,7 @@ def make(params: Path = PARAMS, reports: Path = REPORTS) -> None:
         BadInput: as ``stage_parameters``.
         FileNotFoundError: where the experiment's table, whose errors the card tells, is missing.
     """
-    # As ``quick_look``, which stands beside the pages: of those no weights depend.
-    declared = declared_parameters(NOTEBOOK).items()
-    values = {name: ast.literal_eval(entry["default"]) for name, entry in declared}
-    values |= stage_parameters(params, "faces", NOTEBOOK)
+    values = defaults(NOTEBOOK) | stage_parameters(params, "faces", NOTEBOOK)
     device, part = resolve_device(values.pop("device")), f"judged_{values['detailed']}"
     values.pop("part")
     rows, recipe = parts(**values)[part]

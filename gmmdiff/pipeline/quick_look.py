@@ -8,7 +8,6 @@ reports/quick_look.  No verdict is drawn from it: seeds are too few, networks to
 
 from __future__ import annotations
 
-import ast
 import os
 import sys
 import time
@@ -17,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from gmmdiff.pipeline.execution.errors import exit_code
-from gmmdiff.pipeline.execution.parameters import NOTEBOOKS, REPORTS, declared_parameters
+from gmmdiff.pipeline.execution.parameters import NOTEBOOKS, REPORTS
 
 FOLDER = REPORTS / "quick_look"
 STAGES = {  # what the report rests on, the longest first
@@ -31,16 +30,6 @@ NOTICE = (
     "Quick look, no verdicts: small networks and a few seeds. What stands below as a verdict is "
     "none; <code>make reproduce</code> makes the real report."
 )
-
-
-def quick_look(notebook: Path) -> dict[str, Any]:
-    """The values that a notebook's parameters have by themselves.
-
-    Raises:
-        BadInput: as ``declared_parameters``.
-    """
-    declared = declared_parameters(notebook).items()
-    return {name: ast.literal_eval(entry["default"]) for name, entry in declared}
 
 
 def _run(notebook: Path, stage: str, reports: Path, values: dict[str, Any]) -> float:
