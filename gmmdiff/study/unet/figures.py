@@ -33,7 +33,8 @@ def sheet(shown: pd.DataFrame, world: World, title: str) -> Figure:
         shown: as ``faces.judged`` gives it, with a column granularity.
     """
     arms = list(shown["granularity"].unique())
-    columns = list(shown.drop_duplicates("combination")[["group", "combination"]].to_numpy())
+    asked = shown.drop_duplicates("combination").sort_values("group", kind="stable")
+    columns = list(asked[["group", "combination"]].itertuples(index=False, name=None))
     size = (WIDTH, (WIDTH / len(columns) + 0.35) * len(arms) + 0.8)
     figure, axes = plt.subplots(len(arms), len(columns), figsize=size, squeeze=False)
     for line, arm in zip(axes, arms, strict=True):
@@ -45,8 +46,8 @@ def sheet(shown: pd.DataFrame, world: World, title: str) -> Figure:
             axis.imshow(greys, cmap="gray", vmin=0, vmax=1)
             axis.set(xticks=[], yticks=[])
             axis.grid(False)
-            asked, seen = (world.combinations[c] for c in (combination, int(row["shown"])))
-            triples = zip(world.values, seen.tolist(), asked.tolist(), strict=False)
+            both = (world.combinations[c].tolist() for c in (int(row["shown"]), combination))
+            triples = zip(world.values, *both, strict=False)
             wrong = ", ".join(values[now] for values, now, was in triples if now != was)
             told = "\n".join(textwrap.wrap(wrong, 9, max_lines=3, placeholder=" ..."))
             axis.set_xlabel(told, color=WRONG_WORDS, fontsize=LEAST, labelpad=2)
