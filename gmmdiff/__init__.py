@@ -34,6 +34,7 @@ _HOMES = {
     "core.mixtures": ("GaussianMixture",),
     "core.ngmg": ("NGMG",),
     "core.streams": ("numpy_stream", "stream"),
+    "study.denoisers.denoiser": ("load",),
     "study.engine.costs": ("Costs",),  # many costs at once, for an ensemble
     "worlds.arcs": ("Arcs",),
     "worlds.defects": ("find_defects",),
