@@ -41,6 +41,7 @@ SECTIONS = {  # of params.yaml: the notebook whose parameters cell declares it
     "ngmg_faces": "03b_ngmg_faces_runs.ipynb",
     "report": "04_report.ipynb",
     "performance": "05_performance.ipynb",
+    "celeba": "07_celeba.ipynb",
 }
 
 
@@ -192,6 +193,21 @@ def _check_performance(values: Mapping[str, Any]) -> None:
         )
 
 
+def _check_celeba(values: Mapping[str, Any]) -> None:
+    """Where a folder is set: of all that can be refused before training; its cache is made."""
+    if not values["folder"]:
+        return
+    from tqdm import tqdm
+
+    from gmmdiff.study.celeba.runs import Experiment, settings
+
+    for name in ("folder", "cache"):
+        path = Path(values[name]).expanduser()
+        good = not values[name] or path.is_absolute()
+        require(good, "celeba", name, "an absolute path", values[name])
+    Experiment(settings(**values), tqdm)
+
+
 COMBINATIONS = {
     "theory_checks": _check_theory,
     "feature_vs_class": _check_feature,
@@ -200,6 +216,7 @@ COMBINATIONS = {
     "ngmg_stability": _check_stability,
     "ngmg_faces": _check_ngmg_faces,
     "performance": _check_performance,
+    "celeba": _check_celeba,
 }
 
 

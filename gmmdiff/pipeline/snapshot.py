@@ -46,6 +46,8 @@ OF_THE_MACHINE = (  # what tells of a machine or of a snapshot, outside byte-ide
     "tables/performance",
     "figures/performance",
     "notebooks/performance.ipynb",
+    "tables/celeba",
+    "notebooks/celeba.ipynb",
 )
 
 

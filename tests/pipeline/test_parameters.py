@@ -222,6 +222,18 @@ BAD = {  # params.yaml -> what its one line has to say
         put("performance.rows", [4, 4]),
         "rows must be distinct numbers, got [4, 4]",
     ),
+    "an attribute that CelebA has not": (
+        put("celeba.attributes", ["Smirking"]),
+        "section celeba: parameter attributes must be a non-empty list[str] one of 5_o_Clock_Sh",
+    ),
+    "a folder from somewhere": (
+        put("celeba.folder", "data/celeba"),
+        "section celeba: celeba: folder must be an absolute path, got data/celeba",
+    ),
+    "no CelebA in the folder": (
+        put("celeba.folder", "/nowhere/celeba"),
+        "section celeba: CelebA: folder must be one that holds list_attr_celeba.txt or .csv, got",
+    ),
     "a source that is a number": (
         put("report.source", 3),
         "section report: parameter source must be str, got 3",
