@@ -103,7 +103,9 @@ def fit(
     require(good, "celeba", "batch", f"a multiple of {parts} parts", training.batch)
     require(count >= training.batch, "celeba", "training images", f">= {training.batch}", count)
     averaged = folder / f"averaged_{steps}.safetensors"
-    if not averaged.is_file():
+    finished = averaged.is_file()
+    accelerator.wait_for_everyone()  # all have looked, before one of them may write it
+    if not finished:
         network.train()
         optimiser = torch.optim.Adam(network.parameters(), training.learning_rate)
         average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(training.ema))

@@ -8,6 +8,7 @@ import sys
 import time
 from functools import partial
 
+import nbformat
 import numpy as np
 import pandas as pd
 import pytest
@@ -239,6 +240,45 @@ def test_other_settings_never_take_up_these_checkpoints(folder, whole):
     assert told["training"]["batch"] == 16 and told["steps"] == 5
     other = experiment(folder, found.data.cache, dim=16)
     assert other.work != found.work and not list(other.work.rglob("step_*"))
+
+
+def run_notebook(monkeypatch, results, **parameters):
+    """The code cells of notebook 07, here: what they displayed."""
+    shown = []
+    monkeypatch.setattr("IPython.display.display", lambda *things: shown.extend(things))
+    monkeypatch.setenv("GMMDIFF_RESULTS", str(results))
+    names = {}
+    for cell in nbformat.read(ROOT / "notebooks" / "07_celeba.ipynb", 4).cells:
+        if cell.cell_type == "code":
+            exec(cell.source, names)
+        if "parameters" in cell.metadata.get("tags", []):
+            assert set(parameters) <= set(names)
+            names |= parameters
+    return [getattr(one, "data", one) for one in shown]
+
+
+def test_without_a_folder_the_notebook_says_so_and_does_nothing(monkeypatch, tmp_path):
+    shown = run_notebook(monkeypatch, tmp_path, device="cpu")
+    told = [one for one in shown if isinstance(one, str)]
+    assert len([one for one in told if one.startswith("**Not measured**: `celeba.folder`")]) == 4
+    assert [path.name for path in tmp_path.rglob("*.*")] == ["estimate.csv"]
+    (found,) = pd.read_csv(tmp_path / "tables" / "estimate.csv").itertuples()
+    assert f"{found.rate:.3g} images a second" in " ".join(told)
+    assert f"{found.hours:,.3g} hours" in " ".join(told)
+
+
+def test_the_notebook_measures_what_is_trained(monkeypatch, tmp_path, folder, whole):
+    found, tables, _ = whole
+    before = weights(found.work.parent)
+    given = SMALL | {"folder": str(folder), "cache": str(found.data.cache), "device": "cpu"}
+    shown = run_notebook(monkeypatch, tmp_path, **given)
+    assert weights(found.work.parent) == before  # nothing was trained anew
+    for name, table in tables.items():
+        kept = pd.read_csv(tmp_path / "tables" / f"{name}.csv")
+        pd.testing.assert_frame_equal(kept, table.reset_index(drop=True), rtol=1e-9)
+    told = " ".join(one for one in shown if isinstance(one, str))
+    assert all(f"**{name} (celeba, dense)." in told for name in ("F1", "F2", "F3"))
+    assert "Not measured" not in told
 
 
 def test_the_estimate_is_the_steps_over_the_measured_rate(whole):
