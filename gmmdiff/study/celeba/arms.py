@@ -5,7 +5,6 @@ from __future__ import annotations
 from functools import cached_property
 
 import torch
-from diffusers import DDPMScheduler
 from torch import Tensor
 from torch.nn import Module
 
@@ -13,7 +12,7 @@ from gmmdiff.core.checks import require
 from gmmdiff.core.conditioning import GaussianMixtureConditioning
 from gmmdiff.core.distances import pairwise_distances
 from gmmdiff.core.streams import stream
-from gmmdiff.study.unet.networks import DISCRETE, denoising_loss, unet
+from gmmdiff.study.unet.networks import DISCRETE, DDPMScheduler, denoising_loss, unet
 from gmmdiff.study.unet.sampling import sample
 from gmmdiff.worlds.celeba import CelebA
 

@@ -7,12 +7,11 @@ from typing import NamedTuple
 
 import pandas as pd
 import torch
-from diffusers import DDPMScheduler
 
 from gmmdiff.core.streams import stream
 from gmmdiff.study.celeba.runs import Settings
 from gmmdiff.study.feature_vs_class.runs import COMPARED
-from gmmdiff.study.unet.networks import DISCRETE, denoising_loss, unet
+from gmmdiff.study.unet.networks import DISCRETE, DDPMScheduler, denoising_loss, unet
 
 HOUR = 3600  # seconds
 FEW = 4  # images
