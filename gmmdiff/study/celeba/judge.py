@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import Conv2d, GroupNorm, Linear, Module, ModuleList, Sequential, SiLU
 from torch.nn.functional import binary_cross_entropy_with_logits
 
+from gmmdiff.core.checks import require
 from gmmdiff.core.distances import pairwise_distances
 from gmmdiff.worlds.celeba import CelebA
 from gmmdiff.worlds.digits import NEIGHBOURS
@@ -30,10 +31,15 @@ class Reader(Module):
 
     Args:
         width: of the first convolution, a multiple of 8; at most eight times as many later.
+
+    Raises:
+        ValueError: on another width.
     """
 
     def __init__(self, size: int, attributes: int, width: int) -> None:
         super().__init__()
+        good = width > 0 and width % NORM_GROUPS == 0
+        require(good, "celeba", "judge_width", f"a multiple of {NORM_GROUPS}", width)
         self.stages, channels = ModuleList(), 3
         for k in range(max(1, math.ceil(math.log2(size / SMALLEST)))):
             out, layers = width * 2 ** min(k, 3), []

@@ -98,8 +98,8 @@ class Experiment:
             run, and the settings.
 
     Raises:
-        ValueError: on bad data (see ``CelebA``), fewer training images than a batch, or fewer
-            combinations or validation images than are asked for.
+        ValueError: on bad data (see ``CelebA``), fewer training images than a batch, fewer
+            combinations or validation images than are asked for, or networks that cannot be.
     """
 
     def __init__(self, settings: Settings, progress: Progress) -> None:
@@ -126,6 +126,7 @@ class Experiment:
         real = min(settings.references, len(self.data.part("judge")[0]))
         allowed = f"more than {NEIGHBOURS}"
         require(real > NEIGHBOURS, OWNER, "validation images, references", allowed, real)
+        self._reader(), self._arm(COMPARED[0], 0.0, settings.seed)  # refuse what they cannot be
         told = json.dumps(asdict(settings), indent=1, default=list)
         digest = hashlib.sha256(told.encode()).hexdigest()[:12]
         self.work = self.data.cache / f"runs_{digest}"
@@ -146,16 +147,25 @@ class Experiment:
     def judge(self) -> Judge:
         """Trained on the whole training split, or loaded."""
         settings, (rows, combination) = self.settings, self.data.part("train")
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(stream(settings.seed, "reader").initial_seed())
-            reader = Reader(settings.size, len(settings.attributes), settings.judge_width)
 
         def loss(network: Module, places: Tensor, generator: torch.Generator) -> Tensor:
             return reading_loss(network, self.data, rows[places], combination[places])
 
-        reader = self._fit(reader, loss, len(rows), settings.judge_steps, settings.seed, "judge")
+        how = len(rows), settings.judge_steps, settings.seed, "judge"
+        reader = self._fit(self._reader(), loss, *how)
         shuffled = stream(settings.seed, "references")
         return Judge(self.data, reader, settings.references, shuffled)
+
+    def _reader(self) -> Reader:
+        settings = self.settings
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(stream(settings.seed, "reader").initial_seed())
+            return Reader(settings.size, len(settings.attributes), settings.judge_width)
+
+    def _arm(self, granularity: str, s_c: float, seed: int) -> Arm:
+        settings = self.settings
+        shape = settings.dim, list(settings.widths), settings.layers
+        return Arm(self.data, granularity, s_c, seed, *shape)
 
     def _fit(
         self, network: Module, loss: Loss, count: int, steps: int, seed: int, name: str
@@ -166,13 +176,12 @@ class Experiment:
     def trained(self) -> Iterator[tuple[Scene, Arm, float, int, Module]]:
         """Every run, trained or loaded: its scene, its arm, s_c, steps, and its network."""
         settings = self.settings
-        shape = settings.dim, list(settings.widths), settings.layers
         for number, scene in enumerate(self.scenes):
             rows, combination = self.shown(scene)
             lengths = [1, 2] if number < settings.checked_seeds else [1]
             for granularity in COMPARED:
                 for s_c in settings.s_c:
-                    arm = Arm(self.data, granularity, s_c, scene.seed, *shape)
+                    arm = self._arm(granularity, s_c, scene.seed)
                     loss = partial(_loss, arm, rows, combination)
                     name = f"{granularity}_{s_c:g}_{scene.seed}"
                     for steps in (times * settings.steps for times in lengths):

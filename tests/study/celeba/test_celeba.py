@@ -170,8 +170,8 @@ def test_claims_are_judged_by_the_rule_of_all_worlds(whole):
     assert list(judged) == ["F1", "F2", "F3"]
     assert {one.verdict for one in judged.values()} == {"inconclusive"}  # two seeds
     assert [judged[name].cells[0]["delta"] for name in judged] == [0.1, 0.005, 0.05]
-    misses = tables["celeba"].query("metric == 'miss'").set_index(["granularity", "group", "seed"])
-    value = misses["value"]
+    misses = tables["celeba"].query("metric == 'miss'")
+    value = misses.set_index(["granularity", "group", "seed"])["value"].sort_index()
     wanted = {
         "F1": value["feature", "seen"] - value["class", "seen"],
         "F2": value["feature", "rare"] - value["class", "rare"],
@@ -225,6 +225,9 @@ def test_conditions_of_both_arms_are_of_one_size_and_know_what_they_should(folde
         ({"rare": 3}, r"^celeba: rare must be in 1 .. 2, got 3$"),
         ({"held_out": 0}, r"^celeba: held_out must be at least 1, got 0$"),
         ({"checked_seeds": 3}, r"^celeba: checked_seeds must be in 2 .. seeds = 2, got 3$"),
+        ({"judge_width": 12}, r"^celeba: judge_width must be a multiple of 8, got 12$"),
+        ({"widths": [8, 12]}, r"^unet: widths must be two or more multiples of 8, got \[8, 12\]$"),
+        ({"size": 15}, r"^unet: size must be a multiple of 2, got 15$"),
         ({"references": 5}, r"^celeba: validation images, references must be more than 5, got 5$"),
     ],
 )
@@ -275,7 +278,7 @@ def test_the_notebook_measures_what_is_trained(monkeypatch, tmp_path, folder, wh
     assert weights(found.work.parent) == before  # nothing was trained anew
     for name, table in tables.items():
         kept = pd.read_csv(tmp_path / "tables" / f"{name}.csv")
-        pd.testing.assert_frame_equal(kept, table.reset_index(drop=True), rtol=1e-9)
+        pd.testing.assert_frame_equal(kept, table.reset_index(drop=True), False, rtol=1e-9)
     told = " ".join(one for one in shown if isinstance(one, str))
     assert all(f"**{name} (celeba, dense)." in told for name in ("F1", "F2", "F3"))
     assert "Not measured" not in told
