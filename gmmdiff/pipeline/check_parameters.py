@@ -42,6 +42,7 @@ SECTIONS = {  # of params.yaml: the notebook whose parameters cell declares it
     "report": "04_report.ipynb",
     "performance": "05_performance.ipynb",
     "in_your_own_model": "06_in_your_own_model.ipynb",
+    "celeba": "07_celeba.ipynb",
 }
 
 
@@ -204,6 +205,21 @@ def _check_in_your_own_model(values: Mapping[str, Any]) -> None:
     require(len(set(weights)) == len(weights), "in_your_own_model", "guidance", allowed, weights)
 
 
+def _check_celeba(values: Mapping[str, Any]) -> None:
+    """Where a folder is set: of all that can be refused before training; its cache is made."""
+    if not values["folder"]:
+        return
+    from tqdm import tqdm
+
+    from gmmdiff.study.celeba.runs import Experiment, settings
+
+    for name in ("folder", "cache"):
+        path = Path(values[name]).expanduser()
+        good = not values[name] or path.is_absolute()
+        require(good, "celeba", name, "an absolute path", values[name])
+    Experiment(settings(**values), tqdm)
+
+
 COMBINATIONS = {
     "theory_checks": _check_theory,
     "feature_vs_class": _check_feature,
@@ -213,6 +229,7 @@ COMBINATIONS = {
     "ngmg_faces": _check_ngmg_faces,
     "performance": _check_performance,
     "in_your_own_model": _check_in_your_own_model,
+    "celeba": _check_celeba,
 }
 
 

@@ -50,6 +50,8 @@ OF_THE_MACHINE = (  # what tells of a machine or of a snapshot, outside byte-ide
     "tables/in_your_own_model",
     "figures/in_your_own_model",
     "notebooks/in_your_own_model.ipynb",
+    "tables/celeba",
+    "notebooks/celeba.ipynb",
 )
 
 

@@ -238,6 +238,18 @@ BAD = {  # params.yaml -> what its one line has to say
         put("in_your_own_model.guidance", [2.0, 2.0]),
         "in_your_own_model: guidance must be distinct numbers, got [2.0, 2.0]",
     ),
+    "an attribute that CelebA has not": (
+        put("celeba.attributes", ["Smirking"]),
+        "section celeba: parameter attributes must be a non-empty list[str] one of 5_o_Clock_Sh",
+    ),
+    "a folder from somewhere": (
+        put("celeba.folder", "data/celeba"),
+        "section celeba: celeba: folder must be an absolute path, got data/celeba",
+    ),
+    "no CelebA in the folder": (
+        put("celeba.folder", "/nowhere/celeba"),
+        "section celeba: CelebA: folder must be one that holds list_attr_celeba.txt or .csv, got",
+    ),
     "a source that is a number": (
         put("report.source", 3),
         "section report: parameter source must be str, got 3",
