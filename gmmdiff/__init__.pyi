@@ -33,6 +33,7 @@ from gmmdiff.core.streams import numpy_stream as numpy_stream, stream as stream
 from gmmdiff.study.denoisers.denoiser import load as load
 from gmmdiff.study.engine.costs import Costs as Costs
 from gmmdiff.worlds.arcs import Arcs as Arcs
+from gmmdiff.worlds.celeba import CelebA as CelebA
 from gmmdiff.worlds.defects import find_defects as find_defects
 from gmmdiff.worlds.digits import Digits as Digits
 from gmmdiff.worlds.faces import Faces as Faces

@@ -56,7 +56,7 @@ class CelebA(World):
         ModuleNotFoundError: where Pillow is not installed, which reads the images.
 
     Example:
-        >>> from gmmdiff.worlds.celeba import CelebA
+        >>> from gmmdiff import CelebA
         >>> CelebA("nowhere", ["Smiling"])
         Traceback (most recent call last):
         ValueError: CelebA: folder must be one that holds list_attr_celeba.txt or .csv, got nowhere
