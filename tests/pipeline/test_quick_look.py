@@ -1,12 +1,12 @@
 """The quick look of all notebooks: side by side, to a page that says what it is."""
 
-import json
 import re
 import shutil
 
 import pytest
 
-from gmmdiff.pipeline import pages, quick_look
+from gmmdiff.pipeline import quick_look
+from gmmdiff.pipeline.execution import runner
 from gmmdiff.pipeline.execution.errors import FailedCell
 from gmmdiff.study import register
 from tests.paths import PUBLISHED, ROOT
@@ -34,13 +34,21 @@ def test_its_stages_are_those_of_the_report_and_the_page_to_read_first():
 
 
 def test_its_page_says_what_it_is_and_how_the_real_one_is_made(tmp_path, monkeypatch):
-    """On the published tables; the published page carries no notice."""
+    """The page of the published report's notebook; the published page carries no notice."""
     monkeypatch.chdir(ROOT)
-    reports = tmp_path / "reports"
-    for part in ("tables", "figures", "notebooks", "environment"):
-        shutil.copytree(PUBLISHED / part, reports / part)
+    reports, asked = tmp_path / "reports", []
+
+    def run(*stage):
+        asked.append(stage)
+        (reports / "notebooks").mkdir(parents=True)
+        shutil.copy(PUBLISHED / "notebooks" / "report.ipynb", reports / "notebooks")
+
+    shutil.copytree(PUBLISHED / "environment", reports / "environment")
+    monkeypatch.setattr(runner, "run", run)
     page = quick_look.write_report(reports).read_text(encoding="utf-8")
+    ((book, stage, values, folder),) = asked
+    assert (book.name, stage, folder) == ("04_report.ipynb", "report", reports)
+    assert (ROOT / "notebooks" / values["source"]).resolve() == reports
     notice = re.search(r'<p class="notice" role="note">(.*?)</p>', page)[1]
     assert notice.startswith("Quick look, no verdicts") and "make reproduce" in notice
-    assert json.loads((reports / "claims.json").read_text())
-    assert 'class="notice"' not in pages.page("A page", "its body")
+    assert 'class="notice"' not in (PUBLISHED / "index.html").read_text(encoding="utf-8")
