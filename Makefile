@@ -9,7 +9,7 @@ export PYTHONUTF8 := 1
 unexport PYTHONDONTWRITEBYTECODE  # else every kernel compiles every module anew
 unexport PYTHONPATH PYTHONHOME PIP_TARGET PIP_PREFIX  # what a user has set for other work
 
-.PHONY: setup reproduce test soak lab publish clean
+.PHONY: setup quick reproduce test soak lab docs publish clean
 
 setup: .venv/ready  ## the environment, made anew only when the lock changed
 
@@ -20,6 +20,9 @@ setup: .venv/ready  ## the environment, made anew only when the lock changed
 	$(BIN)/python -m pip install --quiet --no-compile -r requirements.lock
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
 	@touch $@
+
+quick: setup  ## the notebooks and the report at quick-look size, in minutes; no verdicts
+	python -m gmmdiff.pipeline.quick_look
 
 reproduce: setup  ## every stage, then this machine's verdicts beside the published ones
 	python -m gmmdiff.pipeline.check_parameters
@@ -35,11 +38,14 @@ soak: setup  ## cut the pipeline's power at 20 random moments; the table goes to
 	python -m tests.pipeline.soak
 	cp reports/soak.csv reports/published/soak.csv
 
-lab: setup  ## the notebooks in JupyterLab
-	jupyter lab --notebook-dir=. --LabApp.default_url=/lab/tree/notebooks $(if $(filter 0,$(shell id -u)),--allow-root)
+lab: setup  ## the notebooks in JupyterLab, from the one to read first
+	jupyter lab --notebook-dir=. --LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb $(if $(filter 0,$(shell id -u)),--allow-root)
+
+docs: setup  ## the pages of core and worlds, in reports/docs
+	NO_MKDOCS_2_WARNING=1 mkdocs build --strict -f .docs/mkdocs.yml
 
 publish: setup  ## copy what dvc repro made to reports/published and the README
 	python -m gmmdiff.pipeline.publishing publish
 
 clean:  ## results and the environment; reports/published stays
-	rm -rf .venv reports/.staging reports/quick_look reports/tables reports/figures reports/notebooks reports/environment reports/*.json reports/*.html reports/soak.csv reports/parameters.*
+	rm -rf .venv .mypy_cache reports/docs reports/.staging reports/quick_look reports/tables reports/figures reports/notebooks reports/denoisers reports/environment reports/*.json reports/*.html reports/soak.csv reports/parameters.*

@@ -3,54 +3,32 @@
 A reproduction of arXiv 2401.11261 on data whose geometry is known exactly.  The formulas that the
 paper's abstracts leave open are our reconstruction; each module says which.
 
-The public names below load their modules when they are asked for: ``gmmdiff.core`` is the
-mathematics, ``gmmdiff.worlds`` the data.
+The public names load their modules when they are asked for: ``gmmdiff.core`` is the mathematics,
+``gmmdiff.worlds`` the data.  Which they are, and where each is at home, stands in
+``__init__.pyi``, which type checkers read too.
 """
 
+import ast
 from importlib import import_module
+from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
-__version__ = "0.1.0"
-_HOMES = {
-    "core.conditioning": ("Conditioning", "GaussianMixtureConditioning"),
-    "core.costs": ("COSTS", "Cost"),
-    "core.diffusion": (
-        "CosineSchedule",
-        "LinearBetaSchedule",
-        "ancestral",
-        "ddim",
-        "diffuse",
-        "dpmpp_2m",
-        "velocity",
-    ),
-    "core.distances": (
-        "divergences_from_histograms",
-        "divergences_from_samples",
-        "energy_distance",
-        "transport_plan",
-        "wasserstein1",
-    ),
-    "core.losses": ("NGMGLoss", "NGMGWithLogitsLoss", "ngmg_loss", "ngmg_with_logits"),
-    "core.mixtures": ("GaussianMixture",),
-    "core.ngmg": ("NGMG",),
-    "core.streams": ("numpy_stream", "stream"),
-    "study.engine.costs": ("Costs",),  # many costs at once, for an ensemble
-    "worlds.arcs": ("Arcs",),
-    "worlds.defects": ("find_defects",),
-    "worlds.digits": ("Digits",),
-    "worlds.faces": ("Faces",),
-    "worlds.helix": ("Helix",),
-    "worlds.lines": ("LineCosts", "ParallelLine"),
-    "worlds.world": ("World",),
+_HOME = {
+    name.name: str(statement.module)
+    for statement in ast.parse(Path(__file__).with_suffix(".pyi").read_text("utf-8")).body
+    if isinstance(statement, ast.ImportFrom)
+    for name in statement.names
 }
-_HOME = {name: module for module, names in _HOMES.items() for name in names}
 __all__ = [*_HOME, "__version__"]
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return version("gmmdiff")
     if name not in _HOME:
         raise AttributeError(f"module 'gmmdiff' has no attribute {name!r}")
-    return getattr(import_module(f"gmmdiff.{_HOME[name]}"), name)
+    return getattr(import_module(_HOME[name]), name)
 
 
 def __dir__() -> list[str]:

@@ -19,8 +19,11 @@ MODULES = sorted(
 )
 
 
-def fresh(code):
-    """What the code prints as JSON, run in an interpreter that cannot load what lies apart."""
+def fresh(code, folder=ROOT):
+    """What the code prints as JSON, run in an interpreter that cannot load what lies apart.
+
+    Its gmmdiff is the one in the folder.
+    """
     refuse = (
         "import json, sys\n"
         "class Refuse:\n"
@@ -29,7 +32,7 @@ def fresh(code):
         "sys.meta_path.insert(0, Refuse())\n"
     )
     command = [sys.executable, "-c", refuse + code]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, cwd=folder, check=False)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from gmmdiff.core.checks import require
+from gmmdiff.pipeline.defaults import defaults
 from gmmdiff.pipeline.execution.errors import BadInput, exit_code
 from gmmdiff.pipeline.execution.parameters import (
     NOTEBOOKS,
@@ -30,7 +31,6 @@ from gmmdiff.pipeline.execution.parameters import (
     stage_parameters,
 )
 from gmmdiff.pipeline.execution.staging import write_whole
-from gmmdiff.pipeline.quick_look import quick_look
 
 SECTIONS = {  # of params.yaml: the notebook whose parameters cell declares it
     "theory_checks": "01_theory_checks.ipynb",
@@ -41,6 +41,8 @@ SECTIONS = {  # of params.yaml: the notebook whose parameters cell declares it
     "ngmg_faces": "03b_ngmg_faces_runs.ipynb",
     "report": "04_report.ipynb",
     "performance": "05_performance.ipynb",
+    "in_your_own_model": "06_in_your_own_model.ipynb",
+    "celeba": "07_celeba.ipynb",
 }
 
 
@@ -62,7 +64,7 @@ def check_file(params: Path, notebooks: Path = NOTEBOOKS) -> dict[str, dict[str,
     for section, book in SECTIONS.items():
         notebook = notebooks / book
         values = stage_parameters(params, section, notebook)
-        found[section] = quick_look(notebook) | values
+        found[section] = defaults(notebook) | values
         try:
             COMBINATIONS.get(section, lambda values: None)(found[section])
         except ValueError as error:
@@ -192,6 +194,32 @@ def _check_performance(values: Mapping[str, Any]) -> None:
         )
 
 
+def _check_in_your_own_model(values: Mapping[str, Any]) -> None:
+    from gmmdiff.study.unet.shapes import require_shape
+
+    require_shape(values["size"], values["widths"])
+    held_out, count = values["held_out"], 2 ** values["attributes"]
+    allowed = f"below {count}, so that some are seen"
+    require(held_out < count, "in_your_own_model", "held_out", allowed, held_out)
+    weights, allowed = values["guidance"], "distinct numbers"
+    require(len(set(weights)) == len(weights), "in_your_own_model", "guidance", allowed, weights)
+
+
+def _check_celeba(values: Mapping[str, Any]) -> None:
+    """Where a folder is set: of all that can be refused before training; its cache is made."""
+    if not values["folder"]:
+        return
+    from tqdm import tqdm
+
+    from gmmdiff.study.celeba.runs import Experiment, settings
+
+    for name in ("folder", "cache"):
+        path = Path(values[name]).expanduser()
+        good = not values[name] or path.is_absolute()
+        require(good, "celeba", name, "an absolute path", values[name])
+    Experiment(settings(**values), tqdm)
+
+
 COMBINATIONS = {
     "theory_checks": _check_theory,
     "feature_vs_class": _check_feature,
@@ -200,6 +228,8 @@ COMBINATIONS = {
     "ngmg_stability": _check_stability,
     "ngmg_faces": _check_ngmg_faces,
     "performance": _check_performance,
+    "in_your_own_model": _check_in_your_own_model,
+    "celeba": _check_celeba,
 }
 
 

@@ -12,9 +12,11 @@ import base64
 import html
 import io
 import math
+import os
 import posixpath
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,11 +27,27 @@ if TYPE_CHECKING:  # and imported where they are used: the notebook needs none o
 from gmmdiff.pipeline.execution.errors import BadInput
 from gmmdiff.pipeline.execution.notebook import run_records
 from gmmdiff.pipeline.verification import ABSOLUTE, RELATIVE
-from gmmdiff.study.claims import levels
+from gmmdiff.study.findings import LEGEND, findings
 
 TEMPLATE = Path(__file__).parents[2] / "notebooks" / "report_template"
-WORDS = Path(__file__).parents[1] / "study"  # how a cell is told
-FIGURES = "<!-- figures -->"
+FIGURES = "<!-- figures -->"  # where they go in a claim's text: the one that decides, the others
+FOLD = re.compile(r"<!-- fold: (.*?) -->(.*?)<!-- end of fold -->", re.S)
+FACTORS: dict[str, Callable[[float], str]] = {  # of a cell, as they are read
+    "s_c": lambda level: f"mixtures of scale {level:g}" if level else "points",
+    "attributes": lambda level: f"{level:g} attributes",
+    "n_train": lambda level: f"{level:,g} training images",
+    "lam": lambda level: f"lambda {level:g}",
+    "rival_lam": lambda level: f"the rival's lambda {level:g}",
+    "learning_rate": lambda level: f"learning rate {level:g}",
+    "label_noise": lambda level: f"{100 * level:g} % of the labels flipped",
+}
+STATES = {  # of a cell, said of several
+    "holds": "holds",
+    "negligible": "no difference that counts",
+    "reversed": "the opposite is true",
+    "undecided": "undecided",
+    "not judged": "nothing to judge",
+}
 # Whose parts, called NAME_runs/PART, a stage joins beside its own.
 PARTS_OF = {"feature_vs_class": ("faces", "digits"), "ngmg_stability": ("ngmg_faces",)}
 
@@ -38,7 +56,7 @@ def _render(template: str, **values: Any) -> str:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     templates = Environment(
-        loader=FileSystemLoader([TEMPLATE, WORDS]),
+        loader=FileSystemLoader(TEMPLATE),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -46,7 +64,8 @@ def _render(template: str, **values: Any) -> str:
     )
     templates.filters |= {"itemised": itemised, "duration": duration, "fragile": fragile}
     templates.filters |= {"by_claim": by_claim, "together": together}
-    templates.filters |= {"form": format, "exp": math.exp, "levels": levels}
+    templates.filters |= {"difference": difference, "least": least, "bar": bar}
+    templates.filters |= {"in_cells": in_cells, "moved": moved, "setting": setting}
     return templates.get_template(template).render(values)
 
 
@@ -107,10 +126,92 @@ def verdicts(found: list[dict[str, Any]]) -> str:
     return _render("verdicts.md.j2", found=found)
 
 
+def finding_list(found: Sequence[Mapping[str, Any]]) -> str:
+    """What the objects of claims.json say in plain words, and what its words mean: Markdown whose
+    links lead to #F1 and the like.
+    """
+    listed = "\n".join(f"- **{one.question} {one.answer}** {one.text}" for one in findings(found))
+    return f"{LEGEND}\n\n{listed}"
+
+
+def in_cells(claim: Mapping[str, Any]) -> str:
+    """A sampled claim's cells in words: "holds in 3 of 5 cells, undecided in 2"."""
+    counts = Counter(cell["state"] for cell in claim["cells"])
+    beside = counts.pop("not judged", 0)
+    judged, told = counts.total(), []
+    every = {1: "its one cell", 2: "both cells"}.get(judged, f"all {judged} cells")
+    for state, count in counts.most_common():
+        first = every if count == judged else f"{count} of {judged} cells"
+        told.append(f"{STATES[state]} in {count if told else first}")
+    if beside:
+        told.append(f"{STATES['not judged']} in {beside}{' more' if judged else ' cells'}")
+    return ", ".join(told)
+
+
+def moved(claim: Mapping[str, Any]) -> str:
+    """Of a claim left without a verdict by it: what twice the training moves, and how far."""
+    return claim["details"].partition(". ")[0]
+
+
+def _values(cell: Mapping[str, Any], *names: str) -> tuple[list[float], str]:
+    """Numbers of a cell in the unit that is read, and that unit."""
+    if cell["factors"].get("metric") == "variation":
+        return [math.exp(cell[name]) for name in names], "times"
+    return [100 * cell[name] for name in names], "points"
+
+
+def difference(cell: Mapping[str, Any]) -> str:
+    """A cell's difference with its interval, in percentage points or as a factor, with two digits
+    of the interval's width: "+6.5 [+5.0, +8.5] points".
+    """
+    values, unit = _values(cell, "estimate", "low", "high")
+    width = values[2] - values[1] or _values(cell, "delta")[0][0]
+    decimals = max(0, 1 - math.floor(math.log10(width)))
+    sign = "+" if unit == "points" else ""
+    told = [f"{round(value, decimals) + 0.0:{sign}.{decimals}f}" for value in values]
+    estimate, low, high = (re.sub(r"^[+-](0[.0]*)$", r"\1", one).replace("-", "−") for one in told)
+    return f"{estimate} [{low},\u00a0{high}] {unit}"
+
+
+def least(cell: Mapping[str, Any]) -> str:
+    """The smallest difference of a cell that counts, as ``difference`` writes it."""
+    (value,), unit = _values(cell, "delta")
+    return f"{value:.2g} {unit}"
+
+
+def bar(cell: Mapping[str, Any]) -> str:
+    """A cell's interval as a drawing, in units of its delta: the band is what does not count, and
+    beyond it every doubling is a step.
+    """
+    told = {name: cell[name] / cell["delta"] for name in ("low", "estimate", "high")}
+    at = {
+        name: 10 * math.copysign(min(abs(one), 1) + max(0, math.log2(max(abs(one), 1))), one)
+        for name, one in told.items()
+    }
+    low, estimate, high = (f"{max(-78, min(78, one)):.1f}" for one in at.values())
+    alt = f"interval from {told['low']:.2g} to {told['high']:.2g} times what counts"
+    return (
+        f'<svg class="bar" viewBox="-80 -6 160 12" width="160" height="12" role="img" '
+        f'aria-label="{alt.replace("-", "−")}" data-state="{cell["state"]}">'
+        '<g fill="gray" stroke="gray"><path d="M-80 0H80" stroke-width=".5"/>'
+        '<path d="M-10-6H10V6H-10Z" stroke="none" opacity=".3"/><path d="M0-6V6"/></g>'
+        f'<path d="M{low} 0H{high}" stroke="currentColor" stroke-width="2.5"/>'
+        f'<circle cx="{estimate}" r="3.5" fill="currentColor"/></svg>'
+    )
+
+
+def setting(cell: Mapping[str, Any]) -> str:
+    """What is compared in a cell, and where: "feature minus class, seen: points, 6 attributes"."""
+    what, *levels = cell["factors"].items()
+    told = ", ".join(FACTORS[name](level) for name, level in levels)
+    return f"{what[1].replace('_', ' ')}: {told}"
+
+
 def section(
     claims: Sequence[Mapping[str, Any]], words: Mapping[str, Any], parameters: Mapping[str, Any]
-) -> tuple[str, str]:
-    """One claim in all its worlds: what stands before its figures, and what behind.
+) -> list[str]:
+    """One claim in all its worlds: what stands before the figure that decides it, between it and
+    the others, and behind them.
 
     Args:
         claims: the objects of claims.json with one id.
@@ -121,8 +222,7 @@ def section(
     text = _render(
         "claim.md.j2", claims=claims, prose=prose, definitions=definitions, parameters=parameters
     )
-    before, after = text.split(FIGURES)
-    return before, after
+    return text.split(FIGURES)
 
 
 def formulas_to_mathml(markdown: str) -> str:
@@ -158,13 +258,16 @@ def to_html(markdown: str) -> str:
     return _converter()(formulas_to_mathml(markdown))
 
 
-def small_picture(path: Path) -> tuple[bytes, str]:
-    """A figure as a PNG of at most 256 colours, a third of its size, and its alternative text."""
+def small_picture(path: Path) -> tuple[bytes, str, str]:
+    """A figure as a PNG of at most 256 colours, a third of its size, its alternative text, and a
+    link to the function that drew it, from reports/published/notebooks.
+    """
     from PIL import Image
 
     figure, small = Image.open(path), io.BytesIO()
     figure.convert("RGB").quantize(256, dither=Image.Dither.NONE).save(small, "PNG", optimize=True)
-    return small.getvalue(), figure.text["Description"]
+    drawn_by, _, function = figure.text["Source"].partition("#")
+    return small.getvalue(), figure.text["Description"], f"[`{function}`](../../../{drawn_by})"
 
 
 def _figure(data: str, alt: str, caption: str) -> str:
@@ -177,7 +280,7 @@ def _figure(data: str, alt: str, caption: str) -> str:
     size = f'width="{image.width}" height="{image.height}"'
     shown = f'<img src="data:image/webp;base64,{source}" alt="{html.escape(alt)}" {size}>'
     told = f"<figcaption>{to_html(caption)}</figcaption>"
-    return f'<figure>\n<div class="wide">{shown}</div>\n{told}\n</figure>\n'
+    return f'<figure>\n<div class="wide" tabindex="0">{shown}</div>\n{told}\n</figure>\n'
 
 
 def _sections(body: str, level: int = 2) -> str:
@@ -209,13 +312,17 @@ def body(notebook: nbformat.NotebookNode) -> str:
             parts.append(_figure(piece["image/png"], piece["alt"], next(pieces)["text/markdown"]))
         else:
             parts.append(piece.get("text/html") or to_html(piece.get("text/markdown", "")))
-    return _sections("".join(parts))
+    folded = r'<details class="fold">\n<summary>\1</summary>\2</details>'
+    return _sections(FOLD.sub(folded, "".join(parts)))
 
 
-def page(title: str, body: str) -> str:
+def page(title: str, body: str, notice: str = "") -> str:
     """A whole page around its body, in the one look of all pages.
 
     Headings of level 2 with a name are its contents, and those of level 3 with a verdict.
+
+    Args:
+        notice: HTML of a banner across the page, if there is one.
     """
     contents = [
         {
@@ -230,7 +337,9 @@ def page(title: str, body: str) -> str:
         if level == "2" or verdict
     ]
     style = (TEMPLATE / "style.css").read_text(encoding="utf-8")
-    return _render("page.html.j2", title=title, body=body, contents=contents, style=style)
+    return _render(
+        "page.html.j2", title=title, body=body, contents=contents, style=style, notice=notice
+    )
 
 
 def duration(seconds: float) -> str:
@@ -261,8 +370,8 @@ def _run_time(stage: str, found: Mapping[str, dict[str, Any]]) -> str:
     )
 
 
-def report_page(reports: Path) -> str:
-    """The executed report with its run times and machines.
+def report_page(reports: Path, notice: str = "") -> str:
+    """The executed report with its run times and machines, and a notice as of ``page``.
 
     Raises:
         BadInput: when there is none.
@@ -277,7 +386,9 @@ def report_page(reports: Path) -> str:
         {"stage": stage, "machine": machine(record), "seconds": record["seconds"]}
         for stage, record in found.items()
     ]
-    told = body(nbformat.read(executed, 4))
+    root = os.path.relpath(TEMPLATE.parents[1], reports.resolve())
+    # Links to the code start at the snapshot, of whatever folder the page is.
+    told = body(nbformat.read(executed, 4)).replace('href="../../', f'href="{root}/')
     told = re.sub(
         r'(?<=<time data-stage=")(\w+)">[^<]*',
         lambda place: f'{place.group(1)}">{_run_time(place.group(1), found)}',
@@ -287,7 +398,7 @@ def report_page(reports: Path) -> str:
         '<div id="environment">',
         '<div id="environment">' + to_html(_render("environment.md.j2", records=listed)),
     )
-    return page("Does the paper hold?", told)
+    return page("Does the paper hold?", told, notice)
 
 
 def verification_page(found: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""The pages, the committed snapshot, and the tables of README.md and REPRODUCING.md.
+"""The pages, the committed snapshot, and what README.md and REPRODUCING.md show of it.
 
 ``python -m gmmdiff.pipeline.publishing ACTION``, where ACTION is
 
@@ -10,11 +10,11 @@
 from __future__ import annotations
 
 import argparse
-import html
 import json
 import os
 import shutil
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,24 +37,19 @@ MARKS = {
 
 
 def claims_table(claims: list[dict[str, Any]]) -> str:
-    """The claims and their verdicts, a column a world and regime, as a Markdown table.
-
-    What was measured stands folded away below.
+    """The claims and their verdicts, a column a world and regime, as a Markdown table whose rows
+    have the claims' names.
     """
     places, rows = pages.by_claim(claims)
-    lines = [f"| | Claim | {' | '.join(places)} |", f"|---|---|{'---|' * len(places)}"]
+    lines = [f"| Id | Claim | {' | '.join(places)} |", f"|---|---|{'---|' * len(places)}"]
     for row in rows:
         verdicts = [
             f"{MARKS[found['verdict']]} {found['verdict']}{pages.fragile(found)}" if found else ""
             for found in row["verdicts"]
         ]
-        lines.append(f"| {row['id']} | {row['statement']} | {' | '.join(verdicts)} |")
-    lines += ["", "<details><summary>What was measured</summary>", ""]
-    for claim in claims:
-        where = f" ({claim['world']}, {claim['regime']})" if claim["world"] else ""
-        told = html.escape(claim["details"], quote=False)
-        lines.append(f"- **{claim['id']}**{where} {told}")
-    return "\n".join([*lines, "", "</details>"])
+        name = f'<a id="{row["id"]}"></a>{row["id"]}'
+        lines.append(f"| {name} | {row['statement']} | {' | '.join(verdicts)} |")
+    return "\n".join(lines)
 
 
 def times_table(folder: Path) -> str:
@@ -77,20 +72,27 @@ def times_table(folder: Path) -> str:
     return "\n".join([*lines, f"| **all** | **{total:.0f}** | **{most}** | | |"])
 
 
-def write_between_markers(file: Path, name: str, table: str) -> str:
-    """The file's text with the table between the two markers of that name.
+def between_markers(file: Path, parts: Mapping[str, str]) -> str:
+    """The file's text with every part between the two markers of its name.
 
     Raises:
         BadInput: when a marker is missing.
     """
     text = file.read_text(encoding="utf-8")
-    markers = (f"<!-- {name}: written by the pipeline -->", f"<!-- end of {name} -->")
-    start, end = (text.find(marker) for marker in markers)
-    if not 0 <= start < end:
-        raise BadInput(
-            f"{file}: the markers {markers[0]} and {markers[1]} must stand there, in this order"
-        )
-    return f"{text[: start + len(markers[0])]}\n{table}\n{text[end:]}"
+    for name, part in parts.items():
+        markers = (f"<!-- {name}: written by the pipeline -->", f"<!-- end of {name} -->")
+        start, end = (text.find(marker) for marker in markers)
+        if not 0 <= start < end:
+            raise BadInput(
+                f"{file}: the markers {markers[0]} and {markers[1]} must stand there, in this order"
+            )
+        text = f"{text[: start + len(markers[0])]}\n{part}\n{text[end:]}"
+    return text
+
+
+def readme_parts(claims: list[dict[str, Any]]) -> dict[str, str]:
+    """What README.md says of the objects of claims.json, by the names of its markers."""
+    return {"findings": pages.finding_list(claims), "claims": claims_table(claims)}
 
 
 def _dvc(*command: str) -> str:
@@ -123,7 +125,7 @@ def forget_old_stages(lock: Path) -> list[str]:
 
 
 def publish() -> None:
-    """Copies the parts of reports/ to reports/published/, writes its manifest and the tables.
+    """Copies the parts of reports/ to reports/published/, writes its page, manifest and tables.
 
     What else is there, the table of `make soak`, stays.
 
@@ -136,15 +138,15 @@ def publish() -> None:
         raise BadInput(f"reports: missing {', '.join(missing)}; run `dvc repro` first")
     if old := forget_old_stages(Path("dvc.lock")):
         print(f"dvc.lock: without {', '.join(old)}, which are no stages any more")
-    claims = claims_table(json.loads((REPORTS / "claims.json").read_text(encoding="utf-8")))
-    times = times_table(REPORTS / "environment")
+    claims = json.loads((REPORTS / "claims.json").read_text(encoding="utf-8"))
     readme, reproducing = Path("README.md"), Path("REPRODUCING.md")
     texts = {
-        readme: write_between_markers(readme, "claims", claims),
-        reproducing: write_between_markers(reproducing, "times", times),
+        readme: between_markers(readme, readme_parts(claims)),
+        reproducing: between_markers(reproducing, {"times": times_table(REPORTS / "environment")}),
     }
     copy_results(REPORTS, PUBLISHED)
     shutil.copyfile(PARAMS, PUBLISHED / PARAMS.name)
+    (PUBLISHED / "index.html").write_text(pages.report_page(PUBLISHED), encoding="utf-8")
     files = write_manifest(PUBLISHED, Path("dvc.lock"))
     for page, text in texts.items():
         page.write_text(text, encoding="utf-8")

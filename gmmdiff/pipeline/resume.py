@@ -32,6 +32,7 @@ from typing import Any
 import psutil
 
 from gmmdiff.pipeline.execution.staging import sweep
+from gmmdiff.pipeline.progress import told
 
 
 def whole(write: Callable[..., Any]) -> Callable[..., Any]:
@@ -103,11 +104,13 @@ def settle_without_git(root: Path) -> None:
 def main(arguments: list[str]) -> int:
     """Runs `dvc repro` with these arguments; returns its exit code."""
     from dvc.cli import main as dvc
+    from dvc.repo import reproduce
     from dvc.utils.serialize import _common
 
     clear(Path())
     settle_without_git(Path())
     _common._dump_data = whole(_common._dump_data)
+    reproduce._reproduce = told(reproduce._reproduce, reproduce._reproduce_stage)
     return dvc(["repro", *arguments])
 
 

@@ -11,8 +11,7 @@ from pathlib import Path
 from gmmdiff.pipeline.execution.parameters import REPORTS
 
 PUBLISHED = REPORTS / "published"
-PARTS = (  # of reports/, in the snapshot
-    "index.html",
+PARTS = (  # of reports/, in the snapshot, which also has a page of its own
     "claims.json",
     "metrics.json",
     "parameters.md",
@@ -20,6 +19,7 @@ PARTS = (  # of reports/, in the snapshot
     "tables",
     "figures",
     "notebooks",
+    "denoisers",
     "environment",
 )
 NOT_PUBLISHED = {  # results that the snapshot leaves out: what it has already, or nobody reads
@@ -46,6 +46,12 @@ OF_THE_MACHINE = (  # what tells of a machine or of a snapshot, outside byte-ide
     "tables/performance",
     "figures/performance",
     "notebooks/performance.ipynb",
+    # of a stage that `make reproduce` leaves out
+    "tables/in_your_own_model",
+    "figures/in_your_own_model",
+    "notebooks/in_your_own_model.ipynb",
+    "tables/celeba",
+    "notebooks/celeba.ipynb",
 )
 
 

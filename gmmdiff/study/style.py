@@ -1,8 +1,15 @@
-"""One look for all figures, and the elements they share."""
+"""One look for all figures, and the elements they share.
+
+Figures are read on a page 700 px wide, on telephones and on dark pages: each is ``WIDTH`` wide,
+its words of a size for that, on opaque white paper with a margin.
+"""
 
 from __future__ import annotations
 
-from typing import Any, Literal
+import textwrap
+from collections.abc import Callable, Sequence
+from functools import wraps
+from typing import Any, Literal, ParamSpec
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
@@ -12,11 +19,16 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import LogLocator
+from matplotlib.patches import Patch
+from matplotlib.ticker import LogLocator, SymmetricalLogLocator
 
 from gmmdiff.core.streams import numpy_stream
 from gmmdiff.study.statistics import bootstrap
 
+Given = ParamSpec("Given")
+Arms = Sequence[tuple[pd.DataFrame, dict[str, Any]]]
+WIDTH = 7.2  # inches
+LEAST = 8.5  # points; 11 px where WIDTH is 700 px
 PALETTE = sns.color_palette("colorblind")
 STATE_COLOURS = {
     "holds": PALETTE[2],
@@ -39,16 +51,45 @@ def style() -> None:
             "figure.dpi": 100,
             "savefig.dpi": 150,
             "savefig.bbox": "tight",
+            "savefig.pad_inches": 0.15,
+            "savefig.facecolor": "white",
+            "savefig.transparent": False,
             "figure.constrained_layout.use": True,
             "axes.spines.top": False,
             "axes.spines.right": False,
             "axes.grid": True,
             "grid.alpha": 0.3,
             "legend.frameon": False,
-            "axes.titlesize": "medium",
-            "font.size": 11,
+            "font.size": 10,
+            "figure.titlesize": 12,
+            "axes.titlesize": 10,
+            "axes.labelsize": 10,
+            "xtick.labelsize": 9,
+            "ytick.labelsize": 9,
+            "legend.fontsize": 9,
+            "legend.title_fontsize": 9,
         },
     )
+
+
+def with_source(draw: Callable[Given, Figure]) -> Callable[Given, Figure]:
+    """Marks a function that draws a figure: saved with metadata, its "Source" says what drew it, as
+    FILE#FUNCTION with the file's path in the repository.
+    """
+    source = f"{draw.__module__.replace('.', '/')}.py#{draw.__name__}"
+
+    @wraps(draw)
+    def drawing(*args: Given.args, **kwargs: Given.kwargs) -> Figure:
+        figure = draw(*args, **kwargs)
+        save = figure.savefig
+
+        def savefig(path: Any, *, metadata: Any = None, **options: Any) -> None:
+            save(path, metadata=metadata and metadata | {"Source": source}, **options)
+
+        figure.savefig = savefig
+        return figure
+
+    return drawing
 
 
 def iqm_lines(axis: Axes, table: pd.DataFrame, x: str, **look: Any) -> None:
@@ -62,9 +103,40 @@ def iqm_lines(axis: Axes, table: pd.DataFrame, x: str, **look: Any) -> None:
     if not found:
         return
     at, middle, low, high = np.array(found).T
-    axis.errorbar(
-        at, middle, [middle - low, high - middle], capsize=2, lw=1.6, markersize=5, **look
-    )
+    look = {"capsize": 2, "lw": 1.6, "markersize": 5} | look
+    axis.errorbar(at, middle, [middle - low, high - middle], **look)
+
+
+def side_by_side(
+    axis: Axes, arms: Arms, x: str, levels: Sequence[Any], spread: float = 0.3
+) -> None:
+    """``iqm_lines`` of several arms over evenly spaced levels of x, a little apart: none hides
+    another.
+
+    Args:
+        arms: (table, look) of each.
+        levels: the values of x that are drawn, in the order of the axis.
+        spread: of the arms, in distances of two levels, in [0, 1).
+    """
+    places = {level: place for place, level in enumerate(levels)}
+    for number, (table, look) in enumerate(arms):
+        shift = spread * ((number + 0.5) / len(arms) - 0.5)
+        iqm_lines(axis, table.assign(place=table[x].map(places) + shift), "place", **look)
+    names = [level if isinstance(level, str) else f"{level:g}" for level in levels]
+    axis.set_xticks(range(len(levels)), names)
+    axis.set_xlim(-0.4, len(levels) - 0.6)
+
+
+def legend_below(figure: Figure, axis: Axes, columns: int, **options: Any) -> None:
+    """The legend of one of its axes below a figure."""
+    handles = axis.get_legend_handles_labels()
+    figure.legend(*handles, loc="outside lower center", ncols=columns, **options)
+
+
+def in_percent(axis: Axes, name: Literal["x", "y"]) -> None:
+    """Writes the ticks of an axis of shares in per cent, with no more digits than they need."""
+    ticks = axis.xaxis if name == "x" else axis.yaxis
+    ticks.set_major_formatter(lambda share, _: f"{100 * share:g} %")
 
 
 def plain_log(axis: Axes, name: Literal["x", "y"]) -> None:
@@ -74,8 +146,10 @@ def plain_log(axis: Axes, name: Literal["x", "y"]) -> None:
     ticks.set_minor_locator(LogLocator(subs=(2, 5)))
     for which in (ticks.set_major_formatter, ticks.set_minor_formatter):
         which("{x:g}")
+    axis.tick_params(axis=name, which="minor", labelsize=mpl.rcParams[f"{name}tick.labelsize"])
 
 
+@with_source
 def forest(cells: pd.DataFrame, title: str) -> Figure:
     """Every cell of every claim with its interval, in units of its delta, one panel a claim.
 
@@ -89,13 +163,14 @@ def forest(cells: pd.DataFrame, title: str) -> Figure:
     figure, axes = plt.subplots(
         len(claims),
         1,
-        figsize=(10, 0.27 * sum(sizes) + 0.75 * len(claims)),
+        figsize=(WIDTH, 0.24 * sum(sizes) + 0.75 * len(claims) + 1),
         sharex=True,
         squeeze=False,
         gridspec_kw={"height_ratios": [size + 1 for size in sizes]},
     )
     for axis, claim in zip(axes[:, 0], claims, strict=True):
         table = cells[cells["claim"] == claim].iloc[::-1]
+        axis.set_xscale("symlog", linthresh=2)
         axis.axvspan(-1, 1, color="0.92", zorder=0)
         axis.axvline(0, color="0.4", lw=1)
         for place, row in enumerate(table.itertuples()):
@@ -105,16 +180,20 @@ def forest(cells: pd.DataFrame, title: str) -> Figure:
             face = "white" if row.state == "control" else colour
             look = {"color": colour, "markerfacecolor": face, "markersize": 6}
             axis.plot(row.estimate / row.delta, place, "o", **look)
-        axis.set_yticks(range(len(table)), table["name"], fontsize="small")
+        axis.set_yticks(range(len(table)), table["name"])
         axis.set(title=claim, ylim=(-0.7, len(table) - 0.3))
-        axis.set_xscale("symlog", linthresh=2)
+        ticks = {"base": 10, "linthresh": 1}
+        axis.xaxis.set_major_locator(SymmetricalLogLocator(**ticks))
+        axis.xaxis.set_minor_locator(SymmetricalLogLocator(**ticks, subs=range(2, 10)))
         axis.xaxis.set_major_formatter("{x:g}")
+        axis.tick_params(labelbottom=True)
         axis.grid(axis="y", visible=False)
-    axes[-1, 0].set_xlabel("difference in units of delta; grey: no difference that matters")
+    axes[-1, 0].set_xlabel("difference in units of delta")
     shown = [state for state in STATE_COLOURS if state in set(cells["state"])]
     handles = [
         Line2D([], [], color=STATE_COLOURS[state], marker="o", label=state) for state in shown
     ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=6, fontsize="small")
-    figure.suptitle(title, fontsize="medium")
+    handles.append(Patch(color="0.92", label="no difference that matters"))
+    figure.legend(handles=handles, loc="outside lower center", ncols=4)
+    figure.suptitle(textwrap.fill(title, 75))
     return figure

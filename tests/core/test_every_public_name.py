@@ -5,8 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 import gmmdiff
 from gmmdiff import (
@@ -191,7 +190,8 @@ def close(found, expected, digits):
 
 
 def test_every_public_name_is_covered():
-    assert set(CALLS) == set(gmmdiff.__all__) - {"__version__"}
+    of_files = {"CelebA", "load"}
+    assert set(CALLS) == set(gmmdiff.__all__) - of_files - {"__version__"}
 
 
 @pytest.mark.parametrize("form", FORMS)

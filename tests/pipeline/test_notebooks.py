@@ -9,9 +9,10 @@ import pytest
 
 from gmmdiff.pipeline.execution.parameters import declared_parameters
 from gmmdiff.study import register
-from tests.paths import ROOT
+from tests.paths import PUBLISHED, ROOT
 
 BOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+EXECUTED = sorted((PUBLISHED / "notebooks").rglob("*.ipynb"))
 SERVES = {"01": "T", "02": "F", "02a": "F", "02b": "F", "02c": "F", "03": "N"}
 SERVES |= {"03a": ("N1", "N2", "N3", "N4", "N5"), "03b": ("N1", "N2", "N4", "N5", "N6a", "N6b")}
 
@@ -68,3 +69,24 @@ def test_parameters_tell_their_meaning_and_range(path):
             or entry["inferred_type_name"] == "str"
             or name == "helix_starts"
         ), name
+
+
+@pytest.mark.parametrize("path", EXECUTED, ids=lambda path: path.stem)
+def test_an_executed_notebook_opens_on_github(path):
+    """Its pictures are inside, its links lead somewhere from the snapshot, its formulas are closed
+    and in dollars, and nothing is a script, which GitHub leaves out.
+    """
+    cells = nbformat.read(path, 4).cells
+    outputs = [output.get("data", {}) for cell in cells for output in cell.get("outputs", [])]
+    texts = [cell.source for cell in cells if cell.cell_type == "markdown"]
+    texts += [data["text/markdown"] for data in outputs if "text/markdown" in data]
+    pages = [data["text/html"] for data in outputs if "text/html" in data]
+    assert outputs and all(data["image/png"] for data in outputs if "image/png" in data)
+    links = [link for text in texts for link in re.findall(r"\]\(([^)\s]+)\)", text)]
+    links = [link.partition("#")[0] for link in links if not link.startswith(("http", "#"))]
+    assert [link for link in links if not (path.parent / link).exists()] == []
+    for text in texts:
+        formulas = re.sub(r"```.*?```|`[^`]*`", "", text, flags=re.S)
+        assert formulas.count("$") % 2 == 0 and "\\(" not in formulas and "\\[" not in formulas
+        assert "![" not in formulas
+    assert not [text for text in [*texts, *pages] if re.search(r"<(script|iframe|link)\b", text)]

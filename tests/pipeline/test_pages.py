@@ -4,6 +4,7 @@ anything.
 
 import ast
 import json
+import math
 import os
 import re
 import shutil
@@ -16,6 +17,7 @@ from gmmdiff.pipeline import pages, publishing, verification
 from gmmdiff.pipeline.execution import notebook, runner
 from gmmdiff.pipeline.execution.errors import BadInput
 from gmmdiff.study import register
+from gmmdiff.study.findings import findings
 from tests.paths import PUBLISHED, ROOT
 
 WORDS = yaml.safe_load((pages.TEMPLATE / "claims.yaml").read_text())
@@ -71,6 +73,62 @@ def test_details_become_lists_where_they_list():
         "- Two: x; y.",
         "- At 1.5 % it ends.",
     ]
+
+
+def cell(estimate, low, high, delta=0.002, state="negligible", **factors):
+    ends = {"estimate": estimate, "low": low, "high": high}
+    return {"factors": factors, **ends, "delta": delta, "state": state}
+
+
+@pytest.mark.parametrize(
+    ("found", "told"),
+    [
+        (cell(0.0652841, 0.0500201, 0.084737), "+6.5 [+5.0,\u00a0+8.5] points"),
+        (cell(-0.45298, -0.46392, -0.434517), "−45.3 [−46.4,\u00a0−43.5] points"),
+        (cell(-0.0009, -0.0031, 0.0022), "−0.09 [−0.31,\u00a0+0.22] points"),
+        (cell(0.98, 0.785, 0.998), "+98 [+78,\u00a0+100] points"),
+        (cell(-0.00001, -0.002, 0.002), "0.00 [−0.20,\u00a0+0.20] points"),
+        (cell(0.0, 0.0, 0.0), "0.00 [0.00,\u00a00.00] points"),
+        (
+            cell(math.log(0.3), math.log(0.258), math.log(0.333), metric="variation"),
+            "0.300 [0.258,\u00a00.333] times",
+        ),
+    ],
+)
+def test_a_difference_has_its_unit_and_as_many_digits_as_its_interval_allows(found, told):
+    assert pages.difference(found) == told
+
+
+def test_a_cell_is_told_and_drawn():
+    found = cell(-0.006, -0.008, 0.001, metric="spike_rate", lam=10, learning_rate=0.02)
+    assert pages.setting(found) == "spike rate: lambda 10, learning rate 0.02"
+    assert pages.least(found) == "0.2 points"
+    drawn = pages.bar(found)  # half of delta within the band, twice and thrice doubled beyond it
+    assert 'aria-label="interval from −4 to 0.5 times what counts"' in drawn
+    assert re.search(r'd="M-30.0 0H5.0"', drawn) and 'role="img"' in drawn
+    far = pages.bar(cell(0.99, -99.0, 99.0))
+    assert re.search(r'd="M-78.0 0H78.0"', far), "the ends stay inside"
+    arcs = cell(0, 0, 0, contrast="feature minus class, seen", s_c=0.1, n_train=8000)
+    told = "feature minus class, seen: mixtures of scale 0.1, 8,000 training images"
+    assert pages.setting(arcs) == told
+
+
+@pytest.mark.parametrize(
+    ("states", "told"),
+    [
+        (["holds"] * 6, "holds in all 6 cells"),
+        (["holds"], "holds in its one cell"),
+        (["undecided"] * 2, "undecided in both cells"),
+        (["holds", "undecided", "holds"], "holds in 2 of 3 cells, undecided in 1"),
+        (
+            ["reversed", "not judged", "not judged"],
+            "the opposite is true in its one cell, nothing to judge in 2 more",
+        ),
+        (["not judged"] * 2, "nothing to judge in 2 cells"),
+    ],
+)
+def test_cells_are_counted_in_words(states, told):
+    assert pages.in_cells({"cells": [{"state": state} for state in states]}) == told
 
 
 def test_markdown_becomes_html():
@@ -167,7 +225,7 @@ def test_the_page_is_one_file_without_scripts(reports):
         found for groups in sources for found in groups if found and not found.startswith("data:")
     ] == []
     assert "$" not in re.sub(r"<[^>]*>", "", page) and "<math" in page
-    assert len(page) < 5e6
+    assert len(page) < 4e6
 
 
 def test_the_page_tells_times_machines_and_parameters(reports):
@@ -294,9 +352,12 @@ def test_the_verification_tells_what_differs(visit, reports):
     )
 
 
-def test_verdicts_come_first_and_every_claim_has_its_section(visit, reports):
+def test_findings_come_first_then_verdicts(visit, reports):
     tab, found = visit(), json.loads((reports / "claims.json").read_text())
-    assert tab.locator("main h2").first.text_content() == "Verdicts"
+    assert tab.locator("main h2").all_text_contents()[:2] == ["Findings", "Verdicts"]
+    told = tab.locator("#findings ~ ul > li").all_text_contents()
+    plain = [re.sub(r"\[([^]]+)\]\(#\w+\)", r"\1", one.text) for one in findings(found)]
+    assert len(told) == 6 and all(map(str.endswith, told, plain))
     rows = tab.locator("table").first.locator("tbody tr")
     table = [
         (row.locator("a").first.get_attribute("href"), row.locator("td").all_text_contents()[2:])
@@ -313,30 +374,43 @@ def test_verdicts_come_first_and_every_claim_has_its_section(visit, reports):
         )
         for row in lines
     ]
-    for claim in found:
-        section = tab.locator(f"section:has(> #{claim['id']})").last
-        labels = section.locator("dt").all_text_contents()
-        assert labels == [
-            "What is compared" if claim["cells"] else "Reproduced when",
-            "What was measured",
-            "Estimate",
-            "Controls",
+
+
+def test_a_claim_shows_verdict_figure_and_cells_and_folds_the_rest(visit, reports):
+    tab, found = visit(), json.loads((reports / "claims.json").read_text())
+    for name in WORDS["claims"]:
+        claims = [claim for claim in found if claim["id"] == name]
+        section = tab.locator(f"section:has(> #{name})").last
+        fold, shown = section.locator("> details.fold"), "not(.fold *)"
+        labels = fold.locator("dt").all_text_contents()
+        assert fold.get_attribute("open") is None and labels == [
             "Definition (our reconstruction)",
+            "What is compared" if claims[0]["cells"] else "Reproduced when",
+            "Controls",
             "Caveats",
+            "Estimate",
             "Made by",
         ]
+        folded = fold.text_content()
+        assert claims[0]["criterion"] in folded and f"dvc repro {claims[0]['stage']}" in folded
+        verdicts = section.locator(f"span[data-verdict]:{shown}").all_text_contents()
+        assert verdicts == [claim["verdict"] for claim in claims]
+        figures = "img{0}, a[href^='#figure-']{0}, p:has-text('See the figure of'){0}"
+        links = section.locator(figures.format("")).count()
+        assert section.locator(figures.format(f":{shown}")).count() == 1
+        assert links == len(WORDS["claims"][name]["figures"])
+        cells = section.locator(f"tr:has(svg.bar):{shown} td:last-child").all_text_contents()
+        states = [cell["state"] for claim in claims for cell in claim["cells"]]
+        assert [text.partition("counts")[0] for text in cells] == states
         text = section.text_content()
-        assert (
-            claim["statement"] in text
-            and claim["criterion"] in text
-            and f"dvc repro {claim['stage']}" in text
-        )
-        assert section.locator("img").count() + section.locator(
-            "a[href^='#figure-']"
-        ).count() == len(WORDS["claims"][claim["id"]]["figures"])
-        assert tab.locator(f"nav a[href='#{claim['id']}']").get_attribute(
+        for claim in claims:
+            assert claim["statement"] in text and (pages.in_cells(claim) in text or not states)
+            short = claim["replication"] is None and bool(states)
+            reason = f"{claim['world']}, {claim['regime']}: {pages.moved(claim)}"
+            assert (reason in folded) == short
+        assert tab.locator(f"nav a[href='#{name}']").get_attribute(
             "data-verdict"
-        ) == pages.together([one for one in found if one["id"] == claim["id"]])
+        ) == pages.together(claims)
 
 
 def contrasts(tab):
@@ -348,7 +422,7 @@ def contrasts(tab):
             .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
         const own = e => getComputedStyle(e).backgroundColor;
         const ground = e => rgb(own(e))[3] === 0 ? ground(e.parentElement) : own(e);
-        const read = 'p, dt, a, figcaption, span[data-verdict], nav a[data-verdict]';
+        const read = 'p, li, dt, th, td, a, small, summary, figcaption, span[data-verdict], nav a';
         return [...document.querySelectorAll(read)].map(e => {
             const pair = [light(getComputedStyle(e).color), light(ground(e))];
             return (Math.max(...pair) + 0.05) / (Math.min(...pair) + 0.05);
@@ -356,25 +430,39 @@ def contrasts(tab):
     }""")
 
 
-def test_the_page_is_readable_on_a_phone_in_the_dark_and_on_paper(visit):
+def test_the_page_is_readable_on_a_phone_and_in_the_dark(visit):
     ground = "getComputedStyle(document.body).backgroundColor"
     tabs = {
-        scheme: visit(viewport={"width": 390, "height": 844}, color_scheme=scheme)
+        scheme: visit(viewport={"width": 360, "height": 800}, color_scheme=scheme)
         for scheme in ("light", "dark")
     }
     for tab in tabs.values():
-        assert tab.evaluate("document.documentElement.scrollWidth") <= 390
+        tab.evaluate("document.querySelectorAll('details').forEach(e => { e.open = true; })")
+        assert tab.evaluate("document.documentElement.scrollWidth") <= 360
         assert min(contrasts(tab)) >= 4.5
         assert (
             tab.evaluate("getComputedStyle(document.querySelector('header')).position") == "sticky"
         )
+        scrolled = "[...document.querySelectorAll('.wide')].every(e => e.tabIndex === 0)"
+        assert tab.evaluate(scrolled), "a keyboard must reach what scrolls"
     assert tabs["light"].evaluate(ground) != tabs["dark"].evaluate(ground)
-    paper = tabs["dark"]
+    narrow = visit("verification.html", viewport={"width": 360, "height": 800})
+    assert narrow.evaluate("document.documentElement.scrollWidth") <= 360
+
+
+def test_the_page_prints_whole(visit):
+    """Unfolded, a stage's parameters once, no figure cut: none is higher than a page of A4."""
+    paper = visit(viewport={"width": 673, "height": 1002})  # A4 less margins, at 96 dots an inch
     paper.emulate_media(media="print", color_scheme="light")
     assert paper.evaluate("getComputedStyle(document.querySelector('header')).display") == "none"
-    shown = paper.evaluate(
-        "[...document.querySelectorAll('details')]"
-        ".filter(e => getComputedStyle(e).display != 'none').length"
+    shown = "[...document.querySelectorAll('{}')].filter(e => e.checkVisibility()).length"
+    assert paper.evaluate(shown.format(".fold dl:last-of-type")) == len(WORDS["claims"])
+    assert paper.evaluate(shown.format(".parameters")) == len(WORDS["stages"])
+    figures = paper.evaluate(
+        "[...document.querySelectorAll('figure')].map(e => [e.getBoundingClientRect().height,"
+        " e.querySelector('img').getBoundingClientRect().right,"
+        " getComputedStyle(e).breakInside])"
     )
-    assert shown == len(WORDS["stages"])
+    assert {inside for *_, inside in figures} == {"avoid"}
+    assert max(height for height, *_ in figures) <= 1002 and max(f[1] for f in figures) <= 673
     assert len(re.findall(rb"/Type\s*/Page\b", paper.pdf(format="A4"))) > len(WORDS["stages"])

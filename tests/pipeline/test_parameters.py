@@ -222,6 +222,34 @@ BAD = {  # params.yaml -> what its one line has to say
         put("performance.rows", [4, 4]),
         "rows must be distinct numbers, got [4, 4]",
     ),
+    "a U-Net that cannot be": (
+        put("in_your_own_model.widths", [16, 20]),
+        "section in_your_own_model: unet: widths must be two or more multiples of 8, got [16, 20]",
+    ),
+    "images that cannot be halved": (
+        put("in_your_own_model.widths", [8, 8, 8, 8, 8, 8]),
+        "section in_your_own_model: unet: size must be a multiple of 32, got 16",
+    ),
+    "all combinations held out": (
+        put("in_your_own_model.held_out", 64),
+        "in_your_own_model: held_out must be below 64, so that some are seen, got 64",
+    ),
+    "one guidance twice": (
+        put("in_your_own_model.guidance", [2.0, 2.0]),
+        "in_your_own_model: guidance must be distinct numbers, got [2.0, 2.0]",
+    ),
+    "an attribute that CelebA has not": (
+        put("celeba.attributes", ["Smirking"]),
+        "section celeba: parameter attributes must be a non-empty list[str] one of 5_o_Clock_Sh",
+    ),
+    "a folder from somewhere": (
+        put("celeba.folder", "data/celeba"),
+        "section celeba: celeba: folder must be an absolute path, got data/celeba",
+    ),
+    "no CelebA in the folder": (
+        put("celeba.folder", "/nowhere/celeba"),
+        "section celeba: CelebA: folder must be one that holds list_attr_celeba.txt or .csv, got",
+    ),
     "a source that is a number": (
         put("report.source", 3),
         "section report: parameter source must be str, got 3",

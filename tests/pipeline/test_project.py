@@ -19,14 +19,14 @@ from gmmdiff.pipeline.execution.notebook import read_tables
 from gmmdiff.pipeline.execution.parameters import SHARED, read_params
 from gmmdiff.study import register
 from gmmdiff.study.verdicts import ENOUGH_SEEDS, FRAGILE
-from tests.paths import PUBLISHED, ROOT
+from tests.paths import PIPELINES, PUBLISHED, ROOT
 
 
 @pytest.fixture(scope="module")
 def lock():
-    return YAML(typ="safe").load(ROOT / "dvc.lock")[
-        "stages"
-    ]  # DVC writes YAML 1.2, to which 1e-05 is a number
+    """Every stage's entry; DVC writes YAML 1.2, to which 1e-05 is a number."""
+    locks = [YAML(typ="safe").load(folder / "dvc.lock") for folder in PIPELINES]
+    return {name: entry for lock in locks for name, entry in lock["stages"].items()}
 
 
 def md5(path):
@@ -62,8 +62,9 @@ def test_a_change_of_every_parameter_is_seen():
     """`dvc exp run -S` acts on any of them: each belongs to a stage's parameters, and says so in
     params.yaml.
     """
-    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
-    watched = {name for stage in stages.values() for name in stage.get("params", ())}
+    pipelines = [yaml.safe_load((folder / "dvc.yaml").read_text()) for folder in PIPELINES]
+    stages = [stage for pipeline in pipelines for stage in pipeline["stages"].values()]
+    watched = {name for stage in stages for name in stage.get("params", ())}
     assert (
         watched
         == set(SECTIONS) | set(SHARED)
@@ -164,17 +165,16 @@ def test_every_sampled_claim_is_published_with_what_judges_it():
 
 
 def test_readme_shows_the_published_claims():
-    table = publishing.claims_table(json.loads((PUBLISHED / "claims.json").read_text()))
-    assert (
-        publishing.write_between_markers(ROOT / "README.md", "claims", table)
-        == (ROOT / "README.md").read_text()
-    )
+    claims = json.loads((PUBLISHED / "claims.json").read_text())
+    page = (ROOT / "README.md").read_text()
+    assert publishing.between_markers(ROOT / "README.md", publishing.readme_parts(claims)) == page
+    assert {claim["id"] for claim in claims} == set(re.findall(r'<a id="(\w+)"></a>', page))
 
 
 def test_reproducing_shows_the_published_times():
     table = publishing.times_table(PUBLISHED / "environment")
     assert (
-        publishing.write_between_markers(ROOT / "REPRODUCING.md", "times", table)
+        publishing.between_markers(ROOT / "REPRODUCING.md", {"times": table})
         == (ROOT / "REPRODUCING.md").read_text()
     )
 
@@ -183,7 +183,9 @@ def test_reproducing_shows_the_published_times():
 def test_links_and_commands_exist(page):
     text = (ROOT / page).read_text()
     links = [link for link in re.findall(r"\]\(([^)]+)\)", text) if not link.startswith("http")]
-    assert len(links) > 6 and [link for link in links if not (ROOT / link).exists()] == []
+    names, places = re.findall(r'<a id="(\w+)">', text), [one for one in links if one[0] != "#"]
+    assert len(places) > 6 and [link for link in places if not (ROOT / link).exists()] == []
+    assert {link[1:] for link in links if link[0] == "#"} <= set(names)
     targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.M)
     assert set(re.findall(r"(?:^|`)make (\w+)", text, re.M)) <= set(targets)
 
@@ -191,7 +193,7 @@ def test_links_and_commands_exist(page):
 def test_a_missing_marker_is_named(tmp_path):
     (tmp_path / "page.md").write_text("no markers")
     with pytest.raises(BadInput, match=r"page.md: the markers .* must stand there"):
-        publishing.write_between_markers(tmp_path / "page.md", "claims", "table")
+        publishing.between_markers(tmp_path / "page.md", {"claims": "table"})
 
 
 def test_a_stale_lock_is_not_published(monkeypatch, tmp_path):
@@ -229,12 +231,15 @@ def test_publishing_replaces_the_parts_and_keeps_the_soak(monkeypatch, tmp_path)
     Path("reports/environment/stage.json").write_text(
         '{"seconds": 1, "memory": 2, "device": "cpu", "processors": 2}'
     )
-    for page, name in (("README.md", "claims"), ("REPRODUCING.md", "times")):
-        Path(page).write_text(f"<!-- {name}: written by the pipeline -->\n<!-- end of {name} -->")
+    for page, names in (("README.md", ("findings", "claims")), ("REPRODUCING.md", ("times",))):
+        marks = [f"<!-- {n}: written by the pipeline -->\n<!-- end of {n} -->\n" for n in names]
+        Path(page).write_text("".join(marks))
     Path("params.yaml").touch()
     Path("dvc.lock").write_text("schema: '2.0'\nstages:\n  gone: {cmd: a}\n  kept: {cmd: b}\n")
     monkeypatch.setattr(publishing, "_dvc", lambda *command: "kept\n")
+    monkeypatch.setattr(publishing.pages, "report_page", lambda folder: f"of {folder}")
     publishing.publish()
+    assert Path("reports/published/index.html").read_text() == "of reports/published"
     assert publishing.forget_old_stages(Path("dvc.lock")) == []
     assert "kept" in Path("dvc.lock").read_text() and "gone" not in Path("dvc.lock").read_text()
     listed = json.loads(Path("reports/published/manifest.json").read_text())["files"]
@@ -246,6 +251,7 @@ def test_publishing_replaces_the_parts_and_keeps_the_soak(monkeypatch, tmp_path)
         "tables/new",
         "figures/new",
         "notebooks/new",
+        "denoisers/new",
     }
     assert (
         Path("reports/published/soak.csv").exists()

@@ -11,18 +11,28 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator, SymmetricalLogLocator
 
 from gmmdiff.core.streams import numpy_stream
 from gmmdiff.study.ngmg_stability.contrasts import REFERENCE
 from gmmdiff.study.statistics import bootstrap
-from gmmdiff.study.style import PALETTE, iqm_lines, plain_log
+from gmmdiff.study.style import (
+    PALETTE,
+    WIDTH,
+    Arms,
+    in_percent,
+    legend_below,
+    plain_log,
+    side_by_side,
+    with_source,
+)
 
 STABILITY_COLOURS = {
     "BCE": "black",
     "Brier": PALETTE[0],
     "MAE": PALETTE[9],
-    "NGMG s=0.5": PALETTE[8],
+    "NGMG s=0.5": "#882255",  # yellow, the next of the palette, is too pale for lines
     "NGMG s=1": PALETTE[1],
     "NGMG scale mixture": PALETTE[2],
     "NGMG with entropy": PALETTE[4],
@@ -36,48 +46,42 @@ STABILITY_MARKERS = {
     "NGMG scale mixture": "^",
     "NGMG with entropy": "X",
 }
+STABILITY_LINES = {"NGMG s=0.5": "-.", "NGMG s=1": (0, (6, 1)), "MAE": "--", "Brier": (0, (1, 1))}
 MEASURES = {
     "spike_rate": "spike rate",
     "variation": "variation of the gradient norm",
     "spread": "spread of the final loss",
     "diverged": "share of diverged runs",
-    "accuracy": "accuracy",
     "defect": "share of defects",
     "energy_distance": "energy distance",
+    "accuracy": "accuracy",
 }
 # Differences over decades: linear only up to here.
 SMALLEST_SHOWN = {"spike_rate": 1e-3, "variation": 1e-2}
 
 
+@with_source
 def backward_signals(signals: pd.DataFrame) -> Figure:
     """What every cost sends back to the probability and to the logit, against the discrepancy of a
     true label.
     """
-    figure, axes = plt.subplots(1, 2, figsize=(12, 4.6))
+    figure, axes = plt.subplots(2, 1, figsize=(WIDTH, 7.6))
     for cost, table in signals.groupby("cost", sort=False):
+        look = {"color": STABILITY_COLOURS[cost], "ls": STABILITY_LINES.get(cost, "-"), "lw": 2}
+        look["zorder"] = 3 if cost == "MAE" else 2  # it lies on the scale mixture's
         for axis, place in zip(axes, ("probability", "logit"), strict=True):
-            axis.plot(
-                table["e"],
-                table[place],
-                color=STABILITY_COLOURS[cost],
-                lw=2,
-                ls="--" if cost == "MAE" else "-",
-                zorder=3 if cost == "MAE" else 2,
-                label=cost,
-            )
-    axes[0].set(
-        ylim=(-5, 0.2), title="to the probability: is the pull bounded?", ylabel="signal sent back"
-    )
-    axes[1].set(title="to the logit: where it is 0, a sure and wrong p is let go")
+            axis.plot(table["e"], table[place], label=cost, **look)
+    axes[0].set(ylim=(-5, 0.2), title="To the probability: is the pull bounded?")
+    axes[1].set_title("To the logit: where it is 0, a sure and wrong p is let go")
     for axis in axes:
         axis.axhline(0, color="0.5", lw=0.8)
-        axis.set_xlabel("discrepancy e = p - 1 (label 1)")
-    figure.legend(
-        *axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=7, fontsize="small"
-    )
+        axis.set(xlabel="discrepancy e = p - 1 of a true label", ylabel="signal sent back")
+    legend_below(figure, axes[0], 4)
+    figure.suptitle("What does a cost send back, the more wrong the farther left?")
     return figure
 
 
+@with_source
 def gradient_traces(traces: pd.DataFrame, signal: str) -> Figure:
     """Largest gradient norm of every few steps: median and worst seed of every cost.
 
@@ -87,13 +91,13 @@ def gradient_traces(traces: pd.DataFrame, signal: str) -> Figure:
     shown = traces[(traces["lam"] > 0) & ((traces["signal"] == signal) | (traces["cost"] == "BCE"))]
     costs = [cost for cost in STABILITY_COLOURS if cost in set(shown["cost"])]
     levels = sorted(shown["lam"].unique())
-    size = (3 * len(costs), 2.5 * len(levels))
+    size = (WIDTH, 1.55 * len(costs) + 1.4)
     figure, axes = plt.subplots(
-        len(levels), len(costs), figsize=size, sharex=True, sharey=True, squeeze=False
+        len(costs), len(levels), figsize=size, sharex=True, sharey=True, squeeze=False
     )
-    without = {"color": "0.6", "lw": 1, "ls": "--", "label": r"without a cost ($\lambda$ = 0)"}
-    for line, lam in zip(axes, levels, strict=True):
-        for axis, cost in zip(line, costs, strict=True):
+    without = {"color": "0.5", "lw": 1, "ls": "--", "label": r"without a cost ($\lambda$ = 0)"}
+    for line, cost in zip(axes, costs, strict=True):
+        for axis, lam in zip(line, levels, strict=True):
             mine = shown[(shown["lam"] == lam) & (shown["cost"] == cost)]
             colour, step = STABILITY_COLOURS[cost], mine["step"]
             axis.plot(step, mine["worst"], color=colour, lw=0.8, alpha=0.6, label="worst seed")
@@ -101,87 +105,114 @@ def gradient_traces(traces: pd.DataFrame, signal: str) -> Figure:
             axis.plot(reference["step"], reference["median"], **without)
             plain_log(axis, "y")
             worst = mine["worst_spike_rate"].iloc[0]
-            axis.set_title(f"{cost}: {worst:.1%} spikes at worst", fontsize="small")
-        line[0].set_ylabel(rf"$\lambda$ = {lam:g}" + "\ngradient norm")
+            axis.set_title(f"{cost}: at worst {worst:.1%} spikes")
+        line[0].set_ylabel("gradient norm")
+    for axis, lam in zip(axes[0], levels, strict=True):
+        axis.set_title(rf"$\lambda$ = {lam:g}" + f"\n{axis.get_title()}")
     for axis in axes[-1]:
         axis.set_xlabel("step")
-    handles = axes[0, 0].get_legend_handles_labels()
-    figure.legend(*handles, loc="outside lower center", ncols=3, fontsize="small")
+    legend_below(figure, axes[0, 0], 3)
+    figure.suptitle(f"Which cost makes the gradient spike? {signal.capitalize()} signals")
     return figure
 
 
+@with_source
 def against_learning_rate(classifier: pd.DataFrame) -> Figure:
-    """Experiment A: accuracy and stability against the learning rate.
+    """Experiment A: accuracy and stability of every cost beside BCE, against the learning rate.
 
-    Shaded: the decades within 5 % of the best accuracy, for BCE and NGMG s = 1.
+    One column a cost; bars below its accuracy: the learning rates within 5 % of an arm's best.
     """
     noises = sorted(classifier["label_noise"].unique())
-    tasks = list(itertools.product(noises, ("raw", "matched")))
-    metrics = ("accuracy", "spike_rate", "variation")
-    size = (3.7 * len(tasks), 8.4)
+    costs = [cost for cost in STABILITY_COLOURS if cost in set(classifier["cost"]) - {"BCE"}]
+    rates = sorted(classifier["learning_rate"].unique())
+    lines = list(itertools.product(("accuracy", "spike_rate", "variation"), noises))
+    size = (WIDTH, 1.35 * len(lines) + 1.8)
     figure, axes = plt.subplots(
-        len(metrics), len(tasks), figsize=size, sharex=True, sharey="row", squeeze=False
+        len(lines), len(costs), figsize=size, sharex=True, sharey="row", squeeze=False
     )
-    for column, (noise, signal) in zip(axes.T, tasks, strict=True):
-        alike = (classifier["signal"] == signal) | (classifier["cost"] == "BCE")
-        mine = classifier[(classifier["label_noise"] == noise) & alike]
-        for axis, metric in zip(column, metrics, strict=True):
-            _cost_lines(axis, mine[mine["metric"] == metric])
-            if metric != "accuracy":
+    for line, (metric, noise) in zip(axes, lines, strict=True):
+        alike = classifier[classifier["label_noise"] == noise]
+        for axis, cost in zip(line, costs, strict=True):
+            shown = alike[alike["metric"] == metric]
+            arms = _beside_bce(shown, cost)
+            side_by_side(axis, arms, "learning_rate", rates, 0.4)
+            if metric == "accuracy":
+                _basins(axis, arms, rates)
+            else:
                 axis.set_yscale("symlog", linthresh=0.01)
-        _shade_basins(column, mine[mine["metric"] == "accuracy"])
-        column[0].set_title(f"label noise {noise:g}, {signal}")
-        column[-1].set_xlabel("learning rate")
-    for axis, metric in zip(axes[:, 0], metrics, strict=True):
-        axis.set_ylabel(MEASURES[metric])
-    handles = axes[0, 0].get_legend_handles_labels()
-    figure.legend(*handles, loc="outside lower center", ncols=5, fontsize="small")
+        line[0].set_ylabel(f"{metric.replace('_', ' ')},\nlabel noise {noise:g}")
+    for axis, cost in zip(axes[0], costs, strict=True):
+        axis.set_title(cost.replace(" ", "\n"), color=STABILITY_COLOURS[cost], weight="bold")
+    names = [f"$10^{{{np.log10(rate):.2g}}}$" for rate in rates]
+    for axis in axes[-1]:
+        axis.set(xlabel="learning rate")
+        axis.set_xticks(range(len(rates))[::2], names[::2])
+    handles = [
+        Line2D([], [], color="black", marker="s", label="BCE"),
+        Line2D([], [], color="0.4", marker="o", label="the cost above, raw"),
+        Line2D([], [], color="0.4", marker="o", ls=":", mfc="white", label="matched"),
+        Line2D([], [], color="0.4", lw=4, label="within 5 % of an arm's best"),
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=4)
+    figure.suptitle(
+        "At which learning rates does a cost work?\nAccuracy: higher is better; spikes and "
+        "variation: lower"
+    )
     return figure
 
 
-def _cost_lines(axis: Axes, table: pd.DataFrame) -> None:
-    """One line a cost, against the learning rate."""
-    for cost, values in table.groupby("cost", sort=False):
-        look = {"color": STABILITY_COLOURS[cost], "marker": STABILITY_MARKERS[cost]}
-        iqm_lines(axis, values, "learning_rate", label=cost, **look)
-    axis.set_xscale("log")
-    if table["learning_rate"].nunique() == 1:
-        rate = table["learning_rate"].iloc[0]
-        axis.set_xlim(rate / 2, rate * 2)
+def _beside_bce(table: pd.DataFrame, cost: str) -> Arms:
+    """BCE, and a cost raw and matched, each with its look."""
+    arms = [(table[table["cost"] == "BCE"], _look("BCE", "raw"))]
+    for signal in ("raw", "matched"):
+        mine = table[(table["cost"] == cost) & (table["signal"] == signal)]
+        arms.append((mine, _look(cost, signal)))
+    return [(values, look | {"markersize": 4}) for values, look in arms]
 
 
-def _shade_basins(axes: Sequence[Axes], accuracy: pd.DataFrame) -> None:
-    """Hatched for BCE, plain for NGMG s = 1."""
-    for cost, hatch in (("BCE", "///"), ("NGMG s=1", None)):
-        middle = accuracy[accuracy["cost"] == cost].groupby("learning_rate")["value"].median()
-        near, colour = middle[middle >= 0.95 * middle.max()].index, STABILITY_COLOURS[cost]
-        face = colour if hatch is None else "none"
-        look = {"facecolor": face, "alpha": 0.15, "hatch": hatch, "edgecolor": colour, "lw": 0}
-        for axis in axes:
-            axis.axvspan(near.min(), near.max(), label=f"within 5 % of {cost}'s best", **look)
+def _look(cost: str, signal: str) -> dict[str, Any]:
+    """The look of a cost's line: full and filled for raw signals, dotted and open for matched."""
+    raw = signal == "raw"
+    look = {"color": STABILITY_COLOURS[cost], "marker": STABILITY_MARKERS[cost]}
+    return look | {"ls": "-" if raw else ":", "markerfacecolor": None if raw else "white"}
 
 
+def _basins(axis: Axes, arms: Arms, rates: Sequence[float]) -> None:
+    """A bar an arm over the learning rates within 5 % of its best accuracy, below the lines."""
+    for height, (table, look) in zip((0.22, 0.13, 0.05), arms, strict=True):
+        middle = table.groupby("learning_rate")["value"].median()
+        near = middle[middle >= 0.95 * middle.max()].index
+        ends = (rates.index(near.min()) - 0.4, rates.index(near.max()) + 0.4)
+        axis.hlines(height, *ends, color=look["color"], lw=4 if look["ls"] == "-" else 2)
+    axis.set_ylim(0, 1)
+
+
+@with_source
 def stability_forest(contrasts: pd.DataFrame, cost: str) -> Figure:
     """One cost minus its rivals in every cell and measure of experiment B."""
     mine = contrasts[contrasts["cost"] == cost]
     cells = sorted(set(mine[["lam", "learning_rate"]].itertuples(index=False, name=None)))
-    figure, axes = plt.subplots(2, 4, figsize=(14, 2 * (0.5 * len(cells) + 1.2)), sharey=True)
+    size = (WIDTH, 4 * (0.42 * len(cells) + 0.7) + 0.8)
+    figure, axes = plt.subplots(4, 2, figsize=size, sharey=True)
     names = [rf"$\lambda$ = {lam:g}, rate {rate:g}" for lam, rate in reversed(cells)]
     for axis, (metric, name) in zip(axes.flat, MEASURES.items(), strict=False):
-        _intervals(axis, mine[mine["metric"] == metric], cells)
-        axis.axvline(0, color="0.4", lw=1)
-        axis.set_yticks(range(len(cells)), names)
-        axis.set_title(name, fontsize="small")
         if metric in SMALLEST_SHOWN:
             axis.set_xscale("symlog", linthresh=SMALLEST_SHOWN[metric])
-            axis.tick_params(axis="x", labelsize="small")
         else:
             axis.xaxis.set_major_locator(MaxNLocator(4))
+        _intervals(axis, mine[mine["metric"] == metric], cells)
+        axis.vlines(0, -0.6, len(cells) - 0.4, color="0.4", lw=1)
+        axis.margins(x=0.1, y=0)  # no interval ends at an edge
+        axis.set_yticks(range(len(cells)), names)
+        axis.set_title(name)
         axis.grid(axis="y", visible=False)
     axes.flat[-1].axis("off")
-    axes.flat[-1].legend(*axes.flat[0].get_legend_handles_labels(), loc="center", fontsize="small")
-    title = f"{cost} minus its rivals, paired by seed, 95 % intervals (IQM)"
-    figure.suptitle(title, fontsize="medium")
+    axes.flat[-1].legend(*axes.flat[0].get_legend_handles_labels(), loc="center")
+    figure.suptitle(
+        f"Is {cost} steadier than its rivals, and as good? Paired differences (IQM), 95 %"
+        " intervals:\nleft of 0 it is better, in accuracy right of 0",
+        fontsize=11,
+    )
     return figure
 
 
@@ -197,61 +228,86 @@ def _intervals(axis: Axes, contrasts: pd.DataFrame, cells: Sequence[tuple]) -> N
         at = np.arange(len(cells))[::-1] + offset
         axis.hlines(at, rows["low"], rows["high"], color=colour, lw=1.6)
         look = {"color": colour, "markerfacecolor": colour if signal == "raw" else "white"}
-        label = f"minus {rival}, {signal}"
-        axis.plot(rows["estimate"], at, "o", markersize=4.5, label=label, **look)
+        look["markersize"] = 5
+        label = f"minus {rival}" + ("" if rival == REFERENCE else f", {signal}")
+        axis.plot(rows["estimate"], at, STABILITY_MARKERS.get(rival, "*"), label=label, **look)
 
 
+@with_source
 def quality_beside_stability(joint: pd.DataFrame) -> Figure:
-    """Share of defects against spike rate and variation: one column a lambda, one dot an arm."""
+    """Share of defects beside spike rate and variation: one block a lambda, one row an arm."""
     runs = joint[joint["steps"] == joint["steps"].min()]
-    arms = runs.groupby(["lam", "learning_rate", "cost", "signal", "metric"])["value"].agg(
-        lambda values: bootstrap([values.to_numpy()], numpy_stream(0, "figure")).estimate
-    )
-    wide = arms.unstack("metric").reset_index()
-    levels = sorted(wide.loc[wide["lam"] > 0, "lam"].unique())
-    rates = sorted(wide["learning_rate"].unique())
-    size = (4.6 * len(levels), 7.6)
+    levels = sorted(runs.loc[runs["lam"] > 0, "lam"].unique())
+    rates = sorted(runs["learning_rate"].unique())
+    arms = [(REFERENCE, "")] + [
+        arm
+        for arm in itertools.product(STABILITY_COLOURS, ("raw", "matched"))
+        if ((runs[["cost", "signal"]] == arm).all(axis=1) & (runs["lam"] > 0)).any()
+    ]
+    metrics = ("defect", "spike_rate", "variation")
+    size = (WIDTH, (0.27 * len(arms) + 0.8) * len(levels) + 1.2)
     figure, axes = plt.subplots(
-        2, len(levels), figsize=size, sharey=True, sharex="row", squeeze=False
+        len(levels), len(metrics), figsize=size, sharex="col", sharey=True, squeeze=False
     )
-    for line, metric in zip(axes, ("spike_rate", "variation"), strict=True):
-        for axis, lam in zip(line, levels, strict=True):
-            shown = wide[wide["lam"].isin([lam, 0])]
-            for row in shown.sort_values("lam", ascending=False, kind="stable").itertuples():
-                _dot(axis, row, metric, rates.index(row.learning_rate))
-            axis.set(title=rf"$\lambda$ = {lam:g}", xlabel=MEASURES[metric])
-            axis.yaxis.set_major_formatter(PercentFormatter(1))
-            if metric == "spike_rate":
-                axis.set_xscale("symlog", linthresh=SMALLEST_SHOWN[metric])
-            else:
+    for line, lam in zip(axes, levels, strict=True):
+        for axis, metric in zip(line, metrics, strict=True):
+            if metric == "variation":
                 plain_log(axis, "x")
-        line[0].set_ylabel("share of defects, seen")
-    handles = axes[0, 0].get_legend_handles_labels()
-    title = f"filled: raw, open: matched; larger: rate {rates[-1]:g}"
-    figure.legend(*handles, loc="outside lower center", ncols=6, fontsize="small", title=title)
+            else:
+                scale = {"base": 10, "linthresh": SMALLEST_SHOWN.get(metric, 0.01)}
+                axis.set_xscale("symlog", **scale)
+                subs = (1, 3) if metric == "defect" else (1,)
+                axis.xaxis.set_major_locator(SymmetricalLogLocator(**scale, subs=subs))
+                in_percent(axis, "x")
+            if metric == "spike_rate":  # which may be 0 everywhere
+                axis.update_datalim([(0, 0), (SMALLEST_SHOWN[metric], 0)], updatey=False)
+            mine = runs[(runs["metric"] == metric) & runs["lam"].isin([lam, 0])]
+            _arm_rows(axis, mine, arms, rates)
+            axis.set_title(rf"$\lambda$ = {lam:g}")
+            axis.tick_params(which="both", labelbottom=True)
+            axis.grid(axis="y", visible=False)
+        line[0].set_yticks(range(len(arms)), [", ".join(filter(None, arm)) for arm in arms])
+        line[0].set_ylim(len(arms) - 0.4, -0.6)
+    for axis, metric in zip(axes[0], metrics, strict=True):
+        axis.set_title(MEASURES[metric].replace(" of the", "\nof the") + f"\n{axis.get_title()}")
+    handles = [
+        Line2D([], [], color="0.4", marker="o", ls="", ms=4 + 3 * place, label=f"rate {rate:g}")
+        for place, rate in enumerate(rates)
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(rates))
+    figure.suptitle("Is a steady cost also a good one? In every column left is better")
     return figure
 
 
-def _dot(axis: Axes, arm: Any, metric: str, rate: int) -> None:
-    """One arm, the larger the higher the number of its learning rate; a star without a cost."""
-    at, colour = (getattr(arm, metric), arm.defect), STABILITY_COLOURS[arm.cost]
-    if arm.lam == 0:
-        label = "without a cost" if rate == 0 else None
-        axis.plot(*at, "*", color="0.5", markersize=9 + 4 * rate, label=label)
-        return
-    raw = arm.signal == "raw"
-    label = arm.cost if raw and rate == 0 else None
-    look = {"color": colour, "markerfacecolor": colour if raw else "white", "label": label}
-    axis.plot(*at, STABILITY_MARKERS[arm.cost], markersize=6 + 4 * rate, alpha=0.8, **look)
+def _arm_rows(
+    axis: Axes, table: pd.DataFrame, arms: Sequence[tuple[str, str]], rates: Sequence[float]
+) -> None:
+    """An arm's IQM with its interval in its row, larger for higher learning rates."""
+    for place, (cost, signal) in enumerate(arms):
+        without = cost == REFERENCE
+        alike = (table["cost"] == cost) & (table["signal"] == signal) & (table["lam"] > 0)
+        mine = table[table["lam"] == 0] if without else table[alike]
+        colour = "0.5" if without else STABILITY_COLOURS[cost]
+        look = {"color": colour, "markerfacecolor": "white" if signal == "matched" else colour}
+        look["marker"] = "*" if without else STABILITY_MARKERS[cost]
+        for number, rate in enumerate(rates):
+            values = mine.loc[mine["learning_rate"] == rate, "value"].dropna().to_numpy()
+            if len(values) < 2:
+                continue
+            found = bootstrap([values], numpy_stream(0, "figure"))
+            at = place + 0.36 * ((number + 0.5) / len(rates) - 0.5)
+            axis.hlines(at, found.low, found.high, color=colour, lw=1.6)
+            axis.plot(found.estimate, at, ms=4 + 3 * number, **look)
 
 
+@with_source
 def reference_losses(losses: pd.DataFrame) -> Figure:
     """The v-loss of the denoiser without a cost, at the published length and at twice that.
 
     ``losses`` as ``curves.reference_curves`` makes them.
     """
     rates = losses.groupby("learning_rate")
-    figure, axes = plt.subplots(1, rates.ngroups, figsize=(10, 3.8), sharey=True, squeeze=False)
+    figure, axes = plt.subplots(1, rates.ngroups, figsize=(WIDTH, 3.6), sharey=True, squeeze=False)
     for axis, (rate, table) in zip(axes[0], rates, strict=True):
         for (steps, one), colour in zip(table.groupby("steps"), ("0.3", PALETTE[1]), strict=True):
             axis.plot(one["step"], one["loss"], color=colour, label=f"{steps} steps")
@@ -259,9 +315,11 @@ def reference_losses(losses: pd.DataFrame) -> Figure:
         axis.set(xlabel="step", title=f"learning rate {rate:g}")
     axes[0, 0].set_ylabel("v-loss, median of seeds")
     axes[0, 0].legend()
+    figure.suptitle("Was the reference trained long enough? Lower is better")
     return figure
 
 
+@with_source
 def against_lambda(joint: pd.DataFrame) -> Figure:
     """Experiment B on faces: quality and stability against lambda, every cost, beside the run
     without one.
@@ -275,28 +333,27 @@ def against_lambda(joint: pd.DataFrame) -> Figure:
         ("accuracy", "the classifier's accuracy"),
     )
     runs = joint[joint["steps"] == joint["steps"].min()]
-    figure, axes = plt.subplots(2, 3, figsize=(14, 8.4), sharex=True)
+    figure, axes = plt.subplots(3, 2, figsize=(WIDTH, 8.8), sharex=True)
     for axis, (metric, title) in zip(axes.flat, measures, strict=True):
         mine = runs[runs["metric"] == metric]
-        for (cost, signal), table in mine[mine["lam"] > 0].groupby(["cost", "signal"], sort=False):
-            look = {"color": STABILITY_COLOURS[cost], "marker": STABILITY_MARKERS[cost]}
-            look |= {"ls": "-" if signal == "raw" else ":"}
-            look |= {"markerfacecolor": None if signal == "raw" else "white"}
-            iqm_lines(axis, table, "lam", label=f"{cost}, {signal}", **look)
+        with_cost = mine[mine["lam"] > 0]
+        arms = [
+            (table, _look(cost, signal) | {"label": f"{cost}, {signal}"})
+            for (cost, signal), table in with_cost.groupby(["cost", "signal"], sort=False)
+        ]
+        side_by_side(axis, arms, "lam", sorted(with_cost["lam"].unique()))
         if metric != "accuracy":  # without a cost the classifier learns nothing
             beside = [mine[mine["lam"] == 0]["value"].dropna().to_numpy()]
             without = bootstrap(beside, numpy_stream(0, "figure"))
             axis.axhline(without.estimate, color="0.4", ls="--", label=REFERENCE)
             axis.axhspan(without.low, without.high, color="0.85", zorder=0)
         axis.set(title=title)
-        plain_log(axis, "x")
         if metric not in ("variation", "energy_distance"):
-            axis.yaxis.set_major_formatter(PercentFormatter(1))
+            in_percent(axis, "y")
+        if metric == "spike_rate":  # which may be 0 everywhere
+            axis.update_datalim([(0, 0), (0, SMALLEST_SHOWN[metric])], updatex=False)
     for axis in axes[-1]:
         axis.set_xlabel(r"weight of the cost, $\lambda$")
-    handles = axes[0, 0].get_legend_handles_labels()
-    figure.legend(*handles, loc="outside lower center", ncols=5, fontsize="small")
-    figure.suptitle(
-        "Does a classifier help on faces? Lower is better, but for accuracy", fontsize="medium"
-    )
+    legend_below(figure, axes[0, 0], 3)
+    figure.suptitle("Does a classifier help on faces? Lower is better, but for accuracy")
     return figure

@@ -1,0 +1,44 @@
+"""The public names, and where each is at home."""
+
+from gmmdiff.core.conditioning import (
+    Conditioning as Conditioning,
+    GaussianMixtureConditioning as GaussianMixtureConditioning,
+)
+from gmmdiff.core.costs import COSTS as COSTS, Cost as Cost
+from gmmdiff.core.diffusion import (
+    CosineSchedule as CosineSchedule,
+    LinearBetaSchedule as LinearBetaSchedule,
+    ancestral as ancestral,
+    ddim as ddim,
+    diffuse as diffuse,
+    dpmpp_2m as dpmpp_2m,
+    velocity as velocity,
+)
+from gmmdiff.core.distances import (
+    divergences_from_histograms as divergences_from_histograms,
+    divergences_from_samples as divergences_from_samples,
+    energy_distance as energy_distance,
+    transport_plan as transport_plan,
+    wasserstein1 as wasserstein1,
+)
+from gmmdiff.core.losses import (
+    NGMGLoss as NGMGLoss,
+    NGMGWithLogitsLoss as NGMGWithLogitsLoss,
+    ngmg_loss as ngmg_loss,
+    ngmg_with_logits as ngmg_with_logits,
+)
+from gmmdiff.core.mixtures import GaussianMixture as GaussianMixture
+from gmmdiff.core.ngmg import NGMG as NGMG
+from gmmdiff.core.streams import numpy_stream as numpy_stream, stream as stream
+from gmmdiff.study.denoisers.denoiser import load as load
+from gmmdiff.study.engine.costs import Costs as Costs
+from gmmdiff.worlds.arcs import Arcs as Arcs
+from gmmdiff.worlds.celeba import CelebA as CelebA
+from gmmdiff.worlds.defects import find_defects as find_defects
+from gmmdiff.worlds.digits import Digits as Digits
+from gmmdiff.worlds.faces import Faces as Faces
+from gmmdiff.worlds.helix import Helix as Helix
+from gmmdiff.worlds.lines import LineCosts as LineCosts, ParallelLine as ParallelLine
+from gmmdiff.worlds.world import World as World
+
+__version__: str

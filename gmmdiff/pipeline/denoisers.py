@@ -1,0 +1,69 @@
+"""The denoisers that anybody can load, and their card.
+
+    python -m gmmdiff.pipeline.denoisers
+
+trains the first seed's feature and class denoiser of the experiment on faces again, as points, and
+writes reports/denoisers.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pandas as pd
+
+from gmmdiff.pipeline.defaults import defaults
+from gmmdiff.pipeline.execution.errors import exit_code
+from gmmdiff.pipeline.execution.notebook import progress
+from gmmdiff.pipeline.execution.parameters import (
+    NOTEBOOKS,
+    PARAMS,
+    REPORTS,
+    resolve_device,
+    stage_parameters,
+)
+from gmmdiff.pipeline.execution.staging import discard
+from gmmdiff.study.denoisers.card import card, chosen, errors, module_of
+from gmmdiff.study.denoisers.denoiser import save
+from gmmdiff.study.engine.runs import Run
+from gmmdiff.study.engine.training import train
+from gmmdiff.study.feature_vs_class.faces import parts
+
+NOTEBOOK = NOTEBOOKS / "02b_faces_runs.ipynb"  # of the experiment
+NAME = "denoisers"  # of the folder in reports
+
+
+def make(params: Path = PARAMS, reports: Path = REPORTS) -> None:
+    """Trains the two, writes their files and the card, all of it or nothing.
+
+    Raises:
+        BadInput: as ``stage_parameters``.
+        FileNotFoundError: where the experiment's table, whose errors the card tells, is missing.
+    """
+    values = defaults(NOTEBOOK) | stage_parameters(params, "faces", NOTEBOOK)
+    device, part = resolve_device(values.pop("device")), f"judged_{values['detailed']}"
+    values.pop("part")
+    rows, recipe = parts(**values)[part]
+    table = pd.read_csv(reports / "tables" / "faces_runs" / part / "runs.csv")
+    rows = chosen(rows)
+    trained = train(rows, recipe, device, progress)
+    staged, target = reports / ".staging" / NAME, reports / NAME
+    shutil.rmtree(staged, ignore_errors=True)
+    staged.mkdir(parents=True)
+    files = {}
+    for row, parameters in zip(rows.itertuples(index=False), trained.parameters, strict=True):
+        run = Run(row, recipe)
+        files[row.granularity] = f"faces-{row.granularity}.safetensors"
+        save(module_of(run, parameters), staged / files[row.granularity])
+    licence = Path("LICENSE").read_text(encoding="utf-8").splitlines()[0]
+    told = card(files, run, errors(table, rows), licence)
+    (staged / "card.md").write_text(told, encoding="utf-8")
+    shutil.rmtree(target, ignore_errors=True)
+    os.replace(staged, target)
+    discard(staged)
+
+
+if __name__ == "__main__":
+    raise SystemExit(exit_code(make))

@@ -1,0 +1,49 @@
+"""Photographs of the test split, and what the arms make of the same combinations."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+
+import matplotlib.pyplot as plt
+from matplotlib.figure import Figure
+
+from gmmdiff.study.celeba.runs import Sheet
+from gmmdiff.study.feature_vs_class.image_figures import BLURRED, FRAMES, WRONG
+from gmmdiff.worlds.world import World
+
+
+def sheet(sheets: Sequence[Sheet], world: World) -> Figure:
+    """One row an arm, one column an image, by combination; what is wrong with an image frames it,
+    as the judge says.
+    """
+    asked = sorted({c for one in sheets for c in one.combination.tolist()})
+    most = max(int((one.combination == c).sum()) for one in sheets for c in asked)
+    columns = [(c, copy) for c in asked for copy in range(most)]
+    shape = len(sheets), len(columns)
+    figure, axes = plt.subplots(*shape, figsize=(shape[1], 1.1 * shape[0] + 1.2), squeeze=False)
+    for line, one in zip(axes, sheets, strict=True):
+        line[0].set_ylabel(one.arm, rotation=0, ha="right", va="center", fontsize="small")
+        for axis, (c, copy) in zip(line, columns, strict=True):
+            axis.set(xticks=[], yticks=[])
+            axis.grid(False)
+            places = (one.combination == c).nonzero().flatten().tolist()
+            for spine in axis.spines.values():
+                spine.set_visible(False)
+            if copy >= len(places):
+                continue
+            place = places[copy]
+            axis.imshow(one.images[place].permute(1, 2, 0).numpy())
+            wrong = int(one.judged.combination[place]) != c
+            for spine in axis.spines.values():
+                spine.set(lw=2.5, **(WRONG if wrong else BLURRED))
+                spine.set_visible(wrong or bool(one.judged.off_manifold[place]))
+    groups = {
+        c: g for one in sheets for c, g in zip(one.combination.tolist(), one.group, strict=True)
+    }
+    for axis, (c, copy) in zip(axes[0], columns, strict=True):
+        if copy == 0:
+            told = textwrap.fill(f"{groups[c]}: {world.describe(c)}", 12 * most)
+            axis.set_title(told, fontsize="x-small", loc="left")
+    figure.supxlabel(FRAMES.replace(" (named below)", ""), fontsize="small")
+    return figure

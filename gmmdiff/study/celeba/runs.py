@@ -1,0 +1,280 @@
+"""The experiment: what is trained for every seed, and what it is worth."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from functools import cached_property, partial
+from typing import Any, NamedTuple
+
+import pandas as pd
+import torch
+from torch import Tensor
+from torch.nn import Module
+
+from gmmdiff.core.checks import refuse, require
+from gmmdiff.core.streams import stream
+from gmmdiff.study.celeba.arms import Arm
+from gmmdiff.study.celeba.judge import Judge, Reader, reading_loss
+from gmmdiff.study.celeba.training import Loss, Training, fit
+from gmmdiff.study.engine.evaluation import by_group
+from gmmdiff.study.engine.runs import Progress, Recipe, Scene
+from gmmdiff.study.feature_vs_class.images import DENSE
+from gmmdiff.study.feature_vs_class.runs import COMPARED
+from gmmdiff.worlds.celeba import CelebA
+from gmmdiff.worlds.defects import find_defects
+from gmmdiff.worlds.digits import NEIGHBOURS
+from gmmdiff.worlds.world import Judged
+
+OWNER = "celeba"
+SHOWN = {"held out": 2, "rare": 2, "frequent": 2}  # combinations pictured, by group
+COPIES = 3  # images of each
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is asked.
+
+    Args:
+        folder, cache, attributes, size, skip_corrupt: see ``CelebA``; the cache, by default the
+            folder's own, holds checkpoints too.
+        seed, seeds: the first one, and how many. checked_seeds: how many of them are trained twice
+            as long, too.
+        held_out: combinations left out of training. rare: how many of the least frequent seen ones
+            count as rare.
+        s_c: scales of the components, in units of the smallest distance of two conditions.
+        widths, layers, dim: see ``Arm``.
+        steps: of a denoiser. evaluations: of it, for one image. n_eval: images of each combination.
+        judge_width, judge_steps: of the ``Reader``. references: see ``Judge``.
+    """
+
+    folder: str
+    cache: str = ""
+    attributes: Sequence[str] = ("Male", "Smiling", "Eyeglasses", "Young")
+    size: int = 64
+    skip_corrupt: bool = False
+    seed: int = 0
+    seeds: int = 2
+    checked_seeds: int = 2
+    held_out: int = 2
+    rare: int = 2
+    s_c: Sequence[float] = (0.0, 0.1)
+    widths: Sequence[int] = (32, 64)
+    layers: int = 1
+    dim: int = 32
+    steps: int = 1000
+    evaluations: int = 20
+    n_eval: int = 16
+    judge_width: int = 16
+    judge_steps: int = 1000
+    references: int = 1000
+    training: Training = field(default_factory=Training)
+
+
+def settings(**values: Any) -> Settings:
+    """Of parameters by name, those of ``Training`` among them; what else is there is left out."""
+    of = {kind: {f.name for f in fields(kind)} & set(values) for kind in (Settings, Training)}
+    training = Training(**{name: values[name] for name in of[Training]})
+    return Settings(**{name: values[name] for name in of[Settings]}, training=training)
+
+
+class Sheet(NamedTuple):
+    """Images of one arm of the first seed, and what they show."""
+
+    arm: str
+    images: Tensor  # (n, 3, size, size) in [0, 1]
+    combination: Tensor  # (n,), asked for
+    group: list[str]  # of each
+    judged: Judged
+
+
+class Experiment:
+    """The settings with the data: everything that can be refused is, before any training.
+
+    Attributes:
+        work: the folder of these settings in the cache: one of its own for the judge and for every
+            run, and the settings.
+
+    Raises:
+        ValueError: on bad data (see ``CelebA``), fewer training images than a batch, fewer
+            combinations or validation images than are asked for, or networks that cannot be.
+    """
+
+    def __init__(self, settings: Settings, progress: Progress) -> None:
+        self.settings, self.progress = settings, progress
+        good = 2 <= settings.checked_seeds <= settings.seeds
+        allowed = f"in 2 .. seeds = {settings.seeds}"
+        require(good, OWNER, "checked_seeds", allowed, settings.checked_seeds)
+        with settings.training.accelerator().main_process_first():  # which makes the cache
+            self.data = CelebA(
+                settings.folder,
+                settings.attributes,
+                settings.size,
+                settings.cache or None,
+                settings.skip_corrupt,
+            )
+        recipe = Recipe(lambda generator: self.data, settings.held_out, settings.rare)
+        numbers = range(settings.seed, settings.seed + settings.seeds)
+        self.scenes = [Scene(seed, recipe) for seed in numbers]
+        good = 0 < settings.rare < len(self.scenes[0].seen)
+        require(good, OWNER, "rare", f"in 1 .. {len(self.scenes[0].seen) - 1}", settings.rare)
+        require(settings.held_out > 0, OWNER, "held_out", "at least 1", settings.held_out)
+        least, batch = min(len(self.shown(s)[0]) for s in self.scenes), settings.training.batch
+        require(least >= batch, OWNER, "training images", f">= batch = {batch}", least)
+        real = min(settings.references, len(self.data.part("judge")[0]))
+        allowed = f"more than {NEIGHBOURS}"
+        require(real > NEIGHBOURS, OWNER, "validation images, references", allowed, real)
+        self._reader(), self._arm(COMPARED[0], 0.0, settings.seed)  # refuse what they cannot be
+        told = json.dumps(asdict(settings), indent=1, default=list)
+        digest = hashlib.sha256(told.encode()).hexdigest()[:12]
+        self.work = self.data.cache / f"runs_{digest}"
+        try:
+            self.work.mkdir(exist_ok=True)
+            (self.work / "settings.json").write_text(told + "\n", encoding="utf-8")
+        except OSError as error:
+            where = f"{self.work.parent} ({error.strerror})"
+            refuse(OWNER, "cache", "a folder that can be written", where)
+
+    def shown(self, scene: Scene) -> tuple[Tensor, Tensor]:
+        """What is trained on: rows and combinations ``(n,)`` of the combinations seen."""
+        rows, combination = self.data.part("train")
+        seen = torch.isin(combination, scene.seen)
+        return rows[seen], combination[seen]
+
+    @cached_property
+    def judge(self) -> Judge:
+        """Trained on the whole training split, or loaded."""
+        settings, (rows, combination) = self.settings, self.data.part("train")
+
+        def loss(network: Module, places: Tensor, generator: torch.Generator) -> Tensor:
+            return reading_loss(network, self.data, rows[places], combination[places])
+
+        how = len(rows), settings.judge_steps, settings.seed, "judge"
+        reader = self._fit(self._reader(), loss, *how)
+        shuffled = stream(settings.seed, "references")
+        return Judge(self.data, reader, settings.references, shuffled)
+
+    def _reader(self) -> Reader:
+        settings = self.settings
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(stream(settings.seed, "reader").initial_seed())
+            return Reader(settings.size, len(settings.attributes), settings.judge_width)
+
+    def _arm(self, granularity: str, s_c: float, seed: int) -> Arm:
+        settings = self.settings
+        shape = settings.dim, list(settings.widths), settings.layers
+        return Arm(self.data, granularity, s_c, seed, *shape)
+
+    def _fit(
+        self, network: Module, loss: Loss, count: int, steps: int, seed: int, name: str
+    ) -> Any:
+        how = self.settings.training
+        return fit(network, loss, count, how, steps, seed, self.work / name, self.progress)
+
+    def trained(self) -> Iterator[tuple[Scene, Arm, float, int, Module]]:
+        """Every run, trained or loaded: its scene, its arm, s_c, steps, and its network."""
+        settings = self.settings
+        for number, scene in enumerate(self.scenes):
+            rows, combination = self.shown(scene)
+            lengths = [1, 2] if number < settings.checked_seeds else [1]
+            for granularity in COMPARED:
+                for s_c in settings.s_c:
+                    arm = self._arm(granularity, s_c, scene.seed)
+                    loss = partial(_loss, arm, rows, combination)
+                    name = f"{granularity}_{s_c:g}_{scene.seed}"
+                    for steps in (times * settings.steps for times in lengths):
+                        run = arm.network, loss, len(rows), steps, scene.seed, name
+                        yield scene, arm, s_c, steps, self._fit(*run)
+
+    def train(self) -> None:
+        """Judge and runs, those that are not yet there: all that takes long."""
+        _ = self.judge
+        for _ in self.trained():
+            pass
+
+    def measure(self) -> tuple[dict[str, pd.DataFrame], list[Sheet]]:
+        """What the runs are worth, trained where they are not yet: tables by name, and images.
+
+        ``celeba``: one row a run, group of combinations and metric, real images of the test split
+        among them.  ``celeba_steps``: the seeds trained twice as long, at both lengths.
+        ``judge``: see ``Judge.errors``.
+        """
+        table, sheets, found = self.data.combinations, [], []
+        for scene in self.scenes:
+            counts = self.data.part("floor")[1].bincount(minlength=len(table))
+            asked = torch.arange(len(table))[counts > 0].repeat_interleave(self.settings.n_eval)
+            real = self.data.sample(asked, stream(scene.seed, "floor"), "floor")
+            rows, sheet = self._measured(scene, "real", 0.0, self.settings.steps, real, asked)
+            found.append(rows)
+            sheets += [sheet] if scene is self.scenes[0] else []
+        asked = torch.arange(len(table)).repeat_interleave(self.settings.n_eval)
+        for scene, arm, s_c, steps, network in self.trained():
+            how = self.settings.evaluations, self.settings.training.batch
+            made = arm.generate(network, asked, *how)
+            rows, sheet = self._measured(scene, arm.granularity, s_c, steps, made, asked)
+            found.append(rows)
+            sheets += [sheet] if scene is self.scenes[0] and steps == self.settings.steps else []
+        every = by_group(pd.concat(found, ignore_index=True))
+        checked = every["seed"].isin([s.seed for s in self.scenes[: self.settings.checked_seeds]])
+        return {
+            "celeba": every[every["steps"] == self.settings.steps],
+            "celeba_steps": every[checked & (every["granularity"] != "real")],
+            "judge": self.judge.errors(),
+        }, sheets
+
+    def _measured(
+        self, scene: Scene, arm: str, s_c: float, steps: int, z: Tensor, asked: Tensor
+    ) -> tuple[pd.DataFrame, Sheet]:
+        """Shares of defects of images z made for combinations ``(n,)``: one row a combination and
+        metric; and some of the images.
+        """
+        table, shown = self.data.combinations, self.shown(scene)[1]
+        judged, groups = self.judge.judge(z), scene.groups(shown)
+        itself = torch.eye(len(table), dtype=torch.bool)  # either arm's conditions tell all of it
+        flags = find_defects(judged.combination, judged.off_manifold, asked, itself)._asdict()
+        run = {
+            "granularity": arm,
+            "s_c": s_c,
+            "n_train": len(shown),
+            "learning_rate": self.settings.training.learning_rate,
+            "steps": steps,
+            "seed": scene.seed,
+            "attributes": table.shape[1],
+            "regime": self.regime,
+            "condition": "drawn",
+        }
+        rows = [
+            {**run, "place": c, "group": groups[c], "metric": name}
+            | {"value": float(flag[asked == c].double().mean())}
+            for c in asked.unique().tolist()
+            for name, flag in flags.items()
+        ]
+        chosen = [
+            c
+            for group, count in SHOWN.items()
+            for c in [c for c in asked.unique().tolist() if groups[c] == group][:count]
+        ]
+        place = torch.cat([(asked == c).nonzero().flatten()[:COPIES] for c in chosen])
+        told = [groups[c] for c in asked[place].tolist()]
+        some = Judged(*(values[place] for values in judged))
+        name = f"{arm}, s_c {s_c:g}" if arm != "real" else arm
+        return pd.DataFrame(rows), Sheet(name, z[place], asked[place], told, some)
+
+    @property
+    def regime(self) -> str:
+        """Dense where the average combination seen has ``DENSE`` images in every seed."""
+        counts = [len(self.shown(scene)[0]) / len(scene.seen) for scene in self.scenes]
+        return "dense" if min(counts) >= DENSE else "sparse"
+
+
+def _loss(
+    arm: Arm,
+    rows: Tensor,
+    combination: Tensor,
+    network: Module,
+    places: Tensor,
+    generator: torch.Generator,
+) -> Tensor:
+    return arm.loss(network, rows[places], combination[places], generator)

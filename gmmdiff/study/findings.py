@@ -1,0 +1,373 @@
+"""What was found, in plain words: no sentence holds an outcome, the numbers of claims.json give it.
+
+A sampled claim is told by its cells: where it holds and by how much, where the opposite is true,
+and at most how far apart the two sides lie in the rest.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from gmmdiff.study.verdicts import ENOUGH_SEEDS
+
+Found = Mapping[str, Any]  # an object of claims.json, or one of its cells with its claim's place
+THEORY = {  # what a claim of theory is about
+    "T1": "features as mixtures of their classes",
+    "T2": "features apart from their classes",
+    "T3": "NGMG vanishing where two manifolds meet",
+    "T4": "NGMG as linear in Wasserstein's distance",
+    "T5": "manifolds found by gradient descent",
+    "T6": "a sample cost free of dimension",
+}
+GRANULARITIES = {"coarse": "coarse classes", "class": "classes", "feature": "features"}
+STEADINESS = ("spike_rate", "variation")  # what N1 judges; variation is told as a factor
+REST = {"negligible": "too small to count", "undecided": "undecided"}
+
+
+LEGEND = (
+    "Asked on *arcs*, drawn *faces* and pairs of real *digits*, *dense* (many training images a "
+    "combination of attributes) or *sparse* (few). A condition is a fixed *point* or a draw from a "
+    "Gaussian *mixture*; a *miss* does not show what was asked for; *rare* combinations have the "
+    "fewest training images, *held-out* ones none. What is too small to count was fixed before "
+    "the numbers."
+)
+
+
+class Finding(NamedTuple):
+    """A question, its answer in a few words, and what was found: Markdown, with links to #F1 and
+    the like.
+    """
+
+    question: str
+    answer: str
+    text: str
+
+
+class Sides(NamedTuple):
+    """How the difference of two sides is told."""
+
+    subject: str  # "features make"
+    below: str  # "fewer misses than classes"
+    above: str  # "more misses than classes"
+    between: str  # "in misses between features and classes", where neither is sure
+
+
+def number(value: float) -> str:
+    """Two digits at least, and no power: 0.416 -> "0.42", 98.7 -> "99".
+
+    Args:
+        value: >= 0.
+    """
+    decimals = max(0, 1 - math.floor(math.log10(value))) if value else 0
+    return f"{value:.{decimals}f}"
+
+
+def listed(parts: Iterable[str], last: str = " and ") -> str:
+    """``["a", "b", "c"]`` -> "a, b and c"."""
+    *most, end = parts
+    return f"{', '.join(most)}{last}{end}" if most else end
+
+
+def _grouped(items: Iterable[Found], key: Callable[[Found], Any]) -> dict[Any, list[Found]]:
+    """Items by key, keys in the order in which they come."""
+    found: dict[Any, list[Found]] = {}
+    for item in items:
+        found.setdefault(key(item), []).append(item)
+    return found
+
+
+def _sizes(cells: Sequence[Found], told: Callable[[list[float]], str], *ends: str) -> str:
+    """How large differences are, either way, with their unit; beside variation spikes go untold."""
+
+    def sizes(group: Iterable[Found]) -> list[float]:
+        return [max(abs(cell[end]) for end in ends) for cell in group]
+
+    if varied := [cell for cell in cells if cell["factors"].get("metric") == "variation"]:
+        return (
+            f"a factor of {told([math.exp(size) for size in sizes(varied)])} in gradient variation"
+        )
+    spikes = all(cell["factors"].get("metric") == "spike_rate" for cell in cells)
+    of_spikes = " of spikes" if spikes else ""
+    return f"{told([100 * size for size in sizes(cells)])} percentage points{of_spikes}"
+
+
+def _range(sizes: Sequence[float]) -> str:
+    return " to ".join(dict.fromkeys([number(min(sizes)), number(max(sizes))]))
+
+
+def by(cells: Sequence[Found]) -> str:
+    """Estimates: "6.0 to 45 percentage points"."""
+    return _sizes(cells, _range, "estimate")
+
+
+def farthest(cells: Sequence[Found]) -> str:
+    """The farthest end of their intervals: "1.0 percentage points"."""
+    return _sizes(cells, lambda sizes: number(max(sizes)), "low", "high")
+
+
+def _capital(text: str) -> str:
+    return text[0].upper() + text[1:]
+
+
+def _are(count: int) -> str:
+    return "is" if count == 1 else "are"
+
+
+def _why_inconclusive(claim: Found) -> str:
+    if claim["n_seeds"] < ENOUGH_SEEDS:
+        return f"there are fewer than {ENOUGH_SEEDS} seeds"
+    if claim["replication"] is None:
+        return "twice the training still moves differences that count"
+    return "the intervals leave the difference open"
+
+
+def _place(claim: Found) -> dict[str, Any]:
+    return {name: claim[name] for name in ("world", "regime")}
+
+
+def answer(claims: Sequence[Found]) -> str:
+    """The states of a sampled claim's cells in a few words: "Yes and no, so far."; so far while a
+    verdict is inconclusive.
+    """
+    states = {cell["state"] for claim in claims for cell in claim["cells"]} - {"not judged"}
+    open_ones = [claim["verdict"] == "inconclusive" for claim in claims]
+    if not states or (all(open_ones) and states <= {"negligible", "undecided"}):
+        return "Open."
+    if {"holds", "reversed"} <= states:
+        told = "Yes and no"
+    elif "holds" in states:
+        told = "In part" if states - {"holds"} else "Yes"
+    elif "reversed" in states:
+        told = "No, in part the opposite" if states - {"reversed"} else "No, the opposite"
+    else:
+        told = "Not so that it counts"
+    return f"{told}, so far." if any(open_ones) else f"{told}."
+
+
+class _Findings:
+    """The findings of one claims.json."""
+
+    def __init__(self, claims: Sequence[Found]) -> None:
+        self.claims = claims
+        self.regimes = {
+            world: {claim["regime"] for claim in group}
+            for world, group in _grouped(claims, lambda claim: claim["world"]).items()
+        }
+
+    def asked(self, *names: str) -> list[Found]:
+        return [claim for claim in self.claims if claim["id"] in names]
+
+    def cells(self, name: str, kind: Callable[[Found], str] = lambda cell: "") -> list[Found]:
+        """Judged cells with their place, and as ``kind`` the setting by which they are told."""
+        return [
+            {**cell, **_place(claim), "kind": kind(cell)}
+            for claim in self.asked(name)
+            for cell in claim["cells"]
+            if cell["state"] != "not judged"
+        ]
+
+    def places(self, items: Sequence[Found], among: Sequence[Found]) -> str:
+        """Where items are, and how many of those asked there: "arcs (1 of 2 cases) and digits".
+
+        A regime is named where its world has another that is not told alike.
+        """
+        told = []
+        for world, group in _grouped(items, lambda item: item["world"]).items():
+            counts = {}
+            for regime, here in _grouped(group, lambda item: item["regime"]).items():
+                there = [one for one in among if (one["world"], one["regime"]) == (world, regime)]
+                part = f" ({len(here)} of {len(there)} cases)" if len(here) < len(there) else ""
+                counts[regime] = part
+            if set(counts) == self.regimes[world] and len(set(counts.values())) == 1:
+                told.append(world + next(iter(counts.values())))
+            else:
+                told += [f"{regime} {world}{part}" for regime, part in counts.items()]
+        return listed(told)
+
+    def compared(
+        self, name: str, sides: Sides, cells: Sequence[Found], margin: bool = False
+    ) -> str:
+        """One claim's cells in a sentence that ends in its number and the link.
+
+        Args:
+            margin: whether a cell holds where its interval ends below delta, and not below 0.
+        """
+        parts = []
+        for state, words in (("holds", sides.below), ("reversed", sides.above)):
+            where = []
+            for kind, among in _grouped(cells, lambda cell: cell["kind"]).items():
+                here = [cell for cell in among if cell["state"] == state]
+                within = margin and state == "holds"
+                if here:
+                    size = f"to within {farthest(here)}" if within else f"by {by(here)}"
+                    where.append(f"{kind}on {self.places(here, among)}, {size}")
+            if where:
+                first = f"{sides.subject} {words}"
+                told = words.partition(" than ")[0] if parts else first
+                parts.append(f"{told} {listed(where, ', and ')}")
+        if rest := [cell for cell in cells if cell["state"] in REST]:
+            states = dict.fromkeys(sorted(cell["state"] for cell in rest))
+            told = f"is {' or '.join(REST[state] for state in states)}, at most {farthest(rest)}"
+            if list(states) == ["negligible"]:
+                told += f", where {_sizes(rest, _range, 'delta')} would count"
+            where = "elsewhere the difference" if parts else f"the difference {sides.between}"
+            parts.append(f"{where} {told}")
+        return f"{'; '.join(parts)} ([{name}](#{name}))."
+
+    def inconclusive(self, *names: str) -> list[str]:
+        """Where there is no verdict and why, in a sentence; none where there is one everywhere."""
+        asked = self.asked(*names)
+        without = [claim for claim in asked if claim["verdict"] == "inconclusive"]
+        reasons = [
+            f"on {self.places(group, group)} {why}"
+            for why, group in _grouped(without, _why_inconclusive).items()
+        ]
+        if not reasons:
+            return []
+        told = listed(reasons, ", and ")
+        count = f"{len(without)} of {len(asked)} verdicts {_are(len(without))} inconclusive"
+        return [f"{_capital(told)}: {count}."]
+
+    def features(self) -> list[str]:
+        """F1 and F2."""
+        sides = Sides(
+            "features make",
+            "fewer misses than classes",
+            "more misses than classes",
+            "in misses between features and classes",
+        )
+
+        def kind(cell: Found) -> str:
+            return f"with {'mixture' if cell['factors']['s_c'] else 'point'} conditions "
+
+        leads = {
+            "F1": "On combinations seen in training",
+            "F2": "On rare ones, of few training images",
+        }
+        return [
+            f"{lead}, {self.compared(name, sides, cells)}"
+            for name, lead in leads.items()
+            if (cells := self.cells(name, kind))
+        ] + self.inconclusive(*leads)
+
+    def mixtures(self) -> list[str]:
+        """F4."""
+        sides = Sides(
+            "conditions drawn from mixtures make",
+            "fewer defects than fixed points",
+            "more defects than fixed points",
+            "in defects between conditions drawn from mixtures and fixed points",
+        )
+
+        def kind(cell: Found) -> str:
+            return f"for {GRANULARITIES[cell['factors']['contrast'].partition(':')[0]]} "
+
+        cells = self.cells("F4", kind)
+        told = [_capital(self.compared("F4", sides, cells))] if cells else []
+        return told + self.inconclusive("F4")
+
+    def composition(self) -> list[str]:
+        """F3."""
+        sides = Sides(
+            "asked for combinations held out of training, features make",
+            "as few misses as on rare ones",
+            "more misses than on rare ones",
+            "in misses between combinations held out of training and rare ones",
+        )
+        cells = self.cells("F3")
+        told = [_capital(self.compared("F3", sides, cells, margin=True))] if cells else []
+        return told + self.inconclusive("F3")
+
+    def steadiness(self) -> list[str]:
+        """N1, N2 and N4, the last without the classifier's error."""
+        told = []
+        for name, lead, rival in (
+            ("N1", "", "binary cross entropy"),
+            ("N2", "with signals of equal strength, ", "binary cross entropy"),
+            ("N4", "", "the Brier score"),
+        ):
+            sides = Sides(
+                "NGMG trains",
+                f"more steadily than {rival}",
+                f"less steadily than {rival}",
+                f"in steadiness between NGMG and {rival}",
+            )
+            cells = [cell for cell in self.cells(name) if cell["factors"]["metric"] in STEADINESS]
+            if cells:
+                told.append(_capital(lead + self.compared(name, sides, cells)))
+            if name == "N2":
+                told += self.weaker_push()
+        return told + self.inconclusive("N1", "N2", "N4")
+
+    def weaker_push(self) -> list[str]:
+        """What N2 leaves of the lead of N1 in variation, where there is one."""
+        raw, matched = (
+            {
+                (cell["world"], cell["regime"], *cell["factors"].values()): cell
+                for claim in self.asked(name)
+                for cell in ({**one, **_place(claim)} for one in claim["cells"])
+                if cell["factors"]["metric"] == "variation"
+            }
+            for name in ("N1", "N2")
+        )
+        lead = [cell for cell in raw if raw[cell]["state"] == "holds" and cell in matched]
+        if not lead:
+            return []
+        left, whole = (sum(found[cell]["estimate"] for cell in lead) for found in (matched, raw))
+        push = 1 - left / whole
+        share = "nothing" if push <= 0 else "all" if push >= 1 else f"{100 * push:.0f} %"
+        return [
+            "Of its lead over binary cross entropy in gradient variation, counted in logarithms, a "
+            f"weaker push makes {share} ([N2](#N2))."
+        ]
+
+    def help(self) -> list[str]:
+        """N6a and N6b."""
+        told = []
+        for name, rival in (("N6a", "none"), ("N6b", "binary cross entropy's")):
+            sides = Sides(
+                "with NGMG's classifier the denoiser makes",
+                f"fewer misses than with {rival}",
+                f"more misses than with {rival}",
+                f"in misses between NGMG's classifier and {rival}",
+            )
+            if cells := self.cells(name):
+                told.append(_capital(self.compared(name, sides, cells)))
+        return told + self.inconclusive("N6a", "N6b")
+
+    def theory(self) -> list[str]:
+        """T1 to T6, by verdict."""
+        asked = self.asked(*THEORY)
+        groups = []
+        for verdict, group in _grouped(asked, lambda claim: claim["verdict"]).items():
+            names = [claim["id"] for claim in group]
+            told = listed(f"[{THEORY[name]}](#{name})" for name in names)
+            label = "partly reproduced" if verdict == "partly" else verdict
+            groups.append(f"{told} {_are(len(names))} {label}")
+        full = sum(claim["verdict"] == "reproduced" for claim in asked)
+        count = f"in full, {full} of {len(asked)}"
+        return [f"On exact laws, {'; '.join(groups)}: {count}."] if asked else []
+
+
+def findings(claims: Sequence[Found]) -> list[Finding]:
+    """What the objects of claims.json say; a question that none of them asks is left out."""
+    found = _Findings(claims)
+    told = {  # question -> the claim that answers it, and the sentences
+        "Do features beat classes?": ("F1", found.features()),
+        "Do mixtures help?": ("F4", found.mixtures()),
+        "Do features compose?": ("F3", found.composition()),
+        "Is NGMG steadier?": ("N1", found.steadiness()),
+        "Does the classifier help?": ("N6a", found.help()),
+    }
+    sampled = [
+        Finding(question, answer(found.asked(name)), " ".join(text))
+        for question, (name, text) in told.items()
+        if text
+    ]
+    if not (verdicts := {claim["verdict"] for claim in found.asked(*THEORY)}):
+        return sampled
+    part = "In part." if verdicts & {"reproduced", "partly"} else "No."
+    whole = "Yes." if verdicts == {"reproduced"} else part
+    return [*sampled, Finding("Does the theory hold?", whole, " ".join(found.theory()))]

@@ -1,0 +1,240 @@
+"""CelebA: photographs of faces with attributes, from a folder of the reader's own.
+
+A data sheet.  *Source*: 202,599 aligned photographs with 40 binary attributes (Liu et al. 2015,
+arXiv 1411.7766), for research that is not commercial; nothing of it comes with this package.
+*What varies*: everything; of the attributes some are chosen.  *Splits*: those that are distributed,
+by person: training, validation, which is the judge's here, and test, which is the floor's.
+*Frequencies*: as in the training split; a combination that it does not show is none of the
+world's.  *Judge*: none here; a network has to learn it, see ``gmmdiff.study.celeba``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.lib.format import open_memmap
+from torch import Tensor
+
+from gmmdiff.core.checks import indices, refuse, require, require_generator, whole
+from gmmdiff.worlds.world import Judged, Split, World
+
+SPLITS = {"train": 0, "judge": 1, "floor": 2}  # as list_eval_partition numbers them
+IMAGES, ATTRIBUTES, PARTITION = "img_align_celeba", "list_attr_celeba", "list_eval_partition"
+OWNER = "CelebA"
+
+
+class CelebA(World):
+    """Colour images ``(3, size, size)`` in [0, 1], float32, and the attributes chosen.
+
+    Photographs are cropped to the square in their middle and reduced once, to one memory-mapped
+    array of bytes in the cache.
+
+    Args:
+        folder: as it is distributed: ``img_align_celeba/`` (also one inside the other),
+            ``list_attr_celeba.txt`` and ``list_eval_partition.txt`` (also ``.csv``).
+        attributes: the chosen ones of the 40, each absent or present.
+        size: pixels of a side.
+        cache: a folder for the array, by default ``cache`` in the data's folder.
+        skip_corrupt: whether images that cannot be read are left out; if not, the first of them
+            is refused by name.
+
+    Attributes:
+        images: ``(N, 3, size, size)``, uint8, memory-mapped, of all splits.
+        cache: the folder where they lie.
+
+    Raises:
+        ValueError: on a file that is missing or does not fit the others, an attribute that is not
+            there, an image that cannot be read, or a cache that cannot be written.
+        ModuleNotFoundError: where Pillow is not installed, which reads the images.
+
+    Example:
+        >>> from gmmdiff import CelebA
+        >>> CelebA("nowhere", ["Smiling"])
+        Traceback (most recent call last):
+        ValueError: CelebA: folder must be one that holds list_attr_celeba.txt or .csv, got nowhere
+    """
+
+    def __init__(
+        self,
+        folder: Path | str,
+        attributes: Sequence[str] = ("Male", "Smiling", "Eyeglasses", "Young"),
+        size: int = 64,
+        cache: Path | str | None = None,
+        skip_corrupt: bool = False,
+    ) -> None:
+        folder, size = Path(folder).expanduser(), whole(OWNER, "size", size, 1)
+        self.shape = (3, size, size)
+        values = [[f"not {name}", name] for name in attributes]
+        vars(self)["values"] = values  # elsewhere of the class, here of the attributes chosen
+        names, shown = _attributes(_table(folder, ATTRIBUTES), attributes)
+        split = _partition(_table(folder, PARTITION), names)
+        self.cache = Path(cache).expanduser() if cache else folder / "cache"
+        self.images, skipped = _images(_photographs(folder), names, size, self.cache)
+        if len(skipped) and not skip_corrupt:
+            allowed = "images that can be read, or left out by skip_corrupt"
+            refuse(OWNER, IMAGES, allowed, ", ".join(names[row] for row in skipped))
+        split[skipped] = -1
+        train = shown[split == SPLITS["train"]]
+        require(len(train) > 0, OWNER, PARTITION, "with images of the training split", "none")
+        self.combinations, counts = train.unique(dim=0, return_counts=True)
+        self.frequencies = counts.double() / counts.sum()
+        places = {tuple(row): place for place, row in enumerate(self.combinations.tolist())}
+        combination = torch.tensor([places.get(tuple(row), -1) for row in shown.tolist()])
+        self._parts = {}
+        for name, number in SPLITS.items():
+            rows = ((split == number) & (combination >= 0)).nonzero().flatten()
+            order = combination[rows].argsort(stable=True)
+            self._parts[name] = rows[order], combination[rows[order]]
+
+    def part(self, split: Split) -> tuple[Tensor, Tensor]:
+        """The rows in ``images`` of a split ``(n,)`` and their combinations ``(n,)``, in order of
+        the combinations.
+
+        Raises:
+            ValueError: on an unknown split.
+        """
+        allowed = f"one of {', '.join(SPLITS)}"
+        require(split in SPLITS, OWNER, "split", allowed, repr(split))
+        return self._parts[split]
+
+    def load(self, rows: Tensor) -> Tensor:
+        """Images by their rows ``(n,)``: ``(n, 3, size, size)`` in [0, 1]."""
+        return torch.from_numpy(self.images[rows.numpy()]).float() / 255
+
+    def sample(
+        self, combination: Tensor, generator: torch.Generator, split: Split = "train"
+    ) -> Tensor:
+        """One random image for each combination, as ``World.sample``.
+
+        Raises:
+            ValueError: on an unknown split, or a combination of which it holds no image.
+        """
+        owner, count = "CelebA.sample", len(self.combinations)
+        require_generator(owner, generator)
+        combination = indices(owner, "combination", combination, count)
+        rows, shown = self.part(split)
+        counts = shown.bincount(minlength=count)
+        absent = combination[counts[combination] == 0]
+        if len(absent):
+            told = f"none of {self.describe(int(absent[0]))}"
+            refuse(owner, f"the {split} split", "one with an image of each combination", told)
+        place = torch.rand(len(combination), generator=generator, dtype=torch.float64)
+        first = counts.cumsum(0) - counts
+        return self.load(rows[first[combination] + (place * counts[combination]).long()])
+
+    def judge(self, z: Tensor) -> Judged:
+        """Not here, see ``gmmdiff.study.celeba``."""
+        raise NotImplementedError("CelebA: what an image shows a network has to learn first")
+
+    def distance(self, z: Tensor, combination: Tensor) -> Tensor:
+        """Not here: nobody knows the face without noise that an image is near to."""
+        raise NotImplementedError("CelebA: there are no images without noise to measure from")
+
+
+def _table(folder: Path, name: str) -> list[list[str]]:
+    """The lines of a list as it is distributed, ``.txt`` or ``.csv``, without empty ones."""
+    found = [path for ext in ("txt", "csv") if (path := folder / f"{name}.{ext}").is_file()]
+    require(len(found) > 0, OWNER, "folder", f"one that holds {name}.txt or .csv", folder)
+    comma = "," if found[0].suffix == ".csv" else None
+    lines = found[0].read_text(encoding="utf-8").splitlines()
+    return [[cell.strip() for cell in line.split(comma)] for line in lines if line.strip()]
+
+
+def _attributes(table: list[list[str]], chosen: Sequence[str]) -> tuple[list[str], Tensor]:
+    """Names of the images, sorted, and which of the chosen attributes each shows: ``(N, m)``, 0
+    or 1.
+    """
+    if table and len(table[0]) == 1:  # how many images there are
+        table = table[1:]
+    head = [name for name in (table[0] if table else []) if name != "image_id"]
+    require(len(head) > 0, OWNER, ATTRIBUTES, "names of attributes, then an image a line", "none")
+    good = len(chosen) > 0 and len(set(chosen)) == len(chosen)
+    require(good, OWNER, "attributes", "distinct names, at least one", list(chosen))
+    for name in chosen:
+        require(name in head, OWNER, "attributes", f"among {', '.join(head)}", repr(name))
+    places, found = [1 + head.index(name) for name in chosen], {}
+    for row in table[1:]:
+        good = len(row) == len(head) + 1 and {row[place] for place in places} <= {"1", "-1"}
+        require(good, OWNER, ATTRIBUTES, f"a name and {len(head)} times 1 or -1 a line", row)
+        found[row[0]] = [row[place] == "1" for place in places]
+    require(len(found) > 0, OWNER, ATTRIBUTES, "an image a line", "none")
+    names = sorted(found)
+    return names, torch.tensor([found[name] for name in names]).long()
+
+
+def _partition(table: list[list[str]], names: Sequence[str]) -> Tensor:
+    """The split's number of every image ``(N,)``."""
+    found = {row[0]: row[1] for row in table if len(row) == 2 and row[1] in ("0", "1", "2")}
+    for name in names:
+        require(name in found, OWNER, PARTITION, "0, 1 or 2 for every image", f"none for {name}")
+    return torch.tensor([int(found[name]) for name in names])
+
+
+def _photographs(folder: Path) -> Path:
+    """Where the images lie."""
+    outer = folder / IMAGES
+    require(outer.is_dir(), OWNER, "folder", f"one that holds {IMAGES}", folder)
+    return outer / IMAGES if (outer / IMAGES).is_dir() else outer
+
+
+def _images(
+    folder: Path, names: Sequence[str], size: int, cache: Path
+) -> tuple[np.ndarray, np.ndarray]:
+    """All images ``(N, 3, size, size)``, uint8, from the cache or made there; and the rows of
+    those that cannot be read.
+    """
+    told = "\n".join([str(folder.resolve()), str(size), *names])
+    path = cache / f"images_{size}_{hashlib.sha256(told.encode()).hexdigest()[:12]}.npy"
+    skipped = path.with_suffix(".skipped.npy")
+    if not path.is_file():  # written last
+        there = set(os.listdir(folder))
+        for name in names:
+            require(name in there, OWNER, IMAGES, "with every image of the lists", f"no {name}")
+        aside = path.with_suffix(".part")
+        try:
+            cache.mkdir(parents=True, exist_ok=True)
+            shape = len(names), 3, size, size
+            free, wanted = shutil.disk_usage(cache).free, math.prod(shape)
+            require(free > wanted, OWNER, "cache", f"a folder with {wanted} bytes free", free)
+            array = open_memmap(aside, "w+", np.uint8, shape)
+            np.save(skipped, np.array(list(_read(folder, names, array)), dtype=np.int64))
+            array.flush()
+            os.replace(aside, path)
+        except OSError as error:
+            allowed = "a folder that can be written"
+            refuse(OWNER, "cache", allowed, f"{cache} ({error.strerror})")
+    return np.load(path, mmap_mode="r"), np.load(skipped)
+
+
+def _read(folder: Path, names: Sequence[str], array: np.ndarray) -> Iterator[int]:
+    """Fills the array, image by image; gives the rows of those that cannot be read."""
+    fit = _fitted(array.shape[-1])
+    for row, name in enumerate(names):
+        try:
+            array[row] = fit(folder / name)
+        except (OSError, SyntaxError):  # both are Pillow's
+            yield row
+
+
+def _fitted(size: int) -> Any:
+    """Reads a file, cut to the square in its middle: ``(3, size, size)``, uint8."""
+    try:
+        from PIL import Image, ImageOps
+    except ModuleNotFoundError:
+        told = "CelebA: Pillow reads the images; install it, or gmmdiff[celeba]"
+        raise ModuleNotFoundError(told, name="PIL") from None
+
+    def fit(path: Path) -> np.ndarray:
+        with Image.open(path) as image:
+            colours = ImageOps.fit(image.convert("RGB"), (size, size), Image.Resampling.BOX)
+        return np.asarray(colours).transpose(2, 0, 1)
+
+    return fit

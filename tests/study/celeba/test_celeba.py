@@ -1,0 +1,293 @@
+"""The whole path on a folder of drawn pictures laid out as CelebA is."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from functools import partial
+
+import nbformat
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import yaml
+from tqdm import tqdm
+
+from gmmdiff.core.streams import stream
+from gmmdiff.study.celeba.arms import Arm
+from gmmdiff.study.celeba.claims import claims
+from gmmdiff.study.celeba.figures import sheet
+from gmmdiff.study.celeba.runs import Experiment, settings
+from gmmdiff.study.celeba.throughput import estimate, images_a_second
+from gmmdiff.worlds.celeba import CelebA
+from tests.celeba_folder import ATTRIBUTES, write
+from tests.paths import ROOT
+
+SMALL = {
+    "attributes": list(ATTRIBUTES),
+    "size": 16,
+    "seeds": 2,
+    "checked_seeds": 2,
+    "held_out": 1,
+    "rare": 1,
+    "s_c": [0.1],
+    "widths": [8, 16],
+    "layers": 1,
+    "dim": 8,
+    "steps": 5,
+    "evaluations": 3,
+    "n_eval": 8,
+    "judge_width": 8,
+    "judge_steps": 80,
+    "references": 60,
+    "batch": 16,
+    "every": 2,
+    "learning_rate": 0.003,
+    "ema": 0.9,
+}
+quiet = partial(tqdm, disable=True)
+
+
+def experiment(folder, cache, **other):
+    given = SMALL | {"folder": str(folder), "cache": str(cache), "device": "cpu"} | other
+    return Experiment(settings(**given), quiet)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    path = tmp_path_factory.mktemp("celeba")
+    write(path, 400)
+    return path
+
+
+@pytest.fixture(scope="module")
+def whole(folder, tmp_path_factory):
+    """Trained and measured in one go."""
+    found = experiment(folder, tmp_path_factory.mktemp("whole"))
+    return found, *found.measure()
+
+
+def weights(work):
+    return {path.relative_to(work): path.read_bytes() for path in work.rglob("averaged_*")}
+
+
+def test_killed_in_the_middle_it_goes_on_as_if_it_never_had_been(folder, whole, tmp_path):
+    undisturbed, tables, _ = whole
+    params = yaml.safe_load((ROOT / "params.yaml").read_text()) | {"device": "cpu", "seed": 0}
+    params["celeba"] = SMALL | {"folder": str(folder), "cache": str(tmp_path)}
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
+    command = [sys.executable, "-m", "gmmdiff.pipeline.celeba"]
+    process = subprocess.Popen([*command, "--params", str(tmp_path / "params.yaml")], cwd=ROOT)
+    try:
+        limit = time.monotonic() + 900  # on a machine that has much else to do
+        while not (reached := list(tmp_path.glob("runs_*/class_0.1_0/step_2"))):
+            assert process.poll() is None and time.monotonic() < limit
+            time.sleep(0.02)
+    finally:
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+    stopped = weights(reached[0].parents[1])
+    assert {path.parent.name for path in stopped} == {"judge"}
+    resumed = experiment(folder, tmp_path)
+    assert resumed.work == reached[0].parents[1]  # one experiment, from the file and from here
+    found, _ = resumed.measure()
+    assert weights(resumed.work) == weights(undisturbed.work)
+    assert len(weights(resumed.work)) == 1 + 4 + 4  # judge, runs, and those of twice the length
+    for name, table in tables.items():
+        pd.testing.assert_frame_equal(table, found[name], check_exact=True)
+
+
+def test_the_judge_reads_real_images_and_refuses_noise(whole):
+    found, tables, _ = whole
+    errors = tables["judge"].set_index("attribute")
+    assert list(errors.index) == list(ATTRIBUTES) and (errors["error"] < 0.05).all()
+    rows, combination = found.data.part("floor")
+    assert (errors["images"] == len(rows)).all()
+    shown = found.data.combinations[combination]
+    assert np.allclose(errors["present"], shown.double().mean(0))
+    judged = found.judge.judge(found.data.load(rows))
+    assert (judged.combination == combination).double().mean() > 0.9
+    assert torch.equal(judged.attributes, found.data.combinations[judged.combination])
+    assert judged.off_manifold.double().mean() < 0.3
+    noise = torch.rand(50, 3, 16, 16, generator=stream(0, "noise"))
+    assert found.judge.judge(noise).off_manifold.all()
+    broken = torch.full((2, 3, 16, 16), torch.nan)
+    assert found.judge.judge(broken).off_manifold.all()
+
+
+def test_off_manifold_is_outside_of_every_sphere(whole):
+    """By the definition, image by image."""
+    found, *_ = whole
+    rows, _ = found.data.part("judge")
+    rows = rows[torch.randperm(len(rows), generator=stream(0, "references"))[:60]]
+    with torch.no_grad():
+        real = found.judge.reader.seen(found.data.load(rows))[1].double().numpy()
+        some = found.data.load(found.data.part("floor")[0][:30])
+        blur = torch.linspace(0, 0.1, 30).reshape(-1, 1, 1, 1)
+        some = some + blur * torch.randn(some.shape, generator=stream(0, "blur"))
+        made = found.judge.reader.seen(some)[1].double().numpy()
+    unit = real.std(0, ddof=1)
+    real, made = real / unit, made / unit
+    radius = [np.sort([np.linalg.norm(a - b) for b in real])[5] for a in real]
+    outside = [
+        all(np.linalg.norm(z - a) > r for a, r in zip(real, radius, strict=True)) for z in made
+    ]
+    judged = found.judge.judge(some)
+    assert judged.off_manifold.tolist() == outside and 0 < sum(outside) < 30
+    nearest = [min(np.linalg.norm(z - a) for a in real) for z in made]
+    assert np.allclose(judged.distance, nearest)
+
+
+def test_tables_hold_every_arm_group_and_length(whole):
+    found, tables, sheets = whole
+    runs = tables["celeba"]
+    assert set(runs["granularity"]) == {"real", "class", "feature"} and set(runs["steps"]) == {5}
+    assert set(runs["group"]) == {"seen", "rare", "frequent", "held out"}
+    assert set(runs["seed"]) == {0, 1} and set(runs["regime"]) == {"dense"}
+    assert runs["value"].between(0, 1).all()
+    lengths = tables["celeba_steps"]
+    assert set(lengths["seed"]) == {0, 1} and set(lengths["steps"]) == {5, 10}
+    for seed, scene in enumerate(found.scenes):
+        rows, combination = found.shown(scene)
+        assert not torch.isin(combination, scene.held_out).any()
+        assert set(runs.query(f"seed == {seed}")["n_train"]) == {len(rows)}
+    real = runs.query("granularity == 'real' and group == 'seen' and metric == 'miss'")
+    made = runs.query("granularity == 'class' and group == 'seen' and metric == 'miss'")
+    assert real["value"].max() < 0.3 < made["value"].min()  # after five steps
+    assert [one.arm for one in sheets] == ["real", "class, s_c 0.1", "feature, s_c 0.1"]
+    drawn = sheet(sheets, found.data)
+    assert len([axis for axis in drawn.axes if axis.images]) == 3 * sum(
+        len(one.images) for one in sheets[:1]
+    )
+
+
+def test_claims_are_judged_by_the_rule_of_all_worlds(whole):
+    _, tables, _ = whole
+    judged = {claim.id: claim.judge(tables) for claim in claims(tables, [0.4, 0.02])}
+    assert list(judged) == ["F1", "F2", "F3"]
+    assert {one.verdict for one in judged.values()} == {"inconclusive"}  # two seeds
+    assert [judged[name].cells[0]["delta"] for name in judged] == [0.1, 0.005, 0.05]
+    misses = tables["celeba"].query("metric == 'miss'")
+    value = misses.set_index(["granularity", "group", "seed"])["value"].sort_index()
+    wanted = {
+        "F1": value["feature", "seen"] - value["class", "seen"],
+        "F2": value["feature", "rare"] - value["class", "rare"],
+        "F3": value["feature", "held out"] - value["feature", "rare"],
+    }
+    for name, differences in wanted.items():
+        (cell,) = judged[name].cells
+        assert cell["estimate"] == pytest.approx(differences.mean())
+        assert cell["factors"]["s_c"] == 0.1 and cell["factors"]["attributes"] == 2
+    with pytest.raises(ValueError, match=r"^celeba: pilot must be two shares, .*got \[0.1, 2\]"):
+        claims(tables, [0.1, 2])
+
+
+def test_with_twenty_seeds_a_clear_difference_is_a_verdict(whole):
+    _, tables, _ = whole
+    rng = np.random.default_rng(0)
+    every = {}
+    for name, one in tables.items():
+        if name != "judge":
+            one = pd.concat([one[one["seed"] == 0].assign(seed=seed) for seed in range(20)])
+            worse = 0.5 * (one["granularity"] == "class") + 0.01 * rng.random(len(one))
+            every[name] = one.assign(value=0.1 + worse)
+    found = {claim.id: claim.judge(every).verdict for claim in claims(every, [0.0, 0.0])}
+    assert found == {"F1": "reproduced", "F2": "reproduced", "F3": "reproduced"}
+
+
+def test_conditions_of_both_arms_are_of_one_size_and_know_what_they_should(folder):
+    data = CelebA(folder, ATTRIBUTES, 16)
+    asked, noise = torch.arange(4).repeat_interleave(500), stream(0, "noise")
+    for granularity in ("feature", "class"):
+        arm = Arm(data, granularity, 0.1, 3, 8, [8, 16], 1)
+        means = arm.conditioning(
+            data.combinations if granularity == "feature" else torch.arange(4), sample=False
+        )
+        assert means.shape == (4, 2, 8)
+        assert torch.allclose(means.norm(dim=2), torch.tensor(8**0.5))
+        away = torch.cdist(means.flatten(1), means.flatten(1))
+        smallest = away[~torch.eye(4, dtype=torch.bool)].min()
+        drawn = arm.tokens(asked, noise) - means[asked]
+        assert float(drawn.std()) == pytest.approx(0.1 * float(smallest), rel=0.05)
+        shared = (means[0, 0] == means[1, 0]).all()  # they differ in the second attribute alone
+        assert shared == (granularity == "feature")
+    with pytest.raises(ValueError, match='granularity must be "feature" or "class", got none'):
+        Arm(data, "none", 0.0, 3, 8, [8, 16], 1)
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        ({"batch": 512}, r"^celeba: training images must be >= batch = 512, got \d+$"),
+        ({"rare": 3}, r"^celeba: rare must be in 1 .. 2, got 3$"),
+        ({"held_out": 0}, r"^celeba: held_out must be at least 1, got 0$"),
+        ({"checked_seeds": 3}, r"^celeba: checked_seeds must be in 2 .. seeds = 2, got 3$"),
+        ({"judge_width": 12}, r"^celeba: judge_width must be a multiple of 8, got 12$"),
+        ({"widths": [8, 12]}, r"^unet: widths must be two or more multiples of 8, got \[8, 12\]$"),
+        ({"size": 15}, r"^unet: size must be a multiple of 2, got 15$"),
+        ({"references": 5}, r"^celeba: validation images, references must be more than 5, got 5$"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_training(folder, tmp_path, other, message):
+    with pytest.raises(ValueError, match=message):
+        experiment(folder, tmp_path, **other)
+    assert not list(tmp_path.glob("runs_*"))
+
+
+def test_other_settings_never_take_up_these_checkpoints(folder, whole):
+    found, *_ = whole
+    told = json.loads((found.work / "settings.json").read_text())
+    assert told["training"]["batch"] == 16 and told["steps"] == 5
+    other = experiment(folder, found.data.cache, dim=16)
+    assert other.work != found.work and not list(other.work.rglob("step_*"))
+
+
+def run_notebook(monkeypatch, results, **parameters):
+    """The code cells of notebook 07, here: what they displayed."""
+    shown = []
+    monkeypatch.setattr("IPython.display.display", lambda *things: shown.extend(things))
+    monkeypatch.setenv("GMMDIFF_RESULTS", str(results))
+    names = {}
+    for cell in nbformat.read(ROOT / "notebooks" / "07_celeba.ipynb", 4).cells:
+        if cell.cell_type == "code":
+            exec(cell.source, names)
+        if "parameters" in cell.metadata.get("tags", []):
+            assert set(parameters) <= set(names)
+            names |= parameters
+    return [getattr(one, "data", one) for one in shown]
+
+
+def test_without_a_folder_the_notebook_says_so_and_does_nothing(monkeypatch, tmp_path):
+    shown = run_notebook(monkeypatch, tmp_path, device="cpu")
+    told = [one for one in shown if isinstance(one, str)]
+    assert len([one for one in told if one.startswith("**Not measured**: `celeba.folder`")]) == 4
+    assert [path.name for path in tmp_path.rglob("*.*")] == ["estimate.csv"]
+    (found,) = pd.read_csv(tmp_path / "tables" / "estimate.csv").itertuples()
+    assert f"{found.rate:.3g} images a second" in " ".join(told)
+    assert f"{found.hours:,.3g} hours" in " ".join(told)
+
+
+def test_the_notebook_measures_what_is_trained(monkeypatch, tmp_path, folder, whole):
+    found, tables, _ = whole
+    before = weights(found.work.parent)
+    given = SMALL | {"folder": str(folder), "cache": str(found.data.cache), "device": "cpu"}
+    shown = run_notebook(monkeypatch, tmp_path, **given)
+    assert weights(found.work.parent) == before  # nothing was trained anew
+    for name, table in tables.items():
+        kept = pd.read_csv(tmp_path / "tables" / f"{name}.csv")
+        pd.testing.assert_frame_equal(kept, table.reset_index(drop=True), False, rtol=1e-9)
+    told = " ".join(one for one in shown if isinstance(one, str))
+    assert all(f"**{name} (celeba, dense)." in told for name in ("F1", "F2", "F3"))
+    assert "Not measured" not in told
+
+
+def test_the_estimate_is_the_steps_over_the_measured_rate(whole):
+    found, *_ = whole
+    rate = images_a_second(found.settings, turns=1)
+    told = estimate(found.settings, rate)
+    # Two arms, two seeds, five steps and five more; 16 images a step.
+    assert told.runs == 4 and told.steps == 2 * 2 * (5 + 5) and told.images == 16 * told.steps
+    assert told.hours * 3600 * rate == pytest.approx(told.images) and rate > 0

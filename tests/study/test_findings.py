@@ -1,0 +1,280 @@
+"""Every finding's sentence turns with its numbers, and stays a sentence."""
+
+import json
+import math
+import re
+
+import pytest
+
+from gmmdiff.study import verdicts
+from gmmdiff.study.findings import findings, number
+from gmmdiff.study.register import REGISTER
+from tests.paths import PUBLISHED
+
+SEEN, RARE, HELD_OUT = (
+    "feature minus class, seen",
+    "feature minus class, rare",
+    "held out minus rare",
+)
+FEATURES, MIXTURES = "Do features beat classes?", "Do mixtures help?"
+COMPOSE, STEADIER = "Do features compose?", "Is NGMG steadier?"
+HELP, THEORY = "Does the classifier help?", "Does the theory hold?"
+ARCS, DENSE, SPARSE = ("arcs", "dense"), ("faces", "dense"), ("faces", "sparse")
+
+
+def cell(low, high, delta=1.0, judged=True, margin=False, **factors):
+    """In percentage points; a variation as a factor."""
+    size = math.log if factors.get("metric") == "variation" else (0.01).__mul__
+    low, high, delta = size(low), size(high), size(delta)
+    state = verdicts.state(low, high, delta, margin) if judged else "not judged"
+    ends = {"estimate": (low + high) / 2, "low": low, "high": high}
+    return {"factors": factors, **ends, "delta": delta, "state": state}
+
+
+def claim(name, place, *cells, moved=False, seeds=20):
+    """An object of claims.json, judged by the rule's states."""
+    states = [one["state"] for one in cells if one["state"] != "not judged"]
+    told = "inconclusive" if moved or seeds < 20 else verdicts.verdict(states)
+    return {
+        "id": name,
+        "world": place[0],
+        "regime": place[1],
+        "cells": list(cells),
+        "verdict": told,
+        "n_seeds": seeds,
+        "replication": None if moved else 1.0,
+    }
+
+
+def tell(question, *claims):
+    return next(one.text for one in findings(claims) if one.question == question)
+
+
+def f1(low, high, s_c=0.0, **factors):
+    return cell(low, high, contrast=SEEN, s_c=s_c, **factors)
+
+
+LEAD = "On combinations seen in training, "
+
+
+@pytest.mark.parametrize(
+    ("cells", "told"),
+    [
+        (
+            [f1(-9, -5), f1(-50, -40, 0.1)],
+            "features make fewer misses than classes with point conditions on arcs, by 7.0 "
+            "percentage points, and with mixture conditions on arcs, by 45 percentage points "
+            "([F1](#F1)).",
+        ),
+        (
+            [f1(5, 9), f1(40, 50)],
+            "features make more misses than classes with point conditions on arcs, by 7.0 to 45 "
+            "percentage points ([F1](#F1)).",
+        ),
+        (
+            [f1(5, 9), f1(-9, -5, 0.1), f1(-3, 2, 0.1)],
+            "features make fewer misses than classes with mixture conditions on arcs (1 of 2 "
+            "cases), by 7.0 percentage points; more misses with point conditions on arcs, by 7.0 "
+            "percentage points; elsewhere the difference is undecided, at most 3.0 percentage "
+            "points ([F1](#F1)).",
+        ),
+        (
+            [f1(-0.1, 0.3), f1(-0.4, 0.2)],
+            "the difference in misses between features and classes is too small to count, at most "
+            "0.40 percentage points, where 1.0 percentage points would count ([F1](#F1)).",
+        ),
+    ],
+)
+def test_features_better_worse_both_and_neither(cells, told):
+    assert tell(FEATURES, claim("F1", ARCS, *cells)) == LEAD + told
+
+
+def test_open_intervals_and_too_short_a_training_are_said():
+    arcs, dense = claim("F1", ARCS, f1(-3, 2)), claim("F1", DENSE, f1(0.5, 2))
+    sparse = claim("F1", SPARSE, f1(-9, -5), moved=True)
+    assert tell(FEATURES, arcs, dense, sparse).endswith(
+        "On arcs and dense faces the intervals leave the difference open, and on sparse faces "
+        "twice the training still moves differences that count: 3 of 3 verdicts are inconclusive."
+    )
+    assert tell(FEATURES, arcs, claim("F1", SPARSE, f1(-9, -5))).endswith(
+        "On arcs the intervals leave the difference open: 1 of 2 verdicts is inconclusive."
+    )
+    assert tell(FEATURES, claim("F1", ARCS, f1(-9, -5), seeds=2)).endswith(
+        "On arcs there are fewer than 20 seeds: 1 of 1 verdicts is inconclusive."
+    )
+    assert "inconclusive" not in tell(FEATURES, claim("F1", SPARSE, f1(-9, -5)))
+
+
+@pytest.mark.parametrize(
+    ("claims", "answer"),
+    [
+        ([claim("F1", ARCS, f1(-9, -5))], "Yes."),
+        ([claim("F1", ARCS, f1(-9, -5), f1(-3, 2))], "In part."),
+        ([claim("F1", ARCS, f1(-9, -5)), claim("F1", SPARSE, f1(5, 9))], "Yes and no."),
+        ([claim("F1", ARCS, f1(-9, -5)), claim("F1", SPARSE, f1(-3, 2))], "In part, so far."),
+        ([claim("F1", ARCS, f1(5, 9))], "No, the opposite."),
+        ([claim("F1", ARCS, f1(5, 9)), claim("F1", SPARSE, f1(0, 0))], "No, in part the opposite."),
+        ([claim("F1", ARCS, f1(-0.1, 0.1))], "Not so that it counts."),
+        ([claim("F1", ARCS, f1(-3, 2))], "Open."),
+        ([claim("F1", ARCS, f1(-9, -5), moved=True)], "Yes, so far."),
+    ],
+)
+def test_the_answer_turns(claims, answer):
+    assert next(one.answer for one in findings(claims)) == answer
+
+
+def test_rare_combinations_and_regimes_are_named():
+    rare = [cell(-9, -5, contrast=RARE, s_c=0.1)]
+    told = tell(FEATURES, claim("F1", DENSE, f1(-9, -5)), claim("F2", SPARSE, *rare))
+    assert told == (
+        f"{LEAD}features make fewer misses than classes with point conditions on dense faces, by "
+        "7.0 percentage points ([F1](#F1)). On rare ones, of few training images, features make "
+        "fewer misses than classes with mixture conditions on sparse faces, by 7.0 percentage "
+        "points ([F2](#F2))."
+    )
+    both = [claim("F1", place, f1(-9, -5)) for place in (DENSE, SPARSE)]
+    assert "conditions on faces, by" in tell(FEATURES, *both)
+
+
+@pytest.mark.parametrize(
+    ("ends", "told"),
+    [
+        ((5, 9), "make more defects than fixed points for classes on arcs, by 7.0"),
+        ((-9, -5), "make fewer defects than fixed points for classes on arcs, by 7.0"),
+    ],
+)
+def test_what_mixtures_cost_turns(ends, told):
+    cells = [cell(*ends, contrast="class: mixture minus point", n_train=500)]
+    assert tell(MIXTURES, claim("F4", ARCS, *cells)) == (
+        f"Conditions drawn from mixtures {told} percentage points ([F4](#F4))."
+    )
+
+
+@pytest.mark.parametrize(
+    ("ends", "told"),
+    [
+        ((40, 60), "features make more misses than on rare ones on arcs, by 50 percentage points"),
+        ((-2, 3), "features make as few misses as on rare ones on arcs, to within 3.0 percentage "
+         "points"),
+        ((1, 9), "the difference in misses between combinations held out of training and rare "
+         "ones is undecided, at most 9.0 percentage points"),
+    ],
+)  # fmt: skip
+def test_composition_turns(ends, told):
+    found = tell(COMPOSE, claim("F3", ARCS, cell(*ends, 5.0, margin=True, contrast=HELD_OUT)))
+    lead = "" if told.startswith("the diff") else "Asked for combinations held out of training, "
+    sentence = f"{lead}{told} ([F3](#F3))."
+    assert found.startswith(sentence[0].upper() + sentence[1:])
+
+
+def steady(low, high, metric="variation", lam=1, **options):
+    delta = 1.1 if metric == "variation" else 0.2
+    return cell(low, high, delta, metric=metric, lam=lam, **options)
+
+
+def test_steadier_less_steady_and_mixed_signs_between_worlds():
+    better, worse = claim("N1", ARCS, steady(0.4, 0.5)), claim("N1", SPARSE, steady(2, 2.5))
+    assert tell(STEADIER, better) == (
+        "NGMG trains more steadily than binary cross entropy on arcs, by a factor of 2.2 in "
+        "gradient variation ([N1](#N1))."
+    )
+    assert tell(STEADIER, worse) == (
+        "NGMG trains less steadily than binary cross entropy on faces, by a factor of 2.2 in "
+        "gradient variation ([N1](#N1))."
+    )
+    assert tell(STEADIER, better, worse) == (
+        "NGMG trains more steadily than binary cross entropy on arcs, by a factor of 2.2 in "
+        "gradient variation; less steadily on faces, by a factor of 2.2 in gradient variation "
+        "([N1](#N1))."
+    )
+    spikes = claim("N4", ARCS, steady(1, 3, "spike_rate"), cell(-9, -5, metric="error"))
+    assert tell(STEADIER, spikes) == (
+        "NGMG trains less steadily than the Brier score on arcs, by 2.0 percentage points of "
+        "spikes ([N4](#N4))."
+    )
+
+
+@pytest.mark.parametrize(
+    ("matched", "share"),
+    [((0.5, 0.5), "50 %"), ((0.25, 0.25), "nothing"), ((0.2, 0.2), "nothing"), ((1.3, 1.3), "all")],
+)
+def test_how_much_is_a_weaker_push(matched, share):
+    """A factor of 4 of which one of 2 is left: half of the lead, counted in logarithms."""
+    raw = claim("N1", ARCS, steady(0.25, 0.25), steady(0.9, 1.1, lam=10))
+    told = tell(STEADIER, raw, claim("N2", ARCS, steady(*matched), steady(0.1, 0.1, lam=10)))
+    assert told.count("weaker push") == 1
+    assert f"counted in logarithms, a weaker push makes {share} ([N2](#N2))." in told
+    assert "With signals of equal strength, NGMG trains " in told
+
+
+def test_without_a_lead_nothing_is_said_of_its_push():
+    claims = claim("N1", ARCS, steady(2, 3)), claim("N2", ARCS, steady(0.5, 0.6))
+    assert "push" not in tell(STEADIER, *claims)
+    unjudged = claim("N1", ARCS, steady(0.5, 0.6, judged=False))
+    assert tell(STEADIER, unjudged) == (
+        "On arcs the intervals leave the difference open: 1 of 1 verdicts is inconclusive."
+    )
+
+
+@pytest.mark.parametrize(
+    ("ends", "told"),
+    [
+        ((-9, -5), "With NGMG's classifier the denoiser makes fewer misses than with none on "
+         "faces, by 7.0 percentage points ([N6a](#N6a))."),
+        ((5, 9), "With NGMG's classifier the denoiser makes more misses than with none on "
+         "faces, by 7.0 percentage points ([N6a](#N6a))."),
+        ((-0.3, 0.4), "The difference in misses between NGMG's classifier and none is too small "
+         "to count, at most 0.40 percentage points, where 1.0 percentage points would count "
+         "([N6a](#N6a))."),
+    ],
+)  # fmt: skip
+def test_help_turns(ends, told):
+    cells = [cell(*ends, metric=f"{kind}misses, minus none", lam=1) for kind in ("", "held-out ")]
+    assert tell(HELP, claim("N6a", SPARSE, *cells)) == told
+
+
+def theory(name, verdict):
+    return claim(name, (None, None)) | {"verdict": verdict}
+
+
+def test_theory_turns():
+    assert tell(THEORY, theory("T1", "reproduced"), theory("T4", "partly")) == (
+        "On exact laws, [features as mixtures of their classes](#T1) is reproduced; [NGMG as "
+        "linear in Wasserstein's distance](#T4) is partly reproduced: in full, 1 of 2."
+    )
+    verdicts_of = {"T1": "not reproduced", "T2": "not reproduced", "T6": "inconclusive"}
+    assert tell(THEORY, *(theory(*pair) for pair in verdicts_of.items())) == (
+        "On exact laws, [features as mixtures of their classes](#T1) and [features apart from "
+        "their classes](#T2) are not reproduced; [a sample cost free of dimension](#T6) is "
+        "inconclusive: in full, 0 of 3."
+    )
+
+
+@pytest.mark.parametrize(
+    ("told", "answer"),
+    [("reproduced", "Yes."), ("partly", "In part."), ("not reproduced", "In part.")],
+)
+def test_the_answer_of_theory_turns(told, answer):
+    found = findings([theory("T1", "reproduced"), theory("T2", told)])
+    assert [one.answer for one in found] == [answer]
+    alone = [findings([theory("T1", verdict)])[0].answer for verdict in ("partly", "inconclusive")]
+    assert alone == ["In part.", "No."]
+
+
+def test_numbers_have_two_digits_and_no_power():
+    values = (0.00416, 0.416, 6.01, 45.3, 98.7, 100.0, 1234.5, 0)
+    told = ["0.0042", "0.42", "6.0", "45", "99", "100", "1234", "0"]
+    assert [number(value) for value in values] == told
+
+
+def test_the_published_claims_are_told():
+    """All six, every sentence ending in a link or a count, every link at a claim that is there."""
+    found = findings(json.loads((PUBLISHED / "claims.json").read_text()))
+    assert len(found) == 6
+    links = set(re.findall(r"\(#(\w+)\)", " ".join(one.text for one in found)))
+    assert links <= {one.id for one in REGISTER} and len(links) == 15
+    for one in found:
+        for sentence in re.split(r"(?<=\.) (?=[A-Z])", one.text):
+            assert re.search(r"\)\.$|inconclusive\.$|\d of \d\.$", sentence), sentence
+            assert sentence[0].isupper() and "  " not in sentence
+            assert re.search(r"\d|nothing|all", re.sub(r"\(#\w+\)|\[\w+\]", "", sentence)), sentence

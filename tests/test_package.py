@@ -1,0 +1,157 @@
+"""The package as others get it: what its wheel holds, its types, its pages."""
+
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import tomllib
+import zipfile
+from html.parser import HTMLParser
+
+import pytest
+import yaml
+
+import gmmdiff
+from tests.paths import ROOT
+from tests.test_imports import fresh
+
+VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+
+
+def run(*command, cwd):
+    done = subprocess.run(
+        [sys.executable, "-m", *command], cwd=cwd, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    """The folder of sdist and wheel, the wheel made from the sdist, without network."""
+    tree = tmp_path_factory.mktemp("package") / "tree"
+    apart = shutil.ignore_patterns(".*", "*.egg-info", "build", "reports", "__pycache__")
+    shutil.copytree(ROOT, tree, ignore=apart)
+    run("build", "--no-isolation", cwd=tree)
+    return tree / "dist"
+
+
+@pytest.fixture(scope="module")
+def wheel(built):
+    (path,) = built.glob("*.whl")
+    return path
+
+
+def test_the_wheel_holds_the_package_and_nothing_else(wheel):
+    names = zipfile.ZipFile(wheel).namelist()
+    held = {name for name in names if not name.startswith(f"gmmdiff-{VERSION}.dist-info/")}
+    files = (p for p in (ROOT / "gmmdiff").rglob("*") if p.is_file() and p.suffix != ".pyc")
+    assert held == {path.relative_to(ROOT).as_posix() for path in files}
+    assert {name.rpartition(".")[2] for name in held} == {"py", "pyi", "typed", "j2"}
+
+
+def test_the_source_holds_the_package_and_what_tells_of_it(built):
+    (path,) = built.glob("*.tar.gz")
+    with tarfile.open(path) as source:
+        names = {name.partition("/")[2] for name in source.getnames()}
+    top = {name.partition("/")[0] for name in names} - {""}
+    assert top - {"PKG-INFO", "setup.cfg", "gmmdiff.egg-info"} == {
+        *("gmmdiff", "pyproject.toml", "MANIFEST.in"),
+        *("README.md", "LICENSE", "CHANGELOG.md"),
+    }
+
+
+def test_what_is_installed_runs_its_examples_with_the_core_packages_alone(wheel, tmp_path):
+    """Put in a folder that comes first; the packages of extras cannot be loaded."""
+    install = ("pip", "install", "--quiet", "--no-index", "--no-deps", "--no-compile")
+    run(*install, "--target", str(tmp_path), str(wheel), cwd=tmp_path)
+    code = (
+        "import doctest, gmmdiff\n"
+        "from importlib import import_module\n"
+        "found = []\n"
+        "homes = set(gmmdiff._HOME.values()) - {'gmmdiff.study.denoisers.denoiser'}\n"  # an extra's
+        "for module in sorted(homes):\n"
+        "    for test in doctest.DocTestFinder().find(import_module(module), globs={}):\n"
+        "        test.globs['__name__'] = 'example'\n"
+        "        found.append([test.name, *doctest.DocTestRunner(verbose=False).run(test)])\n"
+        "print(json.dumps([gmmdiff.__file__, gmmdiff.__version__, found]))"
+    )
+    file, version, found = fresh(code, tmp_path)
+    assert file == str(tmp_path / "gmmdiff" / "__init__.py") and version == VERSION
+    assert [name for name, failed, _ in found if failed] == []
+    assert sum(tried for *_, tried in found) > len(gmmdiff.__all__)
+
+
+def test_one_version_everywhere():
+    released = re.findall(r"^## \[(\S+)\] - (\S+)$", (ROOT / "CHANGELOG.md").read_text(), re.M)
+    assert released[0][0] == VERSION == gmmdiff.__version__
+    assert yaml.safe_load((ROOT / "CITATION.cff").read_text())["version"] == VERSION
+    numbers = [tuple(map(int, number.split("."))) for number, _ in released]
+    assert numbers == sorted(set(numbers), reverse=True)
+    assert [day for _, day in released] == sorted((day for _, day in released), reverse=True)
+
+
+def test_core_and_worlds_are_typed():
+    assert "no issues found" in run("mypy", cwd=ROOT)
+
+
+def test_a_users_checker_knows_the_public_names(tmp_path):
+    """Each has a type of its own, and a wrong call is told; options, so the cache, as above."""
+    names = [name for name in gmmdiff.__all__ if name != "__version__"]
+    lines = [f"from gmmdiff import {name}\nreveal_type({name})" for name in names]
+    (tmp_path / "user.py").write_text("\n".join([*lines, 'NGMGLoss(scales=["wide"])\n']))
+    command = [sys.executable, "-m", "mypy", str(tmp_path / "user.py")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    told = re.findall(r'Revealed type is "(.*)"', done.stdout)
+    assert len(told) == len(names) and "Any" not in told, done.stdout
+    (error,) = re.findall("error: (.*)", done.stdout)
+    assert 'List item 0 has incompatible type "str"; expected "float"' in error
+
+
+class Requests(HTMLParser):
+    """What a browser loads with a page."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.found = []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        for name, value in attributes:
+            if name == "src" or (name == "href" and tag == "link"):
+                self.found.append(value)
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory):
+    """The text of every page, by name."""
+    folder = tmp_path_factory.mktemp("docs")
+    run("mkdocs", "build", "--strict", "-f", ".docs/mkdocs.yml", "-d", str(folder), cwd=ROOT)
+    return {path.name: path.read_text("utf-8") for path in folder.glob("*.html")}
+
+
+def test_pages_hold_every_public_name_with_its_example(pages):
+    found = re.split(r'<h\d id="(gmmdiff[\w.]+)"', "".join(pages.values()))
+    sections = dict(zip(found[1::2], found[2::2], strict=True))
+    for name, module in gmmdiff._HOME.items():
+        if callable(getattr(gmmdiff, name)):
+            assert ">Examples:</span>" in sections[f"{module}.{name}"], name
+        else:  # a plain value: its module tells of it
+            assert f"<code>{name}</code>" in sections[module], name
+
+
+def test_pages_ask_the_network_for_nothing(pages):
+    assert {"index.html", "core.html", "worlds.html"} <= set(pages)
+    for name, text in pages.items():
+        requests = Requests(text).found
+        assert requests and not [url for url in requests if "//" in url], name
+
+
+def test_the_snippets_of_the_two_ideas_run():
+    snippets = re.findall(r"```python\n(.*?)```", (ROOT / ".docs/pages/index.md").read_text(), re.S)
+    assert len(snippets) == 2
+    names = {}
+    for snippet in snippets:
+        exec(snippet, names)
+    assert names["tokens"].shape == (2, 3, 16)
