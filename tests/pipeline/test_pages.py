@@ -238,10 +238,10 @@ def test_the_page_tells_times_machines_and_parameters(reports):
     ]
     own = json.loads((reports / "environment" / "feature_vs_class.json").read_text())["seconds"]
     assert times["theory_checks"] == "run time 62 min 3 s"
-    assert (
-        times["feature_vs_class"]
-        == f"run time {pages.duration(own + sum(parts))} in {len(parts) + 1} runs"
-    )
+    about = [own + sum(parts) + rest for rest in (-0.01, 0.01)]  # it may lie on half a second
+    assert times["feature_vs_class"] in {
+        f"run time {pages.duration(one)} in {len(parts) + 1} runs" for one in about
+    }
     machines = {
         pages.machine(record) for record in notebook.run_records(reports / "environment").values()
     }
