@@ -9,11 +9,10 @@ reports/quick_look.  No verdict is drawn from it: seeds are too few, networks to
 from __future__ import annotations
 
 import os
-import sys
 import time
 from collections.abc import Mapping
+from contextlib import redirect_stderr
 from pathlib import Path
-from typing import Any
 
 from gmmdiff.pipeline.execution.errors import exit_code
 from gmmdiff.pipeline.execution.parameters import NOTEBOOKS, REPORTS
@@ -32,13 +31,13 @@ NOTICE = (
 )
 
 
-def _run(notebook: Path, stage: str, reports: Path, values: dict[str, Any]) -> float:
+def _run(notebook: Path, stage: str, reports: Path) -> float:
     """One notebook as a stage, without bars; its seconds."""
     from gmmdiff.pipeline.execution.runner import run
 
     began = time.monotonic()
-    with open(os.devnull, "w", encoding="utf-8") as sys.stderr:
-        run(notebook, stage, values, reports)
+    with open(os.devnull, "w", encoding="utf-8") as nowhere, redirect_stderr(nowhere):
+        run(notebook, stage, {}, reports)
     return time.monotonic() - began
 
 
@@ -61,7 +60,7 @@ def run_stages(stages: Mapping[str, Path], reports: Path) -> None:
         kernel.environment(OMP_NUM_THREADS=str(threads)),
         ProcessPoolExecutor(SIDE_BY_SIDE, get_context("spawn")) as pool,
     ):
-        begun = {pool.submit(_run, book, name, reports, {}): name for name, book in stages.items()}
+        begun = {pool.submit(_run, book, name, reports): name for name, book in stages.items()}
         try:
             for number, done in enumerate(as_completed(begun), 1):
                 print(f"{number} of {len(begun)}: {begun[done]}, {done.result():.0f} s", flush=True)

@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from gmmdiff.study.verdicts import ENOUGH_SEEDS
+from gmmdiff.study.verdicts import ENOUGH_SEEDS, FRAGILE
 
 Found = Mapping[str, Any]  # an object of claims.json, or one of its cells with its claim's place
 THEORY = {  # what a claim of theory is about
@@ -22,16 +22,22 @@ THEORY = {  # what a claim of theory is about
     "T6": "a sample cost free of dimension",
 }
 GRANULARITIES = {"coarse": "coarse classes", "class": "classes", "feature": "features"}
-STEADINESS = ("spike_rate", "variation")  # what N1 judges; variation is told as a factor
+STEADINESS = ("spike_rate", "variation")  # what N1 judges
+UNITS = {  # of what a cell measures, where it is no share of samples
+    "variation": "a factor of {} in gradient variation",
+    "spike_rate": "{} percentage points of spikes",
+}
 REST = {"negligible": "too small to count", "undecided": "undecided"}
 
 
 LEGEND = (
-    "Asked on *arcs*, drawn *faces* and pairs of real *digits*, *dense* (many training images a "
-    "combination of attributes) or *sparse* (few). A condition is a fixed *point* or a draw from a "
-    "Gaussian *mixture*; a *miss* does not show what was asked for; *rare* combinations have the "
-    "fewest training images, *held-out* ones none. What is too small to count was fixed before "
-    "the numbers."
+    "The questions are asked on *arcs*, drawn *faces* and pairs of real *digits*, *dense* (many "
+    "training images a combination of attributes) or *sparse* (few). A condition is a fixed "
+    "*point* or a draw from a Gaussian *mixture*. A *miss* shows another combination than was "
+    "asked for, or nothing that the data could be (it is off the manifold); a *defect* shows "
+    "attributes that its condition does not admit, or is off the manifold. *Rare* combinations "
+    "have the fewest training images, *held-out* ones none. Differences are estimates; *at most* "
+    "is the far end of an interval. What is too small to count was fixed before the numbers."
 )
 
 
@@ -79,18 +85,17 @@ def _grouped(items: Iterable[Found], key: Callable[[Found], Any]) -> dict[Any, l
 
 
 def _sizes(cells: Sequence[Found], told: Callable[[list[float]], str], *ends: str) -> str:
-    """How large differences are, either way, with their unit; beside variation spikes go untold."""
+    """How large differences are, either way, with their unit, each kind by itself."""
+    kinds = []
+    for unit, group in _grouped(cells, _unit).items():
+        sizes = [max(abs(cell[end]) for end in ends) for cell in group]
+        factors = unit == UNITS["variation"]
+        kinds.append(unit.format(told([math.exp(x) if factors else 100 * x for x in sizes])))
+    return listed(kinds)
 
-    def sizes(group: Iterable[Found]) -> list[float]:
-        return [max(abs(cell[end]) for end in ends) for cell in group]
 
-    if varied := [cell for cell in cells if cell["factors"].get("metric") == "variation"]:
-        return (
-            f"a factor of {told([math.exp(size) for size in sizes(varied)])} in gradient variation"
-        )
-    spikes = all(cell["factors"].get("metric") == "spike_rate" for cell in cells)
-    of_spikes = " of spikes" if spikes else ""
-    return f"{told([100 * size for size in sizes(cells)])} percentage points{of_spikes}"
+def _unit(cell: Found) -> str:
+    return UNITS.get(cell["factors"].get("metric"), "{} percentage points")
 
 
 def _range(sizes: Sequence[float]) -> str:
@@ -105,6 +110,21 @@ def by(cells: Sequence[Found]) -> str:
 def farthest(cells: Sequence[Found]) -> str:
     """The farthest end of their intervals: "1.0 percentage points"."""
     return _sizes(cells, lambda sizes: number(max(sizes)), "low", "high")
+
+
+def highest(cells: Sequence[Found]) -> str:
+    """The highest end of their intervals, 0 where all lie below it."""
+    return farthest([{**cell, "low": 0.0, "high": max(cell["high"], 0.0)} for cell in cells])
+
+
+def would_count(cells: Sequence[Found]) -> str:
+    """How much would, beside ``farthest``: their delta, or where there are several the share of
+    its own that an interval reaches.
+    """
+    if len({cell["delta"] for cell in cells}) == 1:
+        return f"where {_sizes(cells, _range, 'delta')} would count"
+    reached = max(max(abs(c["low"]), abs(c["high"])) / c["delta"] for c in cells)
+    return f"and in no case more than {100 * reached:.0f} % of what would count there"
 
 
 def _capital(text: str) -> str:
@@ -201,7 +221,7 @@ class _Findings:
                 here = [cell for cell in among if cell["state"] == state]
                 within = margin and state == "holds"
                 if here:
-                    size = f"to within {farthest(here)}" if within else f"by {by(here)}"
+                    size = f"to within {highest(here)}" if within else f"by {by(here)}"
                     where.append(f"{kind}on {self.places(here, among)}, {size}")
             if where:
                 first = f"{sides.subject} {words}"
@@ -211,24 +231,30 @@ class _Findings:
             states = dict.fromkeys(sorted(cell["state"] for cell in rest))
             told = f"is {' or '.join(REST[state] for state in states)}, at most {farthest(rest)}"
             if list(states) == ["negligible"]:
-                told += f", where {_sizes(rest, _range, 'delta')} would count"
+                told += f", {would_count(rest)}"
             where = "elsewhere the difference" if parts else f"the difference {sides.between}"
             parts.append(f"{where} {told}")
         return f"{'; '.join(parts)} ([{name}](#{name}))."
 
-    def inconclusive(self, *names: str) -> list[str]:
-        """Where there is no verdict and why, in a sentence; none where there is one everywhere."""
+    def reservations(self, *names: str) -> list[str]:
+        """Where there is no verdict and why, and where resampled seeds often give another one: a
+        sentence each, where there is any.
+        """
         asked = self.asked(*names)
         without = [claim for claim in asked if claim["verdict"] == "inconclusive"]
         reasons = [
             f"on {self.places(group, group)} {why}"
             for why, group in _grouped(without, _why_inconclusive).items()
         ]
-        if not reasons:
-            return []
-        told = listed(reasons, ", and ")
-        count = f"{len(without)} of {len(asked)} verdicts {_are(len(without))} inconclusive"
-        return [f"{_capital(told)}: {count}."]
+        told = []
+        if reasons:
+            count = f"{len(without)} of {len(asked)} verdicts {_are(len(without))} inconclusive"
+            told.append(f"{_capital(listed(reasons, ', and '))}: {count}.")
+        fragile = [claim for claim in asked if (claim["replication"] or 1) < FRAGILE]
+        if fragile:
+            where = f"on {self.places(fragile, fragile)}: {len(fragile)} of {len(asked)}"
+            told.append(f"Fragile, as resampled seeds often give another verdict, {where}.")
+        return told
 
     def features(self) -> list[str]:
         """F1 and F2."""
@@ -250,7 +276,7 @@ class _Findings:
             f"{lead}, {self.compared(name, sides, cells)}"
             for name, lead in leads.items()
             if (cells := self.cells(name, kind))
-        ] + self.inconclusive(*leads)
+        ] + self.reservations(*leads)
 
     def mixtures(self) -> list[str]:
         """F4."""
@@ -266,7 +292,7 @@ class _Findings:
 
         cells = self.cells("F4", kind)
         told = [_capital(self.compared("F4", sides, cells))] if cells else []
-        return told + self.inconclusive("F4")
+        return told + self.reservations("F4")
 
     def composition(self) -> list[str]:
         """F3."""
@@ -278,7 +304,7 @@ class _Findings:
         )
         cells = self.cells("F3")
         told = [_capital(self.compared("F3", sides, cells, margin=True))] if cells else []
-        return told + self.inconclusive("F3")
+        return told + self.reservations("F3")
 
     def steadiness(self) -> list[str]:
         """N1, N2 and N4, the last without the classifier's error."""
@@ -299,7 +325,7 @@ class _Findings:
                 told.append(_capital(lead + self.compared(name, sides, cells)))
             if name == "N2":
                 told += self.weaker_push()
-        return told + self.inconclusive("N1", "N2", "N4")
+        return told + self.reservations("N1", "N2", "N4")
 
     def weaker_push(self) -> list[str]:
         """What N2 leaves of the lead of N1 in variation, where there is one."""
@@ -323,6 +349,21 @@ class _Findings:
             f"weaker push makes {share} ([N2](#N2))."
         ]
 
+    def quality(self) -> list[str]:
+        """N5."""
+        told = []
+        for rival, words in (("BCE", "binary cross entropy's"), ("without a cost", "one alone")):
+            sides = Sides(
+                "a denoiser with NGMG's classifier makes",
+                f"as few defects as {words}",
+                f"more defects than {words}",
+                f"in defects between a denoiser with NGMG's classifier and {words}",
+            )
+            cells = [c for c in self.cells("N5") if c["factors"]["metric"].endswith(rival)]
+            if cells:
+                told.append(_capital(self.compared("N5", sides, cells, margin=True)))
+        return told + self.reservations("N5")
+
     def help(self) -> list[str]:
         """N6a and N6b."""
         told = []
@@ -335,7 +376,7 @@ class _Findings:
             )
             if cells := self.cells(name):
                 told.append(_capital(self.compared(name, sides, cells)))
-        return told + self.inconclusive("N6a", "N6b")
+        return told + self.reservations("N6a", "N6b")
 
     def theory(self) -> list[str]:
         """T1 to T6, by verdict."""
@@ -359,6 +400,7 @@ def findings(claims: Sequence[Found]) -> list[Finding]:
         "Do mixtures help?": ("F4", found.mixtures()),
         "Do features compose?": ("F3", found.composition()),
         "Is NGMG steadier?": ("N1", found.steadiness()),
+        "Is NGMG as good?": ("N5", found.quality()),
         "Does the classifier help?": ("N6a", found.help()),
     }
     sampled = [

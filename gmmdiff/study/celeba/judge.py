@@ -13,12 +13,12 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from gmmdiff.core.checks import require
 from gmmdiff.core.distances import pairwise_distances
+from gmmdiff.study.unet.shapes import NORM_GROUPS
 from gmmdiff.worlds.celeba import CelebA
 from gmmdiff.worlds.digits import NEIGHBOURS
 from gmmdiff.worlds.world import Judged
 
 SMALLEST = 4  # pixels of a side to which images are halved
-NORM_GROUPS = 8  # of channels, that a group normalisation takes together
 CHUNK = 500  # images seen at once
 SMALLEST_UNIT = 0.01  # of a feature, in units of the average one: what hardly varies stays small
 
