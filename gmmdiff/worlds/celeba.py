@@ -72,8 +72,7 @@ class CelebA(World):
     ) -> None:
         folder, size = Path(folder).expanduser(), whole(OWNER, "size", size, 1)
         self.shape = (3, size, size)
-        values = [[f"not {name}", name] for name in attributes]
-        vars(self)["values"] = values  # elsewhere of the class, here of the attributes chosen
+        self.values = [[f"not {name}", name] for name in attributes]
         names, shown = _attributes(_table(folder, ATTRIBUTES), attributes)
         split = _partition(_table(folder, PARTITION), names)
         self.cache = Path(cache).expanduser() if cache else folder / "cache"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import ClassVar, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -42,7 +42,7 @@ class World(ABC):
         (torch.Size([50, 16, 16]), torch.Size([50, 2]))
     """
 
-    values: ClassVar[Sequence[Sequence[str]]]
+    values: Sequence[Sequence[str]]
     combinations: Tensor
     frequencies: Tensor
     shape: tuple[int, ...]
