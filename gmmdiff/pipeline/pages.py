@@ -130,8 +130,16 @@ def finding_list(found: Sequence[Mapping[str, Any]]) -> str:
     """What the objects of claims.json say in plain words, and what its words mean: Markdown whose
     links lead to #F1 and the like.
     """
-    listed = "\n".join(f"- **{one.question} {one.answer}** {one.text}" for one in findings(found))
-    return f"{LEGEND}\n\n{listed}"
+    told = [f"- **{one.question} {one.answer}** {one.sentence}" for one in findings(found)]
+    return "\n".join([LEGEND, "", *told])
+
+
+def more_findings(found: Sequence[Mapping[str, Any]]) -> str:
+    """What ``finding_list`` leaves out, folded."""
+    told = [f"- *{one.question}* {' '.join(one.more)}" for one in findings(found) if one.more]
+    return "\n".join(
+        ["<!-- fold: What else, and how sure -->", "", *told, "", "<!-- end of fold -->"]
+    )
 
 
 def in_cells(claim: Mapping[str, Any]) -> str:

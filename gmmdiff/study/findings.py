@@ -7,12 +7,14 @@ and at most how far apart the two sides lie in the rest.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from gmmdiff.study.verdicts import ENOUGH_SEEDS, FRAGILE
 
 Found = Mapping[str, Any]  # an object of claims.json, or one of its cells with its claim's place
+Told = tuple[list[str], list[str]]  # the sentences of a finding, and more of them
 THEORY = {  # what a claim of theory is about
     "T1": "features as mixtures of their classes",
     "T2": "features apart from their classes",
@@ -21,34 +23,33 @@ THEORY = {  # what a claim of theory is about
     "T5": "manifolds found by gradient descent",
     "T6": "a sample cost free of dimension",
 }
-GRANULARITIES = {"coarse": "coarse classes", "class": "classes", "feature": "features"}
-STEADINESS = ("spike_rate", "variation")  # what N1 judges
+GRANULARITIES = {"coarse": "classes of two attributes", "class": "classes", "feature": "features"}
+RARE = "on rare combinations, "
 UNITS = {  # of what a cell measures, where it is no share of samples
     "variation": "a factor of {} in gradient variation",
-    "spike_rate": "{} percentage points of spikes",
+    "spike_rate": "{} points of spikes",
 }
 REST = {"negligible": "too small to count", "undecided": "undecided"}
 
 
 LEGEND = (
-    "The questions are asked on *arcs*, drawn *faces* and pairs of real *digits*, *dense* (many "
-    "training images a combination of attributes) or *sparse* (few). A condition is a fixed "
-    "*point* or a draw from a Gaussian *mixture*. A *miss* shows another combination than was "
-    "asked for, or nothing that the data could be (it is off the manifold); a *defect* shows "
-    "attributes that its condition does not admit, or is off the manifold. *Rare* combinations "
-    "have the fewest training images, *held-out* ones none. Differences are estimates; *at most* "
-    "is the far end of an interval. What is too small to count was fixed before the numbers."
+    "Asked on *arcs*, drawn *faces* and pairs of real *digits*, *dense* (many training images a "
+    "combination of attributes) or *sparse* (few). A condition is a fixed *point* or drawn from a "
+    "Gaussian *mixture*. A *miss* shows another combination than was asked for, or is off the "
+    "manifold of the data; a *defect* shows attributes that its condition does not admit, or is "
+    "off the manifold. Differences are in percentage points, or factors; *at most* is the far end "
+    "of an interval. *So far*: some verdicts are inconclusive. What is too small to count was "
+    "fixed before the numbers."
 )
 
 
 class Finding(NamedTuple):
-    """A question, its answer in a few words, and what was found: Markdown, with links to #F1 and
-    the like.
-    """
+    """A question and what was found: Markdown, with links to #F1 and the like."""
 
     question: str
-    answer: str
-    text: str
+    answer: str  # in a few words
+    sentence: str  # with its number
+    more: Sequence[str]  # sentences on claims beside it, and on how sure all of it is
 
 
 class Sides(NamedTuple):
@@ -95,7 +96,7 @@ def _sizes(cells: Sequence[Found], told: Callable[[list[float]], str], *ends: st
 
 
 def _unit(cell: Found) -> str:
-    return UNITS.get(cell["factors"].get("metric"), "{} percentage points")
+    return UNITS.get(cell["factors"].get("metric"), "{} points")
 
 
 def _range(sizes: Sequence[float]) -> str:
@@ -103,12 +104,12 @@ def _range(sizes: Sequence[float]) -> str:
 
 
 def by(cells: Sequence[Found]) -> str:
-    """Estimates: "6.0 to 45 percentage points"."""
+    """Estimates: "6.0 to 45 points"."""
     return _sizes(cells, _range, "estimate")
 
 
 def farthest(cells: Sequence[Found]) -> str:
-    """The farthest end of their intervals: "1.0 percentage points"."""
+    """The farthest end of their intervals: "1.0 points"."""
     return _sizes(cells, lambda sizes: number(max(sizes)), "low", "high")
 
 
@@ -189,7 +190,8 @@ class _Findings:
         ]
 
     def places(self, items: Sequence[Found], among: Sequence[Found]) -> str:
-        """Where items are, and how many of those asked there: "arcs (1 of 2 cases) and digits".
+        """Where items are, and how many of those asked there: "arcs (1 of 2 settings) and
+        digits".
 
         A regime is named where its world has another that is not told alike.
         """
@@ -198,7 +200,7 @@ class _Findings:
             counts = {}
             for regime, here in _grouped(group, lambda item: item["regime"]).items():
                 there = [one for one in among if (one["world"], one["regime"]) == (world, regime)]
-                part = f" ({len(here)} of {len(there)} cases)" if len(here) < len(there) else ""
+                part = f" ({len(here)} of {len(there)} settings)" if len(here) < len(there) else ""
                 counts[regime] = part
             if set(counts) == self.regimes[world] and len(set(counts.values())) == 1:
                 told.append(world + next(iter(counts.values())))
@@ -230,10 +232,11 @@ class _Findings:
         if rest := [cell for cell in cells if cell["state"] in REST]:
             states = dict.fromkeys(sorted(cell["state"] for cell in rest))
             told = f"is {' or '.join(REST[state] for state in states)}, at most {farthest(rest)}"
-            if list(states) == ["negligible"]:
-                told += f", {would_count(rest)}"
-            where = "elsewhere the difference" if parts else f"the difference {sides.between}"
-            parts.append(f"{where} {told}")
+            if parts:
+                parts.append(f"elsewhere the difference {told}")
+            else:
+                known = f", {would_count(rest)}" if list(states) == ["negligible"] else ""
+                parts.append(f"the difference {sides.between} {told}{known}")
         return f"{'; '.join(parts)} ([{name}](#{name}))."
 
     def reservations(self, *names: str) -> list[str]:
@@ -256,76 +259,79 @@ class _Findings:
             told.append(f"Fragile, as resampled seeds often give another verdict, {where}.")
         return told
 
-    def features(self) -> list[str]:
-        """F1 and F2."""
-        sides = Sides(
-            "features make",
-            "fewer misses than classes",
-            "more misses than classes",
-            "in misses between features and classes",
+    def told(
+        self,
+        name: str,
+        sides: Sides,
+        kind: Callable[[Found], str] = lambda cell: "",
+        lead: str = "",
+        metric: str = "",
+        margin: bool = False,
+    ) -> list[str]:
+        """One claim's sentence; none where nothing is judged.
+
+        Args:
+            metric: a regular expression, which finds something in what a cell measures.
+        """
+        cells = [
+            c for c in self.cells(name, kind) if re.search(metric, c["factors"].get("metric", ""))
+        ]
+        return [_capital(lead + self.compared(name, sides, cells, margin))] if cells else []
+
+    def features(self) -> Told:
+        classes, scrambled = (
+            Sides(
+                "features make",
+                f"fewer misses than {rival}",
+                f"more misses than {rival}",
+                f"in misses between features and {rival}",
+            )
+            for rival in ("classes", "the same codes scrambled")
         )
 
         def kind(cell: Found) -> str:
             return f"with {'mixture' if cell['factors']['s_c'] else 'point'} conditions "
 
-        leads = {
-            "F1": "On combinations seen in training",
-            "F2": "On rare ones, of few training images",
-        }
-        return [
-            f"{lead}, {self.compared(name, sides, cells)}"
-            for name, lead in leads.items()
-            if (cells := self.cells(name, kind))
-        ] + self.reservations(*leads)
+        more = self.told("F2", classes, kind, RARE) + self.told("F5", scrambled, kind, RARE)
+        return self.told("F1", classes, kind), more + self.reservations("F1", "F2", "F5")
 
-    def mixtures(self) -> list[str]:
-        """F4."""
+    def mixtures(self) -> Told:
         sides = Sides(
             "conditions drawn from mixtures make",
-            "fewer defects than fixed points",
-            "more defects than fixed points",
-            "in defects between conditions drawn from mixtures and fixed points",
+            "fewer defects than fixed ones",
+            "more defects than fixed ones",
+            "in defects between conditions drawn from mixtures and fixed ones",
         )
 
         def kind(cell: Found) -> str:
             return f"for {GRANULARITIES[cell['factors']['contrast'].partition(':')[0]]} "
 
-        cells = self.cells("F4", kind)
-        told = [_capital(self.compared("F4", sides, cells))] if cells else []
-        return told + self.reservations("F4")
+        return self.told("F4", sides, kind), self.reservations("F4")
 
-    def composition(self) -> list[str]:
-        """F3."""
+    def composition(self) -> Told:
         sides = Sides(
             "asked for combinations held out of training, features make",
             "as few misses as on rare ones",
             "more misses than on rare ones",
             "in misses between combinations held out of training and rare ones",
         )
-        cells = self.cells("F3")
-        told = [_capital(self.compared("F3", sides, cells, margin=True))] if cells else []
-        return told + self.reservations("F3")
+        return self.told("F3", sides, margin=True), self.reservations("F3")
 
-    def steadiness(self) -> list[str]:
-        """N1, N2 and N4, the last without the classifier's error."""
-        told = []
-        for name, lead, rival in (
-            ("N1", "", "binary cross entropy"),
-            ("N2", "with signals of equal strength, ", "binary cross entropy"),
-            ("N4", "", "the Brier score"),
-        ):
-            sides = Sides(
+    def steadiness(self) -> Told:
+        """N4 without the classifier's error."""
+        entropy, brier = (
+            Sides(
                 "NGMG trains",
                 f"more steadily than {rival}",
                 f"less steadily than {rival}",
                 f"in steadiness between NGMG and {rival}",
             )
-            cells = [cell for cell in self.cells(name) if cell["factors"]["metric"] in STEADINESS]
-            if cells:
-                told.append(_capital(lead + self.compared(name, sides, cells)))
-            if name == "N2":
-                told += self.weaker_push()
-        return told + self.reservations("N1", "N2", "N4")
+            for rival in ("binary cross entropy", "the Brier score")
+        )
+        matched = self.told("N2", entropy, lead="with signals of equal strength, ")
+        more = matched + self.told("N4", brier, metric="spike_rate|variation")
+        raw = self.told("N1", entropy)
+        return raw + self.weaker_push(), more + self.reservations("N1", "N2", "N4")
 
     def weaker_push(self) -> list[str]:
         """What N2 leaves of the lead of N1 in variation, where there is one."""
@@ -345,13 +351,12 @@ class _Findings:
         push = 1 - left / whole
         share = "nothing" if push <= 0 else "all" if push >= 1 else f"{100 * push:.0f} %"
         return [
-            "Of its lead over binary cross entropy in gradient variation, counted in logarithms, a "
-            f"weaker push makes {share} ([N2](#N2))."
+            "Of that lead in gradient variation, counted in logarithms, a weaker push makes "
+            f"{share} ([N2](#N2))."
         ]
 
-    def quality(self) -> list[str]:
-        """N5."""
-        told = []
+    def quality(self) -> Told:
+        sentences = []
         for rival, words in (("BCE", "binary cross entropy's"), ("without a cost", "one alone")):
             sides = Sides(
                 "a denoiser with NGMG's classifier makes",
@@ -359,26 +364,29 @@ class _Findings:
                 f"more defects than {words}",
                 f"in defects between a denoiser with NGMG's classifier and {words}",
             )
-            cells = [c for c in self.cells("N5") if c["factors"]["metric"].endswith(rival)]
-            if cells:
-                told.append(_capital(self.compared("N5", sides, cells, margin=True)))
-        return told + self.reservations("N5")
+            sentences += self.told("N5", sides, metric=f"{rival}$", margin=True)
+        errors = Sides(
+            "NGMG's classifier makes",
+            "fewer errors than binary cross entropy's",
+            "more errors than binary cross entropy's",
+            "in errors between NGMG's classifier and binary cross entropy's",
+        )
+        return sentences, self.told("N3", errors) + self.reservations("N5", "N3")
 
-    def help(self) -> list[str]:
-        """N6a and N6b."""
-        told = []
-        for name, rival in (("N6a", "none"), ("N6b", "binary cross entropy's")):
-            sides = Sides(
+    def help(self) -> Told:
+        alone, entropy = (
+            Sides(
                 "with NGMG's classifier the denoiser makes",
                 f"fewer misses than with {rival}",
                 f"more misses than with {rival}",
                 f"in misses between NGMG's classifier and {rival}",
             )
-            if cells := self.cells(name):
-                told.append(_capital(self.compared(name, sides, cells)))
-        return told + self.reservations("N6a", "N6b")
+            for rival in ("none", "binary cross entropy's")
+        )
+        more = self.told("N6b", entropy) + self.reservations("N6a", "N6b")
+        return self.told("N6a", alone), more
 
-    def theory(self) -> list[str]:
+    def theory(self) -> str:
         """T1 to T6, by verdict."""
         asked = self.asked(*THEORY)
         groups = []
@@ -389,7 +397,7 @@ class _Findings:
             groups.append(f"{told} {_are(len(names))} {label}")
         full = sum(claim["verdict"] == "reproduced" for claim in asked)
         count = f"in full, {full} of {len(asked)}"
-        return [f"On exact laws, {'; '.join(groups)}: {count}."] if asked else []
+        return f"On exact laws, {'; '.join(groups)}: {count}."
 
 
 def findings(claims: Sequence[Found]) -> list[Finding]:
@@ -404,12 +412,12 @@ def findings(claims: Sequence[Found]) -> list[Finding]:
         "Does the classifier help?": ("N6a", found.help()),
     }
     sampled = [
-        Finding(question, answer(found.asked(name)), " ".join(text))
-        for question, (name, text) in told.items()
-        if text
+        Finding(question, answer(found.asked(name)), " ".join(sentences), more)
+        for question, (name, (sentences, more)) in told.items()
+        if sentences or more
     ]
     if not (verdicts := {claim["verdict"] for claim in found.asked(*THEORY)}):
         return sampled
     part = "In part." if verdicts & {"reproduced", "partly"} else "No."
     whole = "Yes." if verdicts == {"reproduced"} else part
-    return [*sampled, Finding("Does the theory hold?", whole, " ".join(found.theory()))]
+    return [*sampled, Finding("Does the theory hold?", whole, found.theory(), [])]

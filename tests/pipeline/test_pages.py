@@ -356,8 +356,10 @@ def test_findings_come_first_then_verdicts(visit, reports):
     tab, found = visit(), json.loads((reports / "claims.json").read_text())
     assert tab.locator("main h2").all_text_contents()[:2] == ["Findings", "Verdicts"]
     told = tab.locator("#findings ~ ul > li").all_text_contents()
-    plain = [re.sub(r"\[([^]]+)\]\(#\w+\)", r"\1", one.text) for one in findings(found)]
+    plain = [re.sub(r"\[([^]]+)\]\(#\w+\)", r"\1", one.sentence) for one in findings(found)]
     assert len(told) == 7 and all(map(str.endswith, told, plain))
+    beside = tab.locator("#findings ~ details li").all_text_contents()
+    assert len(beside) == sum(bool(one.more) for one in findings(found))
     rows = tab.locator("table").first.locator("tbody tr")
     table = [
         (row.locator("a").first.get_attribute("href"), row.locator("td").all_text_contents()[2:])

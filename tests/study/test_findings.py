@@ -23,7 +23,7 @@ ARCS, DENSE, SPARSE = ("arcs", "dense"), ("faces", "dense"), ("faces", "sparse")
 
 
 def cell(low, high, delta=1.0, judged=True, margin=False, **factors):
-    """In percentage points; a variation as a factor."""
+    """In points; a variation as a factor."""
     size = math.log if factors.get("metric") == "variation" else (0.01).__mul__
     low, high, delta = size(low), size(high), size(delta)
     state = verdicts.state(low, high, delta, margin) if judged else "not judged"
@@ -46,15 +46,16 @@ def claim(name, place, *cells, moved=False, seeds=20):
     }
 
 
+def all_of(finding):
+    return " ".join(filter(None, [finding.sentence, *finding.more]))
+
+
 def tell(question, *claims):
-    return next(one.text for one in findings(claims) if one.question == question)
+    return next(all_of(one) for one in findings(claims) if one.question == question)
 
 
 def f1(low, high, s_c=0.0, **factors):
     return cell(low, high, contrast=SEEN, s_c=s_c, **factors)
-
-
-LEAD = "On combinations seen in training, "
 
 
 @pytest.mark.parametrize(
@@ -63,30 +64,29 @@ LEAD = "On combinations seen in training, "
         (
             [f1(-9, -5), f1(-50, -40, 0.1)],
             "features make fewer misses than classes with point conditions on arcs, by 7.0 "
-            "percentage points, and with mixture conditions on arcs, by 45 percentage points "
+            "points, and with mixture conditions on arcs, by 45 points "
             "([F1](#F1)).",
         ),
         (
             [f1(5, 9), f1(40, 50)],
             "features make more misses than classes with point conditions on arcs, by 7.0 to 45 "
-            "percentage points ([F1](#F1)).",
+            "points ([F1](#F1)).",
         ),
         (
             [f1(5, 9), f1(-9, -5, 0.1), f1(-3, 2, 0.1)],
             "features make fewer misses than classes with mixture conditions on arcs (1 of 2 "
-            "cases), by 7.0 percentage points; more misses with point conditions on arcs, by 7.0 "
-            "percentage points; elsewhere the difference is undecided, at most 3.0 percentage "
-            "points ([F1](#F1)).",
+            "settings), by 7.0 points; more misses with point conditions on arcs, by 7.0 "
+            "points; elsewhere the difference is undecided, at most 3.0 points ([F1](#F1)).",
         ),
         (
             [f1(-0.1, 0.3), f1(-0.4, 0.2)],
             "the difference in misses between features and classes is too small to count, at most "
-            "0.40 percentage points, where 1.0 percentage points would count ([F1](#F1)).",
+            "0.40 points, where 1.0 points would count ([F1](#F1)).",
         ),
     ],
 )
 def test_features_better_worse_both_and_neither(cells, told):
-    assert tell(FEATURES, claim("F1", ARCS, *cells)) == LEAD + told
+    assert tell(FEATURES, claim("F1", ARCS, *cells)) == told[0].upper() + told[1:]
 
 
 def test_open_intervals_and_too_short_a_training_are_said():
@@ -127,10 +127,10 @@ def test_rare_combinations_and_regimes_are_named():
     rare = [cell(-9, -5, contrast=RARE, s_c=0.1)]
     told = tell(FEATURES, claim("F1", DENSE, f1(-9, -5)), claim("F2", SPARSE, *rare))
     assert told == (
-        f"{LEAD}features make fewer misses than classes with point conditions on dense faces, by "
-        "7.0 percentage points ([F1](#F1)). On rare ones, of few training images, features make "
-        "fewer misses than classes with mixture conditions on sparse faces, by 7.0 percentage "
-        "points ([F2](#F2))."
+        "Features make fewer misses than classes with point conditions on dense faces, by "
+        "7.0 points ([F1](#F1)). On rare combinations, features make "
+        "fewer misses than classes with mixture conditions on sparse faces, by 7.0 points "
+        "([F2](#F2))."
     )
     both = [claim("F1", place, f1(-9, -5)) for place in (DENSE, SPARSE)]
     assert "conditions on faces, by" in tell(FEATURES, *both)
@@ -139,25 +139,24 @@ def test_rare_combinations_and_regimes_are_named():
 @pytest.mark.parametrize(
     ("ends", "told"),
     [
-        ((5, 9), "make more defects than fixed points for classes on arcs, by 7.0"),
-        ((-9, -5), "make fewer defects than fixed points for classes on arcs, by 7.0"),
+        ((5, 9), "make more defects than fixed ones for classes on arcs, by 7.0"),
+        ((-9, -5), "make fewer defects than fixed ones for classes on arcs, by 7.0"),
     ],
 )
 def test_what_mixtures_cost_turns(ends, told):
     cells = [cell(*ends, contrast="class: mixture minus point", n_train=500)]
     assert tell(MIXTURES, claim("F4", ARCS, *cells)) == (
-        f"Conditions drawn from mixtures {told} percentage points ([F4](#F4))."
+        f"Conditions drawn from mixtures {told} points ([F4](#F4))."
     )
 
 
 @pytest.mark.parametrize(
     ("ends", "told"),
     [
-        ((40, 60), "features make more misses than on rare ones on arcs, by 50 percentage points"),
-        ((-2, 3), "features make as few misses as on rare ones on arcs, to within 3.0 percentage "
-         "points"),
+        ((40, 60), "features make more misses than on rare ones on arcs, by 50 points"),
+        ((-2, 3), "features make as few misses as on rare ones on arcs, to within 3.0 points"),
         ((1, 9), "the difference in misses between combinations held out of training and rare "
-         "ones is undecided, at most 9.0 percentage points"),
+         "ones is undecided, at most 9.0 points"),
     ],
 )  # fmt: skip
 def test_composition_turns(ends, told):
@@ -189,7 +188,7 @@ def test_steadier_less_steady_and_mixed_signs_between_worlds():
     )
     spikes = claim("N4", ARCS, steady(1, 3, "spike_rate"), cell(-9, -5, metric="error"))
     assert tell(STEADIER, spikes) == (
-        "NGMG trains less steadily than the Brier score on arcs, by 2.0 percentage points of "
+        "NGMG trains less steadily than the Brier score on arcs, by 2.0 points of "
         "spikes ([N4](#N4))."
     )
 
@@ -207,6 +206,27 @@ def test_how_much_is_a_weaker_push(matched, share):
     assert "With signals of equal strength, NGMG trains " in told
 
 
+def test_the_sentence_answers_and_the_rest_stands_beside_it():
+    rare = cell(-9, -5, contrast=RARE, s_c=0.0)
+    scrambled = cell(-0.1, 0.3, contrast="feature minus scrambled, rare", s_c=0.0)
+    told, *_ = findings(
+        [claim("F1", ARCS, f1(-9, -5)), claim("F2", ARCS, rare), claim("F5", ARCS, scrambled)]
+    )
+    assert told.sentence.endswith("by 7.0 points ([F1](#F1)).")
+    assert [one[-12:] for one in told.more] == ["([F2](#F2)).", "([F5](#F5))."]
+    assert "between features and the same codes scrambled is too small to count" in told.more[1]
+
+
+@pytest.mark.parametrize(
+    ("ends", "told"), [((-9, -5), "makes fewer errors than"), ((5, 9), "makes more errors than")]
+)
+def test_the_classifiers_error_turns(ends, told):
+    cells = [cell(*ends, metric="error", label_noise=0.2)]
+    assert tell(GOOD, claim("N3", ARCS, *cells), claim("N5", ARCS)).startswith(
+        f"NGMG's classifier {told} binary cross entropy's on arcs, by 7.0 points ([N3](#N3))."
+    )
+
+
 def test_without_a_lead_nothing_is_said_of_its_push():
     claims = claim("N1", ARCS, steady(2, 3)), claim("N2", ARCS, steady(0.5, 0.6))
     assert "push" not in tell(STEADIER, *claims)
@@ -220,11 +240,11 @@ def test_without_a_lead_nothing_is_said_of_its_push():
     ("ends", "told"),
     [
         ((-9, -5), "With NGMG's classifier the denoiser makes fewer misses than with none on "
-         "faces, by 7.0 percentage points ([N6a](#N6a))."),
+         "faces, by 7.0 points ([N6a](#N6a))."),
         ((5, 9), "With NGMG's classifier the denoiser makes more misses than with none on "
-         "faces, by 7.0 percentage points ([N6a](#N6a))."),
+         "faces, by 7.0 points ([N6a](#N6a))."),
         ((-0.3, 0.4), "The difference in misses between NGMG's classifier and none is too small "
-         "to count, at most 0.40 percentage points, where 1.0 percentage points would count "
+         "to count, at most 0.40 points, where 1.0 points would count "
          "([N6a](#N6a))."),
     ],
 )  # fmt: skip
@@ -236,9 +256,9 @@ def test_help_turns(ends, told):
 @pytest.mark.parametrize(
     ("ends", "told"),
     [
-        ((-9, -5), "makes as few defects as {} on arcs, to within 0 percentage points"),
-        ((-9, 0.5), "makes as few defects as {} on arcs, to within 0.50 percentage points"),
-        ((5, 9), "makes more defects than {} on arcs, by 7.0 percentage points"),
+        ((-9, -5), "makes as few defects as {} on arcs, to within 0 points"),
+        ((-9, 0.5), "makes as few defects as {} on arcs, to within 0.50 points"),
+        ((5, 9), "makes more defects than {} on arcs, by 7.0 points"),
     ],
 )
 def test_quality_turns(ends, told):
@@ -254,18 +274,18 @@ def test_quality_turns(ends, told):
 
 def test_spikes_are_told_beside_variation():
     both = claim("N1", ARCS, steady(0.4, 0.5), steady(-3, -1, "spike_rate"))
-    assert "by a factor of 2.2 in gradient variation and 2.0 percentage points of spikes" in tell(
+    assert "by a factor of 2.2 in gradient variation and 2.0 points of spikes" in tell(
         STEADIER, both
     )
     open_ones = claim("N1", ARCS, steady(0.9, 1.2), steady(-3, 1, "spike_rate"))
-    assert "at most a factor of 1.2 in gradient variation and 3.0 percentage points of" in tell(
+    assert "at most a factor of 1.2 in gradient variation and 3.0 points of" in tell(
         STEADIER, open_ones
     )
 
 
 def test_cells_of_unlike_deltas_are_told_by_the_share_that_they_reach():
     cells = [cell(-8, -1, 10.0, metric="misses, minus BCE"), cell(0, 9, 20.0, metric="held-out")]
-    told = "too small to count, at most 9.0 percentage points, and in no case more than 80 % of"
+    told = "too small to count, at most 9.0 points, and in no case more than 80 % of"
     assert told in tell(HELP, claim("N6b", SPARSE, *cells))
 
 
@@ -314,10 +334,10 @@ def test_the_published_claims_are_told():
     """All seven, each sentence ending in a link or a count, each link at a claim that is there."""
     found = findings(json.loads((PUBLISHED / "claims.json").read_text()))
     assert len(found) == 7
-    links = set(re.findall(r"\(#(\w+)\)", " ".join(one.text for one in found)))
-    assert links <= {one.id for one in REGISTER} and len(links) == 16
+    links = set(re.findall(r"\(#(\w+)\)", " ".join(all_of(one) for one in found)))
+    assert links <= {one.id for one in REGISTER} and len(links) == 18
     for one in found:
-        for sentence in re.split(r"(?<=\.) (?=[A-Z])", one.text):
-            assert re.search(r"\)\.$|inconclusive\.$|\d of \d\.$", sentence), sentence
+        for sentence in re.split(r"(?<=\.) (?=[A-Z])", all_of(one)):
+            assert re.search(r"\)\.$|inconclusive\.$|\d of \d+\.$", sentence), sentence
             assert sentence[0].isupper() and "  " not in sentence
             assert re.search(r"\d|nothing|all", re.sub(r"\(#\w+\)|\[\w+\]", "", sentence)), sentence
