@@ -122,7 +122,7 @@ def test_no_wing_imports_one_below_it(module):
     assert lower == []
 
 
-JUDGES = ("claims.py", "findings.py", "statistics.py", "style.py", "register.py")
+JUDGES = ("claims.py", "findings.py", "pictures.py", "statistics.py", "style.py", "register.py")
 
 
 def test_what_judges_or_draws_retrains_nothing():

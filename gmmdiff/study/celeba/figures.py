@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
+from gmmdiff.study import pictures
 from gmmdiff.study.celeba.runs import Sheet
-from gmmdiff.study.feature_vs_class.image_figures import BLURRED, FRAMES, WRONG
 from gmmdiff.worlds.world import World
 
 
@@ -23,21 +23,16 @@ def sheet(sheets: Sequence[Sheet], world: World) -> Figure:
     shape = len(sheets), len(columns)
     figure, axes = plt.subplots(*shape, figsize=(shape[1], 1.1 * shape[0] + 1.2), squeeze=False)
     for line, one in zip(axes, sheets, strict=True):
-        line[0].set_ylabel(one.arm, rotation=0, ha="right", va="center", fontsize="small")
+        pictures.called(line[0], one.arm)
         for axis, (c, copy) in zip(line, columns, strict=True):
-            axis.set(xticks=[], yticks=[])
-            axis.grid(False)
             places = (one.combination == c).nonzero().flatten().tolist()
-            for spine in axis.spines.values():
-                spine.set_visible(False)
             if copy >= len(places):
+                axis.set_axis_off()
                 continue
-            place = places[copy]
-            axis.imshow(one.images[place].permute(1, 2, 0).numpy())
-            wrong = int(one.judged.combination[place]) != c
-            for spine in axis.spines.values():
-                spine.set(lw=2.5, **(WRONG if wrong else BLURRED))
-                spine.set_visible(wrong or bool(one.judged.off_manifold[place]))
+            image = one.images[places[copy]].permute(1, 2, 0).numpy()
+            shown = int(one.judged.combination[places[copy]])
+            off = bool(one.judged.off_manifold[places[copy]])
+            pictures.framed(axis, image, world, c, shown, off)
     groups = {
         c: g for one in sheets for c, g in zip(one.combination.tolist(), one.group, strict=True)
     }
@@ -45,5 +40,5 @@ def sheet(sheets: Sequence[Sheet], world: World) -> Figure:
         if copy == 0:
             told = textwrap.fill(f"{groups[c]}: {world.describe(c)}", 12 * most)
             axis.set_title(told, fontsize="x-small", loc="left")
-    figure.supxlabel(FRAMES.replace(" (named below)", ""), fontsize="small")
+    figure.supxlabel(pictures.FRAMES, fontsize="small")
     return figure

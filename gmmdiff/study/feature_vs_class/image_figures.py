@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Mapping
 
 import matplotlib.pyplot as plt
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from gmmdiff.study import pictures
 from gmmdiff.study.feature_vs_class.figures import ARM_COLOURS, ARM_MARKERS, group_lines, kind
 from gmmdiff.study.style import (
-    LEAST,
     PALETTE,
     WIDTH,
     in_percent,
@@ -24,46 +22,15 @@ from gmmdiff.study.style import (
 )
 from gmmdiff.worlds.world import World
 
-WRONG_WORDS = "#a34700"  # the red of the frames, dark enough for words
-WRONG, BLURRED = {"color": PALETTE[3]}, {"color": "0.25", "ls": (0, (3, 2))}
 COLOURS = ARM_COLOURS | {"shared": PALETTE[2], "scrambled": PALETTE[7]}
 MARKERS = ARM_MARKERS | {"shared": "D", "scrambled": "v"}
 GROUPS = ("seen", "rare", "held out")
-FRAMES = "full red frame: wrong attributes, named below; dashed: off the manifold; none: a hit"
-MARGIN = 1.2  # inches, for what a row of images is called
-
-
-def _image(axis: Axes, row: pd.Series, world: World) -> None:
-    """One picture; what is wrong with it frames it, and wrong attributes are named below."""
-    greys = row.filter(regex=r"^p\d+$").to_numpy(dtype=float).reshape(world.shape)
-    axis.imshow(greys, cmap="gray", vmin=0, vmax=1)
-    axis.set(xticks=[], yticks=[])
-    axis.grid(False)
-    wrong = row["shown"] != row["combination"]
-    for spine in axis.spines.values():
-        spine.set(lw=2.5, **(WRONG if wrong else BLURRED))
-        spine.set_visible(bool(wrong or row["off"]))
-    if wrong:
-        asked, shown = (world.combinations[int(row[name])] for name in ("combination", "shown"))
-        named = [
-            values[int(is_now)]
-            for values, is_now, was in zip(world.values, shown, asked, strict=False)
-            if is_now != was
-        ]
-        told = "\n".join(textwrap.wrap(", ".join(named), 9, max_lines=3, placeholder=" ..."))
-        axis.set_xlabel(told, color=WRONG_WORDS, fontsize=LEAST, labelpad=2)
-
-
-def _called(axis: Axes, name: str) -> None:
-    """What a row of images is called, to the left of its first."""
-    told = textwrap.fill(name, 15)
-    axis.set_ylabel(told, rotation=0, ha="right", va="center", fontsize=LEAST)
 
 
 @with_source
-def ask_for_unseen(pictures: pd.DataFrame, world: World, samples: int = 4) -> Figure:
+def ask_for_unseen(images: pd.DataFrame, world: World, samples: int = 4) -> Figure:
     """Combinations that no training image showed: one real image, then samples of both arms."""
-    held_out = pictures[(pictures["group"] == "held out") & (pictures["s_c"] == 0)]
+    held_out = images[(images["group"] == "held out") & (images["s_c"] == 0)]
     wanted = list(held_out["combination"].unique())
     columns = [("real", 1), ("class", samples), ("feature", samples)]
     widths = [1] + [w for _, count in columns[1:] for w in (0.1, *[1] * count)]
@@ -84,9 +51,9 @@ def ask_for_unseen(pictures: pd.DataFrame, world: World, samples: int = 4) -> Fi
                 (held_out["granularity"] == arm) & (held_out["combination"] == combination)
             ]
             for (_, row), axis in zip(mine.head(count).iterrows(), line[place:], strict=False):
-                _image(axis, row, world)
+                pictures.of_row(axis, row, world)
             place += count
-        _called(line[0], world.describe(int(combination)))
+        pictures.called(line[0], world.describe(int(combination)))
     axes[0, 0].set_title("asked for")
     for arm, start in (("class", 2), ("feature", 3 + samples)):
         place = {"xy": (0, 1), "xytext": (0, 6), "textcoords": "offset points"}
@@ -95,33 +62,20 @@ def ask_for_unseen(pictures: pd.DataFrame, world: World, samples: int = 4) -> Fi
         )
         title.set_in_layout(False)  # it stands above several columns
     figure.suptitle("Ask for a face that no training image showed")
-    figure.supxlabel(FRAMES, fontsize=9)
+    figure.supxlabel(pictures.FRAMES, fontsize=9)
     return figure
 
 
 @with_source
-def sheet(pictures: pd.DataFrame, world: World, title: str) -> Figure:
+def sheet(images: pd.DataFrame, world: World, title: str) -> Figure:
     """Images of every arm beside real ones: one row an arm, by group of combinations."""
     order = ["real", "class", "shared", "scrambled", "feature"]
-    arms = pictures[["granularity", "s_c"]].drop_duplicates()
-    arms = arms[arms["granularity"].isin(order)]
-    place = arms["granularity"].map(order.index)
-    arms = arms.assign(place=place).sort_values(["place", "s_c"])[["granularity", "s_c"]]
-    asked = pictures.drop_duplicates(["group", "combination"])[["group", "combination"]]
-    columns = [*asked.itertuples(index=False, name=None)]
-    high = (WIDTH - MARGIN) / len(columns) * world.shape[0] / world.shape[1]
-    size = (WIDTH, (high + 0.25) * len(arms) + 1)
-    figure, axes = plt.subplots(len(arms), len(columns), figsize=size)
-    for line, (arm, s_c) in zip(axes, arms.itertuples(index=False), strict=True):
-        mine = pictures[(pictures["granularity"] == arm) & (pictures["s_c"] == s_c)]
-        for axis, (_, combination) in zip(line, columns, strict=True):
-            _image(axis, mine[mine["combination"] == combination].iloc[0], world)
-        _called(line[0], "real" if arm == "real" else f"{arm}, {kind(s_c)}")
-    for axis, (group, _) in zip(axes[0], columns, strict=True):
-        axis.set_title(group)
-    figure.suptitle(title)
-    figure.supxlabel(FRAMES, fontsize=9)
-    return figure
+    images = images[images["granularity"].isin(order)]
+    images = images.assign(place=images["granularity"].map(order.index))
+    images = images.sort_values(["place", "s_c"], kind="stable")
+    arms = zip(images["granularity"], images["s_c"], strict=True)
+    named = ["real" if arm == "real" else f"{arm}, {kind(s_c)}" for arm, s_c in arms]
+    return pictures.sheet(images.assign(arm=named), world, title)
 
 
 @with_source
@@ -133,11 +87,9 @@ def reverse_images(strip: pd.DataFrame, world: World) -> Figure:
     for line, combination in zip(axes, wanted, strict=True):
         for axis, t in zip(line, times, strict=True):
             row = strip[(strip["t"] == t) & (strip["combination"] == combination)].iloc[0]
-            greys = row.filter(regex=r"^p\d+$").to_numpy(dtype=float).reshape(world.shape)
-            axis.imshow(greys, cmap="gray", vmin=0, vmax=1)
-            axis.set(xticks=[], yticks=[], title=f"t = {t:.2g}")
-            axis.grid(False)
-        _called(line[0], world.describe(int(combination)))
+            pictures.plain(axis, pictures.greys(row, world))
+            axis.set_title(f"t = {t:.2g}")
+        pictures.called(line[0], world.describe(int(combination)))
     figure.suptitle("From noise (t = 1) to a face (t = 0): the feature arm, asked for these")
     return figure
 
