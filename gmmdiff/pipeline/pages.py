@@ -127,11 +127,11 @@ def verdicts(found: list[dict[str, Any]]) -> str:
 
 
 def finding_list(found: Sequence[Mapping[str, Any]]) -> str:
-    """What the objects of claims.json say in plain words, and what its words mean: Markdown whose
+    """What the objects of claims.json say in plain words, then what the words mean: Markdown whose
     links lead to #F1 and the like.
     """
     told = [f"- **{one.question} {one.answer}** {one.sentence}" for one in findings(found)]
-    return "\n".join([LEGEND, "", *told])
+    return "\n".join([*told, "", LEGEND])
 
 
 def more_findings(found: Sequence[Mapping[str, Any]]) -> str:
