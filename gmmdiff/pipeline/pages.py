@@ -27,7 +27,7 @@ if TYPE_CHECKING:  # and imported where they are used: the notebook needs none o
 from gmmdiff.pipeline.execution.errors import BadInput
 from gmmdiff.pipeline.execution.notebook import run_records
 from gmmdiff.pipeline.verification import ABSOLUTE, RELATIVE
-from gmmdiff.study.findings import LEGEND, findings
+from gmmdiff.study.findings import findings, legend
 
 TEMPLATE = Path(__file__).parents[2] / "notebooks" / "report_template"
 FIGURES = "<!-- figures -->"  # where they go in a claim's text: the one that decides, the others
@@ -131,7 +131,7 @@ def finding_list(found: Sequence[Mapping[str, Any]]) -> str:
     links lead to #F1 and the like.
     """
     told = [f"- **{one.question} {one.answer}** {one.sentence}" for one in findings(found)]
-    return "\n".join([*told, "", LEGEND])
+    return "\n".join([*told, "", legend(found)])
 
 
 def more_findings(found: Sequence[Mapping[str, Any]]) -> str:

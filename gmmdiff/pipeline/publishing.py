@@ -34,6 +34,7 @@ MARKS = {
     "not reproduced": "✗",
     "inconclusive": "?",
 }
+LEFT_OUT = ("in_your_own_model",)  # notebooks/longer, a pipeline of its own
 
 
 def claims_table(claims: list[dict[str, Any]]) -> str:
@@ -52,24 +53,52 @@ def claims_table(claims: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def _reproduced(records: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of the stages that `make reproduce` runs."""
+    return {stage: record for stage, record in records.items() if stage not in LEFT_OUT}
+
+
 def times_table(folder: Path) -> str:
-    """How long every stage took, in what memory and on what, as a Markdown table.
+    """How long every stage took, in what memory and on what, as a Markdown table; what `make
+    reproduce` leaves out stands below its sum.
 
     Args:
         folder: an environment folder, of which every record is a row.
     """
     records = run_records(folder)
-    lines = [
-        "| Stage | Seconds | Peak memory, MiB | Device | Processors |",
-        "|---|---|---|---|---|",
-    ]
-    lines += [
-        f"| {stage} | {r['seconds']:.0f} | {r['memory']} | {r['device']} | {r['processors']} |"
+    rows = {
+        stage: f"| {stage} | {r['seconds']:.0f} | {r['memory']} | {r['device']} | "
+        f"{r['processors']} |"
         for stage, r in records.items()
-    ]
-    total = sum(record["seconds"] for record in records.values())
-    most = max(record["memory"] for record in records.values())
-    return "\n".join([*lines, f"| **all** | **{total:.0f}** | **{most}** | | |"])
+    }
+    mine = _reproduced(records)
+    total = sum(record["seconds"] for record in mine.values())
+    most = max(record["memory"] for record in mine.values())
+    return "\n".join(
+        [
+            "| Stage | Seconds | Peak memory, MiB | Device | Processors |",
+            "|---|---|---|---|---|",
+            *(rows[stage] for stage in mine),
+            f"| **`make reproduce`** | **{total:.0f}** | **{most}** | | |",
+            *(rows[stage] for stage in LEFT_OUT if stage in rows),
+        ]
+    )
+
+
+def time_needed(folder: Path) -> str:
+    """In a sentence how long the stages of `make reproduce` took, and in what memory.
+
+    Args:
+        folder: an environment folder.
+    """
+    mine = _reproduced(run_records(folder)).values()
+    minutes = sum(record["seconds"] for record in mine) / 60
+    most = max(record["memory"] for record in mine) / 1024
+    where = {f"{r['processors']} processors, device {r['device']}" for r in mine}
+    return (
+        f"The stages of `make reproduce` took {minutes:.0f} minutes and at most {most:.1f} GiB of "
+        f"memory where it was published ({' or '.join(sorted(where))})."
+    )
 
 
 def between_markers(file: Path, parts: Mapping[str, str]) -> str:
@@ -90,9 +119,14 @@ def between_markers(file: Path, parts: Mapping[str, str]) -> str:
     return text
 
 
-def readme_parts(claims: list[dict[str, Any]]) -> dict[str, str]:
-    """What README.md says of the objects of claims.json, by the names of its markers."""
-    return {"findings": pages.finding_list(claims), "claims": claims_table(claims)}
+def readme_parts(reports: Path) -> dict[str, str]:
+    """What README.md says of the results in a folder, by the names of its markers."""
+    claims = json.loads((reports / "claims.json").read_text(encoding="utf-8"))
+    return {
+        "findings": pages.finding_list(claims),
+        "claims": claims_table(claims),
+        "time": time_needed(reports / "environment"),
+    }
 
 
 def _dvc(*command: str) -> str:
@@ -138,10 +172,9 @@ def publish() -> None:
         raise BadInput(f"reports: missing {', '.join(missing)}; run `dvc repro` first")
     if old := forget_old_stages(Path("dvc.lock")):
         print(f"dvc.lock: without {', '.join(old)}, which are no stages any more")
-    claims = json.loads((REPORTS / "claims.json").read_text(encoding="utf-8"))
     readme, reproducing = Path("README.md"), Path("REPRODUCING.md")
     texts = {
-        readme: between_markers(readme, readme_parts(claims)),
+        readme: between_markers(readme, readme_parts(REPORTS)),
         reproducing: between_markers(reproducing, {"times": times_table(REPORTS / "environment")}),
     }
     copy_results(REPORTS, PUBLISHED)

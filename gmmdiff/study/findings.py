@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from gmmdiff.study.verdicts import ENOUGH_SEEDS, FRAGILE
+from gmmdiff.study.verdicts import ENOUGH_SEEDS, FRAGILE, LEVEL
 
 Found = Mapping[str, Any]  # an object of claims.json, or one of its cells with its claim's place
 Told = tuple[list[str], list[str]]  # the sentences of a finding, and more of them
@@ -27,20 +27,9 @@ GRANULARITIES = {"coarse": "classes of two attributes", "class": "classes", "fea
 RARE = "on rare combinations, "
 UNITS = {  # of what a cell measures, where it is no share of samples
     "variation": "a factor of {} in gradient variation",
-    "spike_rate": "{} points of spikes",
+    "spike_rate": "{} points of steps that spike",
 }
 REST = {"negligible": "too small to count", "undecided": "undecided"}
-
-
-LEGEND = (
-    "Asked on *arcs*, drawn *faces* and pairs of real *digits*, *dense* (many training images a "
-    "combination of attributes) or *sparse* (few). A condition is a fixed *point* or drawn from a "
-    "Gaussian *mixture*. A *miss* shows another combination than was asked for, or is off the "
-    "manifold of the data; a *defect* shows attributes that its condition does not admit, or is "
-    "off the manifold. Differences are in percentage points, or factors; *at most* is the far end "
-    "of an interval. *So far*: some verdicts are inconclusive. What is too small to count was "
-    "fixed before the numbers."
-)
 
 
 class Finding(NamedTuple):
@@ -334,7 +323,7 @@ class _Findings:
         return raw + self.weaker_push(), more + self.reservations("N1", "N2", "N4")
 
     def weaker_push(self) -> list[str]:
-        """What N2 leaves of the lead of N1 in variation, where there is one."""
+        """How much of the lead of N1 in variation N2 leaves, where there is one."""
         raw, matched = (
             {
                 (cell["world"], cell["regime"], *cell["factors"].values()): cell
@@ -348,23 +337,32 @@ class _Findings:
         if not lead:
             return []
         left, whole = (sum(found[cell]["estimate"] for cell in lead) for found in (matched, raw))
-        push = 1 - left / whole
-        share = "nothing" if push <= 0 else "all" if push >= 1 else f"{100 * push:.0f} %"
+        gone = 1 - left / whole
+        told = (
+            "does not shrink" if gone <= 0
+            else "is gone" if gone >= 1
+            else f"shrinks, in logarithms, by {100 * gone:.0f} %"
+        )  # fmt: skip
         return [
-            "Of that lead in gradient variation, counted in logarithms, a weaker push makes "
-            f"{share} ([N2](#N2))."
+            "Once both costs send back signals of equal strength, that lead in gradient variation "
+            f"{told} ([N2](#N2))."
         ]
 
     def quality(self) -> Told:
         sentences = []
-        for rival, words in (("BCE", "binary cross entropy's"), ("without a cost", "one alone")):
+        for rival, words in (
+            ("BCE", "binary cross entropy's"),
+            ("without a cost", "one without it"),
+        ):
             sides = Sides(
                 "a denoiser with NGMG's classifier makes",
                 f"as few defects as {words}",
                 f"more defects than {words}",
                 f"in defects between a denoiser with NGMG's classifier and {words}",
             )
-            sentences += self.told("N5", sides, metric=f"{rival}$", margin=True)
+            sentences += self.told(
+                "N5", sides, lead="lambda by lambda, ", metric=f"{rival}$", margin=True
+            )
         errors = Sides(
             "NGMG's classifier makes",
             "fewer errors than binary cross entropy's",
@@ -383,8 +381,9 @@ class _Findings:
             )
             for rival in ("none", "binary cross entropy's")
         )
-        more = self.told("N6b", entropy) + self.reservations("N6a", "N6b")
-        return self.told("N6a", alone), more
+        best = "at its best lambda, "
+        more = self.told("N6b", entropy, lead=f"each {best}") + self.reservations("N6a", "N6b")
+        return self.told("N6a", alone, lead=best), more
 
     def theory(self) -> str:
         """T1 to T6, by verdict."""
@@ -421,3 +420,24 @@ def findings(claims: Sequence[Found]) -> list[Finding]:
     part = "In part." if verdicts & {"reproduced", "partly"} else "No."
     whole = "Yes." if verdicts == {"reproduced"} else part
     return [*sampled, Finding("Does the theory hold?", whole, found.theory(), [])]
+
+
+def legend(claims: Sequence[Found]) -> str:
+    """What the words of the findings mean."""
+    counts = sorted({claim["n_seeds"] for claim in claims if claim["world"]})
+    seeds = f", each over {listed(map(str, counts), ' or ')} seeds" if counts else ""
+    return (
+        "Asked on *arcs*, drawn *faces* and pairs of real *digits*, *dense* (many training images "
+        f"per combination of attributes) or *sparse* (few){seeds}. Differences are in percentage "
+        f"points, or factors; *at most* is the far end of a {100 * LEVEL:.0f} % interval, "
+        "simultaneous over a claim's settings, and *1 of 2 settings* counts those of the place "
+        "named. *So far*: some verdicts are inconclusive. What is too small to count was fixed "
+        "before the numbers.\n\n"
+        "A condition is a fixed *point* or drawn from a Gaussian *mixture*. A *miss* shows another "
+        "combination than was asked for, or is off the manifold of the data; a *defect* shows "
+        "attributes that its condition does not admit, or is off the manifold. *NGMG* is a cost: "
+        "minus the density of a Gaussian mixture at the difference between target and prediction; "
+        "with weight *lambda* it trains a classifier of what the denoiser predicts, and the "
+        "denoiser through it. A step *spikes* where its gradient's norm is far above the running "
+        "median; *variation* is that norm's standard deviation over its mean."
+    )

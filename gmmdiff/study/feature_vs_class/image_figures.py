@@ -96,7 +96,7 @@ def reverse_images(strip: pd.DataFrame, world: World) -> Figure:
 
 @with_source
 def comparison_map(runs: pd.DataFrame) -> Figure:
-    """Feature minus class over m and n_train, against training images a combination seen."""
+    """Feature minus class over m and n_train, against training images per combination seen; points."""
     measures = (
         ("miss", "seen", "misses, seen combinations"),
         ("miss", "rare", "misses, rare combinations"),
@@ -134,10 +134,11 @@ def comparison_map(runs: pd.DataFrame) -> Figure:
         axis.yaxis.set_major_formatter("{x:g}")
         axis.margins(y=0.12)
     for axis in axes[1]:
-        axis.set_xlabel("training images a combination")
+        axis.set_xlabel("training images per combination")
     legend_below(figure, axes[0, 0], len(numbers), title="attributes of a face")
     figure.suptitle(
-        "When do features beat classes?\nFeature minus class: below 0 features are better"
+        "When do features beat classes, both with point conditions?\n"
+        "Feature minus class: below 0 features are better"
     )
     return figure
 
