@@ -96,7 +96,7 @@ def reverse_images(strip: pd.DataFrame, world: World) -> Figure:
 
 @with_source
 def comparison_map(runs: pd.DataFrame) -> Figure:
-    """Feature minus class over m and n_train, against training images per combination seen; points."""
+    """Feature minus class over m and n_train, against images per combination; points."""
     measures = (
         ("miss", "seen", "misses, seen combinations"),
         ("miss", "rare", "misses, rare combinations"),
