@@ -16,7 +16,7 @@ import os
 import posixpath
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,20 +27,11 @@ if TYPE_CHECKING:  # and imported where they are used: the notebook needs none o
 from gmmdiff.pipeline.execution.errors import BadInput
 from gmmdiff.pipeline.execution.notebook import run_records
 from gmmdiff.pipeline.verification import ABSOLUTE, RELATIVE
-from gmmdiff.study.findings import findings, legend
+from gmmdiff.study.findings import FACTORS, findings, legend
 
 TEMPLATE = Path(__file__).parents[2] / "notebooks" / "report_template"
 FIGURES = "<!-- figures -->"  # where they go in a claim's text: the one that decides, the others
 FOLD = re.compile(r"<!-- fold: (.*?) -->(.*?)<!-- end of fold -->", re.S)
-FACTORS: dict[str, Callable[[float], str]] = {  # of a cell, as they are read
-    "s_c": lambda level: f"mixtures of scale {level:g}" if level else "points",
-    "attributes": lambda level: f"{level:g} attributes",
-    "n_train": lambda level: f"{level:,g} training images",
-    "lam": lambda level: f"lambda {level:g}",
-    "rival_lam": lambda level: f"the rival's lambda {level:g}",
-    "learning_rate": lambda level: f"learning rate {level:g}",
-    "label_noise": lambda level: f"{100 * level:g} % of the labels flipped",
-}
 STATES = {  # of a cell, said of several
     "holds": "holds",
     "negligible": "no difference that counts",
@@ -94,8 +85,9 @@ def fragile(claim: Mapping[str, Any]) -> str:
 
 
 def by_claim(found: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[dict[str, Any]]]:
-    """The places where claims are asked, and one row a claim: id, statement, and verdicts, the
-    objects of claims.json by place, None where it is not asked.
+    """The places where claims are asked, and one row a claim: id, statement, whether it
+    is ours and not the paper's, and verdicts, the objects of claims.json by place, None where it is
+    not asked.
     """
     table: dict[str, dict[str, Any]] = {}
     for claim in found:
@@ -106,6 +98,7 @@ def by_claim(found: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[dict[s
         {
             "id": name,
             "statement": next(iter(row.values()))["statement"],
+            "ours": next(iter(row.values()))["source"] == "ours",
             "verdicts": [row.get(place) for place in places],
         }
         for name, row in table.items()

@@ -48,7 +48,7 @@ def claims_table(claims: list[dict[str, Any]]) -> str:
             f"{MARKS[found['verdict']]} {found['verdict']}{pages.fragile(found)}" if found else ""
             for found in row["verdicts"]
         ]
-        name = f'<a id="{row["id"]}"></a>{row["id"]}'
+        name = f'<a id="{row["id"]}"></a>{row["id"]}{", ours" if row["ours"] else ""}'
         lines.append(f"| {name} | {row['statement']} | {' | '.join(verdicts)} |")
     return "\n".join(lines)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -24,12 +25,22 @@ THEORY = {  # what a claim of theory is about
     "T6": "a sample cost free of dimension",
 }
 GRANULARITIES = {"coarse": "classes of two attributes", "class": "classes", "feature": "features"}
+WITHIN = {"F3", "N5"}  # claims that one side is no worse
 RARE = "on rare combinations, "
 UNITS = {  # of what a cell measures, where it is no share of samples
     "variation": "a factor of {} in gradient variation",
     "spike_rate": "{} points of steps that spike",
 }
 REST = {"negligible": "too small to count", "undecided": "undecided"}
+FACTORS: dict[str, Callable[[float], str]] = {  # of a cell, as they are read
+    "s_c": lambda level: f"mixtures of scale {level:g}" if level else "points",
+    "attributes": lambda level: f"{level:g} attributes",
+    "n_train": lambda level: f"{level:,g} training samples",
+    "lam": lambda level: f"lambda {level:g}",
+    "rival_lam": lambda level: f"the rival's lambda {level:g}",
+    "learning_rate": lambda level: f"learning rate {level:g}",
+    "label_noise": lambda level: f"{100 * level:g} % of the labels flipped",
+}
 
 
 class Finding(NamedTuple):
@@ -108,13 +119,20 @@ def highest(cells: Sequence[Found]) -> str:
 
 
 def would_count(cells: Sequence[Found]) -> str:
-    """How much would, beside ``farthest``: their delta, or where there are several the share of
-    its own that an interval reaches.
+    """Their deltas, beside ``farthest`` or ``highest``: "where 0.20 to 1.3 points would count"."""
+    return f"where {_sizes(cells, _range, 'delta')} would count"
+
+
+def _apart(here: Sequence[Found], there: Sequence[Found]) -> str:
+    """What sets some cells of a place apart: the one factor whose levels the others do not share,
+    or else how many they are: " (lambda 10 and lambda 30)", " (3 of 4 settings)".
     """
-    if len({cell["delta"] for cell in cells}) == 1:
-        return f"where {_sizes(cells, _range, 'delta')} would count"
-    reached = max(max(abs(c["low"]), abs(c["high"])) / c["delta"] for c in cells)
-    return f"and in no case more than {100 * reached:.0f} % of what would count there"
+    others = [cell for cell in there if cell not in here]
+    for name, told in FACTORS.items() if others else ():
+        levels, rest = ({cell["factors"].get(name) for cell in cells} for cells in (here, others))
+        if not levels & rest:
+            return f" ({listed(told(level) for level in sorted(levels))})"
+    return f" ({len(here)} of {len(there)} settings)" if others else ""
 
 
 def _capital(text: str) -> str:
@@ -137,9 +155,12 @@ def _place(claim: Found) -> dict[str, Any]:
     return {name: claim[name] for name in ("world", "regime")}
 
 
-def answer(claims: Sequence[Found]) -> str:
+def answer(claims: Sequence[Found], within: bool = False) -> str:
     """The states of a sampled claim's cells in a few words: "Yes and no, so far."; so far while a
     verdict is inconclusive.
+
+    Args:
+        within: whether it says that one side is no worse, rather than better.
     """
     states = {cell["state"] for claim in claims for cell in claim["cells"]} - {"not judged"}
     open_ones = [claim["verdict"] == "inconclusive" for claim in claims]
@@ -150,7 +171,11 @@ def answer(claims: Sequence[Found]) -> str:
     elif "holds" in states:
         told = "In part" if states - {"holds"} else "Yes"
     elif "reversed" in states:
-        told = "No, in part the opposite" if states - {"reversed"} else "No, the opposite"
+        part = states - {"reversed"}
+        if within:
+            told = "Not everywhere" if part else "No"
+        else:
+            told = "No, in part the opposite" if part else "No, the opposite"
     else:
         told = "Not so that it counts"
     return f"{told}, so far." if any(open_ones) else f"{told}."
@@ -179,23 +204,22 @@ class _Findings:
         ]
 
     def places(self, items: Sequence[Found], among: Sequence[Found]) -> str:
-        """Where items are, and how many of those asked there: "arcs (1 of 2 settings) and
-        digits".
+        """Where items are, and which of those asked there: "digits, arcs (lambda 10) and sparse
+        faces".
 
         A regime is named where its world has another that is not told alike.
         """
-        told = []
+        whole, parts = [], []
         for world, group in _grouped(items, lambda item: item["world"]).items():
             counts = {}
             for regime, here in _grouped(group, lambda item: item["regime"]).items():
                 there = [one for one in among if (one["world"], one["regime"]) == (world, regime)]
-                part = f" ({len(here)} of {len(there)} settings)" if len(here) < len(there) else ""
-                counts[regime] = part
+                counts[regime] = _apart(here, there)
             if set(counts) == self.regimes[world] and len(set(counts.values())) == 1:
-                told.append(world + next(iter(counts.values())))
+                whole.append(world + next(iter(counts.values())))
             else:
-                told += [f"{regime} {world}{part}" for regime, part in counts.items()]
-        return listed(told)
+                parts += [f"{regime} {world}{part}" for regime, part in counts.items()]
+        return listed(whole + parts)
 
     def compared(
         self, name: str, sides: Sides, cells: Sequence[Found], margin: bool = False
@@ -212,20 +236,25 @@ class _Findings:
                 here = [cell for cell in among if cell["state"] == state]
                 within = margin and state == "holds"
                 if here:
-                    size = f"to within {highest(here)}" if within else f"by {by(here)}"
+                    size = (
+                        f"to within {highest(here)}, {would_count(here)}"
+                        if within
+                        else f"by {by(here)}"
+                    )
                     where.append(f"{kind}on {self.places(here, among)}, {size}")
             if where:
                 first = f"{sides.subject} {words}"
                 told = words.partition(" than ")[0] if parts else first
                 parts.append(f"{told} {listed(where, ', and ')}")
         if rest := [cell for cell in cells if cell["state"] in REST]:
-            states = dict.fromkeys(sorted(cell["state"] for cell in rest))
-            told = f"is {' or '.join(REST[state] for state in states)}, at most {farthest(rest)}"
-            if parts:
-                parts.append(f"elsewhere the difference {told}")
-            else:
-                known = f", {would_count(rest)}" if list(states) == ["negligible"] else ""
-                parts.append(f"the difference {sides.between} {told}{known}")
+            groups = _grouped(rest, lambda cell: cell["state"])
+            sizes = [
+                f"{words}, at most {farthest(groups[state])}"
+                for state, words in REST.items()
+                if state in groups
+            ]
+            whose = "elsewhere the difference" if parts else f"the difference {sides.between}"
+            parts.append(f"{whose} is {listed(sizes, ', or ')}, {would_count(rest)}")
         return f"{'; '.join(parts)} ([{name}](#{name}))."
 
     def reservations(self, *names: str) -> list[str]:
@@ -300,7 +329,7 @@ class _Findings:
     def composition(self) -> Told:
         sides = Sides(
             "asked for combinations held out of training, features make",
-            "as few misses as on rare ones",
+            "no more misses than on rare ones",
             "more misses than on rare ones",
             "in misses between combinations held out of training and rare ones",
         )
@@ -337,11 +366,10 @@ class _Findings:
         if not lead:
             return []
         left, whole = (sum(found[cell]["estimate"] for cell in lead) for found in (matched, raw))
-        gone = 1 - left / whole
+        left, whole = (math.exp(-total / len(lead)) for total in (left, whole))
         told = (
-            "does not shrink" if gone <= 0
-            else "is gone" if gone >= 1
-            else f"shrinks, in logarithms, by {100 * gone:.0f} %"
+            "is gone" if left <= 1 else f"{'shrinks' if left < whole else 'grows'}, as a geometric "
+            f"mean, from a factor of {number(whole)} to one of {number(left)}"
         )  # fmt: skip
         return [
             "Once both costs send back signals of equal strength, that lead in gradient variation "
@@ -356,7 +384,7 @@ class _Findings:
         ):
             sides = Sides(
                 "a denoiser with NGMG's classifier makes",
-                f"as few defects as {words}",
+                f"no more defects than {words}",
                 f"more defects than {words}",
                 f"in defects between a denoiser with NGMG's classifier and {words}",
             )
@@ -399,8 +427,27 @@ class _Findings:
         return f"On exact laws, {'; '.join(groups)}: {count}."
 
 
+def _overall(claims: Sequence[Found]) -> str:
+    """Whether claims hold, by their verdicts."""
+    verdicts = {claim["verdict"] for claim in claims}
+    part = "In part." if verdicts & {"reproduced", "partly"} else "No."
+    return "Yes." if verdicts == {"reproduced"} else part
+
+
+def _all_in_all(claims: Sequence[Found]) -> Finding:
+    """How many verdicts of which kind."""
+    counts = Counter(claim["verdict"] for claim in claims).most_common()
+    told = listed(f"{count} {verdict}" for verdict, count in counts)
+    names = len({claim["id"] for claim in claims})
+    asked = f"{names} claim{'s' if names > 1 else ''}, asked in one place or several"
+    sentence = f"The {len(claims)} verdicts on {asked}: {told}."
+    return Finding("Does the paper hold?", _overall(claims), sentence, [])
+
+
 def findings(claims: Sequence[Found]) -> list[Finding]:
-    """What the objects of claims.json say; a question that none of them asks is left out."""
+    """What the objects of claims.json say, first all in all; a question that none of them asks is
+    left out.
+    """
     found = _Findings(claims)
     told = {  # question -> the claim that answers it, and the sentences
         "Do features beat classes?": ("F1", found.features()),
@@ -411,33 +458,35 @@ def findings(claims: Sequence[Found]) -> list[Finding]:
         "Does the classifier help?": ("N6a", found.help()),
     }
     sampled = [
-        Finding(question, answer(found.asked(name)), " ".join(sentences), more)
+        Finding(question, answer(found.asked(name), name in WITHIN), " ".join(sentences), more)
         for question, (name, (sentences, more)) in told.items()
         if sentences or more
     ]
-    if not (verdicts := {claim["verdict"] for claim in found.asked(*THEORY)}):
-        return sampled
-    part = "In part." if verdicts & {"reproduced", "partly"} else "No."
-    whole = "Yes." if verdicts == {"reproduced"} else part
-    return [*sampled, Finding("Does the theory hold?", whole, found.theory(), [])]
+    exact = found.asked(*THEORY)
+    theory = [Finding("Does the theory hold?", _overall(exact), found.theory(), [])]
+    return [_all_in_all(claims), *sampled, *(theory if exact else [])]
 
 
 def legend(claims: Sequence[Found]) -> str:
     """What the words of the findings mean."""
-    counts = sorted({claim["n_seeds"] for claim in claims if claim["world"]})
+    sampled = [claim for claim in claims if claim["world"]]
+    counts = sorted({claim["n_seeds"] for claim in sampled})
     seeds = f", each over {listed(map(str, counts), ' or ')} seeds" if counts else ""
+    without = [claim for claim in sampled if claim["verdict"] == "inconclusive"]
+    reasons = [f"{why} ({len(ones)})" for why, ones in _grouped(without, _why_inconclusive).items()]
+    so_far = f" *So far*: verdicts are inconclusive, as {listed(reasons)}." if reasons else ""
     return (
-        "Asked on *arcs*, drawn *faces* and pairs of real *digits*, *dense* (many training images "
+        "Asked on *arcs*, drawn *faces* and pairs of real *digits*, *dense* (many training samples "
         f"per combination of attributes) or *sparse* (few){seeds}. Differences are in percentage "
-        f"points, or factors; *at most* is the far end of a {100 * LEVEL:.0f} % interval, "
-        "simultaneous over a claim's settings, and *1 of 2 settings* counts those of the place "
-        "named. *So far*: some verdicts are inconclusive. What is too small to count was fixed "
-        "before the numbers.\n\n"
+        f"points, or factors; *at most* and *to within* is the far end of a {100 * LEVEL:.0f} % "
+        "interval, simultaneous over all settings of a claim in a place; a *setting* is a size of "
+        f"the data, a scale, a learning rate, a lambda.{so_far} What would count was fixed before "
+        "the numbers.\n\n"
         "A condition is a fixed *point* or drawn from a Gaussian *mixture*. A *miss* shows another "
         "combination than was asked for, or is off the manifold of the data; a *defect* shows "
         "attributes that its condition does not admit, or is off the manifold. *NGMG* is a cost: "
-        "minus the density of a Gaussian mixture at the difference between target and prediction; "
-        "with weight *lambda* it trains a classifier of what the denoiser predicts, and the "
-        "denoiser through it. A step *spikes* where its gradient's norm is far above the running "
-        "median; *variation* is that norm's standard deviation over its mean."
+        "minus the density of a Gaussian mixture at the difference between target and prediction. "
+        "With weight *lambda* it is the loss of a classifier that reads what the denoiser "
+        "predicts, and trains both. A step *spikes* where its gradient's norm is far above the "
+        "running median; *variation* is that norm's standard deviation over its mean."
     )

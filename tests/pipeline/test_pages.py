@@ -109,7 +109,7 @@ def test_a_cell_is_told_and_drawn():
     far = pages.bar(cell(0.99, -99.0, 99.0))
     assert re.search(r'd="M-78.0 0H78.0"', far), "the ends stay inside"
     arcs = cell(0, 0, 0, contrast="feature minus class, seen", s_c=0.1, n_train=8000)
-    told = "feature minus class, seen: mixtures of scale 0.1, 8,000 training images"
+    told = "feature minus class, seen: mixtures of scale 0.1, 8,000 training samples"
     assert pages.setting(arcs) == told
 
 
@@ -357,7 +357,7 @@ def test_findings_come_first_then_verdicts(visit, reports):
     assert tab.locator("main h2").all_text_contents()[:2] == ["Findings", "Verdicts"]
     told = tab.locator("#findings ~ ul > li").all_text_contents()
     plain = [re.sub(r"\[([^]]+)\]\(#\w+\)", r"\1", one.sentence) for one in findings(found)]
-    assert len(told) == 7 and all(map(str.endswith, told, plain))
+    assert len(told) == 8 and all(map(str.endswith, told, plain))
     beside = tab.locator("#findings ~ details li").all_text_contents()
     assert len(beside) == sum(bool(one.more) for one in findings(found))
     rows = tab.locator("table").first.locator("tbody tr")
