@@ -8,8 +8,13 @@ writes reports/denoisers.
 
 from __future__ import annotations
 
+import json
 import os
+import resource
 import shutil
+import sys
+import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pandas as pd
@@ -24,6 +29,7 @@ from gmmdiff.pipeline.execution.parameters import (
     resolve_device,
     stage_parameters,
 )
+from gmmdiff.pipeline.execution.runner import environment
 from gmmdiff.pipeline.execution.staging import discard
 from gmmdiff.study.denoisers.card import card, chosen, errors, module_of
 from gmmdiff.study.denoisers.denoiser import save
@@ -36,12 +42,14 @@ NAME = "denoisers"  # of the folder in reports
 
 
 def make(params: Path = PARAMS, reports: Path = REPORTS) -> None:
-    """Trains the two, writes their files and the card, all of it or nothing.
+    """Trains the two, writes their files and the card, all of it or nothing, and then, as other
+    stages do, how long it took.
 
     Raises:
         BadInput: as ``stage_parameters``.
         FileNotFoundError: where the experiment's table, whose errors the card tells, is missing.
     """
+    start, started = time.monotonic(), datetime.now(UTC).isoformat(timespec="milliseconds")
     values = defaults(NOTEBOOK) | stage_parameters(params, "faces", NOTEBOOK)
     device, part = resolve_device(values.pop("device")), f"judged_{values['detailed']}"
     values.pop("part")
@@ -63,6 +71,16 @@ def make(params: Path = PARAMS, reports: Path = REPORTS) -> None:
     shutil.rmtree(target, ignore_errors=True)
     os.replace(staged, target)
     discard(staged)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    told = {
+        "started": started,
+        "seconds": round(time.monotonic() - start, 1),
+        "spent": {},
+        "memory": peak // (2**20 if sys.platform == "darwin" else 2**10),
+    }
+    record = reports / "environment" / f"{NAME}.json"
+    record.parent.mkdir(exist_ok=True)
+    record.write_text(json.dumps(environment() | told, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

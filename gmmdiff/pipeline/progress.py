@@ -98,14 +98,14 @@ def last_row(line: Any, terminal: TextIO, every: float = 1.0) -> Iterator[None]:
 
 def recorded_seconds(stages: Sequence[Stage], environment: Path) -> dict[str, float]:
     """What the stages took by the records of an environment folder: seconds by DVC's name of the
-    stage, 0 for one without a notebook or a record.
+    stage, 0 for one without a record.
     """
     records, found = run_records(environment), {}
     for stage in stages:
         notebooks = [
             re.fullmatch(r"reports/notebooks/(.+)\.ipynb", out.def_path) for out in stage.outs
         ]
-        names = [notebook[1] for notebook in notebooks if notebook]
+        names = [notebook[1] for notebook in notebooks if notebook] or [stage.name]
         found[stage.addressing] = sum(records[n]["seconds"] for n in names if n in records)
     return found
 

@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 import gmmdiff
 from gmmdiff.core.streams import stream
 from gmmdiff.pipeline import denoisers
+from gmmdiff.pipeline.execution.notebook import run_records
 from gmmdiff.study.denoisers.card import TOLD, chosen, module_of
 from gmmdiff.study.denoisers.denoiser import Denoiser, Settings, load, save
 from gmmdiff.study.engine.runs import Run
@@ -111,6 +112,8 @@ def test_the_stage_gives_equal_bytes_each_time(made):
     denoisers.make(made / "params.yaml", made)
     assert contents() == first and not (made / ".staging").exists()
     assert set(first) == {"card.md", "faces-feature.safetensors", "faces-class.safetensors"}
+    record = run_records(made / "environment")["denoisers"]
+    assert record["seconds"] > 0 and record["memory"] > 100
 
 
 def told(card):
