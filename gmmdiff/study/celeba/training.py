@@ -37,7 +37,8 @@ class Training:
     Args:
         batch: images a step, on all GPUs together, a multiple of the parts that it is computed in.
         accumulation: parts of a step, on each GPU, computed one after another.
-        precision: of the network's products: "no" (single), "bf16" or "fp16".
+        precision: of the network's products on a GPU: "no" (single), "bf16" or "fp16"; a CPU, where
+            few have bf16 and the others imitate it slowly, computes in single precision.
         every: steps between two checkpoints.
         device: "cpu", "cuda", or "auto" (CUDA where there is one).
 
@@ -66,8 +67,9 @@ class Training:
 
     def accelerator(self) -> Accelerator:
         """Of this process, or of all that ``accelerate launch`` has started."""
+        cuda = torch.cuda.is_available() and self.device != "cpu"
         return Accelerator(
-            mixed_precision=self.precision,
+            mixed_precision=self.precision if cuda else "no",
             gradient_accumulation_steps=self.accumulation,
             cpu=self.device == "cpu",
         )

@@ -83,3 +83,4 @@ def test_cuda_without_cuda_is_named():
         Training(device="cuda")
     with pytest.raises(ValueError, match=r"^celeba: precision must be no or bf16, without a CUDA"):
         Training(precision="fp16")
+    assert Training(precision="bf16", device="cpu").accelerator().mixed_precision == "no"
