@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+import shutil
 import tomllib
 from pathlib import Path
 
@@ -226,6 +227,7 @@ def test_publishing_replaces_the_parts_and_keeps_the_soak(monkeypatch, tmp_path)
         path = Path("reports", part) if "." in part else Path("reports", part, "new")
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("[]")
+    shutil.copy(PUBLISHED / "claims.json", "reports/claims.json")
     for path in ("published/soak.csv", "published/tables/old"):
         Path("reports", path).parent.mkdir(parents=True, exist_ok=True)
         Path("reports", path).touch()
@@ -233,7 +235,8 @@ def test_publishing_replaces_the_parts_and_keeps_the_soak(monkeypatch, tmp_path)
     Path("reports/environment/stage.json").write_text(
         '{"seconds": 1, "memory": 2, "device": "cpu", "processors": 2}'
     )
-    for page, names in (("README.md", ("findings", "claims")), ("REPRODUCING.md", ("times",))):
+    parts = {"README.md": ("findings", "claims", "time"), "REPRODUCING.md": ("times",)}
+    for page, names in parts.items():
         marks = [f"<!-- {n}: written by the pipeline -->\n<!-- end of {n} -->\n" for n in names]
         Path(page).write_text("".join(marks))
     Path("params.yaml").touch()
