@@ -104,8 +104,8 @@ def _range(sizes: Sequence[float]) -> str:
 
 
 def by(cells: Sequence[Found]) -> str:
-    """Estimates: "6.0 to 45 points"."""
-    return _sizes(cells, _range, "estimate")
+    """Estimates: "by 6.0 to 45 points"."""
+    return f"by {_sizes(cells, _range, 'estimate')}"
 
 
 def farthest(cells: Sequence[Found]) -> str:
@@ -113,14 +113,17 @@ def farthest(cells: Sequence[Found]) -> str:
     return _sizes(cells, lambda sizes: number(max(sizes)), "low", "high")
 
 
-def highest(cells: Sequence[Found]) -> str:
-    """The highest end of their intervals, 0 where all lie below it."""
-    return farthest([{**cell, "low": 0.0, "high": max(cell["high"], 0.0)} for cell in cells])
-
-
 def would_count(cells: Sequence[Found]) -> str:
-    """Their deltas, beside ``farthest`` or ``highest``: "where 0.20 to 1.3 points would count"."""
+    """Their deltas, beside ``farthest``: "where 0.20 to 1.3 points would count"."""
     return f"where {_sizes(cells, _range, 'delta')} would count"
+
+
+def to_within(cells: Sequence[Found]) -> str:
+    """How much worse one side may be, by the highest end of their intervals, 0 where all lie below
+    it: "to within 0.28 points, where 0.63 points would count".
+    """
+    ends = [{**cell, "low": 0.0, "high": max(cell["high"], 0.0)} for cell in cells]
+    return f"to within {farthest(ends)}, {would_count(cells)}"
 
 
 def _apart(here: Sequence[Found], there: Sequence[Found]) -> str:
@@ -221,27 +224,26 @@ class _Findings:
                 parts += [f"{regime} {world}{part}" for regime, part in counts.items()]
         return listed(whole + parts)
 
-    def compared(
-        self, name: str, sides: Sides, cells: Sequence[Found], margin: bool = False
-    ) -> str:
+    def compared(self, name: str, sides: Sides, cells: Sequence[Found]) -> str:
         """One claim's cells in a sentence that ends in its number and the link.
 
-        Args:
-            margin: whether a cell holds where its interval ends below delta, and not below 0.
+        Where the claim is that one side is no worse, a cell holds also where it may be worse by
+        less than delta; what is better by delta is told apart from that.
         """
         parts = []
-        for state, words in (("holds", sides.below), ("reversed", sides.above)):
+        holds, above = (
+            [c for c in cells if c["state"] == state] for state in ("holds", "reversed")
+        )
+        below = [cell for cell in holds if cell["high"] < -cell["delta"]]
+        for words, chosen, size in (
+            (sides.below.replace("no more", "fewer"), below, by),
+            (sides.below, [cell for cell in holds if cell not in below], to_within),
+            (sides.above, above, by),
+        ):
             where = []
             for kind, among in _grouped(cells, lambda cell: cell["kind"]).items():
-                here = [cell for cell in among if cell["state"] == state]
-                within = margin and state == "holds"
-                if here:
-                    size = (
-                        f"to within {highest(here)}, {would_count(here)}"
-                        if within
-                        else f"by {by(here)}"
-                    )
-                    where.append(f"{kind}on {self.places(here, among)}, {size}")
+                if here := [cell for cell in among if cell in chosen]:
+                    where.append(f"{kind}on {self.places(here, among)}, {size(here)}")
             if where:
                 first = f"{sides.subject} {words}"
                 told = words.partition(" than ")[0] if parts else first
@@ -284,7 +286,6 @@ class _Findings:
         kind: Callable[[Found], str] = lambda cell: "",
         lead: str = "",
         metric: str = "",
-        margin: bool = False,
     ) -> list[str]:
         """One claim's sentence; none where nothing is judged.
 
@@ -294,7 +295,7 @@ class _Findings:
         cells = [
             c for c in self.cells(name, kind) if re.search(metric, c["factors"].get("metric", ""))
         ]
-        return [_capital(lead + self.compared(name, sides, cells, margin))] if cells else []
+        return [_capital(lead + self.compared(name, sides, cells))] if cells else []
 
     def features(self) -> Told:
         classes, scrambled = (
@@ -333,7 +334,7 @@ class _Findings:
             "more misses than on rare ones",
             "in misses between combinations held out of training and rare ones",
         )
-        return self.told("F3", sides, margin=True), self.reservations("F3")
+        return self.told("F3", sides), self.reservations("F3")
 
     def steadiness(self) -> Told:
         """N4 without the classifier's error."""
@@ -388,9 +389,7 @@ class _Findings:
                 f"more defects than {words}",
                 f"in defects between a denoiser with NGMG's classifier and {words}",
             )
-            sentences += self.told(
-                "N5", sides, lead="lambda by lambda, ", metric=f"{rival}$", margin=True
-            )
+            sentences += self.told("N5", sides, lead="lambda by lambda, ", metric=f"{rival}$")
         errors = Sides(
             "NGMG's classifier makes",
             "fewer errors than binary cross entropy's",
@@ -464,7 +463,8 @@ def findings(claims: Sequence[Found]) -> list[Finding]:
     ]
     exact = found.asked(*THEORY)
     theory = [Finding("Does the theory hold?", _overall(exact), found.theory(), [])]
-    return [_all_in_all(claims), *sampled, *(theory if exact else [])]
+    overall = [_all_in_all(claims)] if claims else []
+    return [*overall, *sampled, *(theory if exact else [])]
 
 
 def legend(claims: Sequence[Found]) -> str:

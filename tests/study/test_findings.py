@@ -155,6 +155,7 @@ def test_what_mixtures_cost_turns(ends, told):
     ("ends", "told"),
     [
         ((40, 60), "features make more misses than on rare ones on arcs, by 50 points"),
+        ((-60, -40), "features make fewer misses than on rare ones on arcs, by 50 points"),
         ((-2, 3), "features make no more misses than on rare ones on arcs, to within 3.0 points, "
          "where 5.0 points would count"),
         ((1, 9), "the difference in misses between combinations held out of training and rare "
@@ -261,7 +262,8 @@ def test_help_turns(ends, told):
 @pytest.mark.parametrize(
     ("ends", "told"),
     [
-        ((-9, -5), "makes no more defects than {} on arcs, to within 0 points, where 1.0 points "
+        ((-9, -5), "makes fewer defects than {} on arcs, by 7.0 points"),
+        ((-9, -0.5), "makes no more defects than {} on arcs, to within 0 points, where 1.0 points "
          "would count"),
         ((-9, 0.5), "makes no more defects than {} on arcs, to within 0.50 points, where 1.0 "
          "points would count"),
@@ -277,6 +279,20 @@ def test_quality_turns(ends, told):
         for words in rivals.values()
     ]
     assert tell(GOOD, claim("N5", ARCS, *cells)) == " ".join(sentences)
+
+
+def test_better_is_told_apart_from_no_worse():
+    metric = {"metric": "defects, minus BCE", "margin": True}
+    cells = cell(-33, -25, 10.0, lam=3, **metric), cell(-16, 2, 10.0, lam=1, **metric)
+    assert tell(GOOD, claim("N5", ARCS, *cells)) == (
+        "Lambda by lambda, a denoiser with NGMG's classifier makes fewer defects than binary cross "
+        "entropy's on arcs (lambda 3), by 29 points; no more defects on arcs (lambda 1), to within "
+        "2.0 points, where 10 points would count ([N5](#N5))."
+    )
+
+
+def test_nothing_judged_is_nothing_found():
+    assert findings([]) == []
 
 
 def test_spikes_are_told_beside_variation():
