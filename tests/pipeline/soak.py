@@ -312,16 +312,16 @@ def good(row: dict[str, Any]) -> bool:
 
 
 def main(rounds: int = ROUNDS) -> int:
-    """Prints every round and writes the table; returns 0 when every round was good."""
+    """Prints every round and adds it to the table; returns 0 when every round was good."""
     folder = Path(tempfile.mkdtemp(prefix="soak-"))
+    (ROOT / "reports").mkdir(exist_ok=True)
     rows = []
     for row in soak(folder, rounds):
         print("  ".join(f"{name} {value}" for name, value in row.items()), flush=True)
         rows.append(
             {name: len(value) if isinstance(value, list) else value for name, value in row.items()}
         )
-    (ROOT / "reports").mkdir(exist_ok=True)
-    pd.DataFrame(rows).to_csv(ROOT / "reports" / "soak.csv", index=False)
+        pd.DataFrame(rows).to_csv(ROOT / "reports" / "soak.csv", index=False)
     bad = [row["round"] for row in rows if not good(row)]
     print(
         f"{rounds} rounds; not good: {', '.join(map(str, bad)) or 'none'}"
