@@ -21,9 +21,9 @@ CONTESTANT_COLOURS = {
     "products": PALETTE[1],
 }
 SIDE_LOOKS = {  # where the first two are one method, the first lies inside the second
-    "ours": {"ls": "-", "marker": "o", "markersize": 4},
-    "diffusers": {"ls": ":", "marker": "o", "markersize": 9, "markerfacecolor": "none"},
-    "ours, own times": {"ls": "--", "marker": "D", "markersize": 5},
+    "ours": {"label": "ours, same times", "ls": "-", "marker": "o", "markersize": 4},
+    "diffusers": {"label": "diffusers", "ls": ":", "marker": "o", "markersize": 9, "mfc": "none"},
+    "ours, own times": {"label": "ours, own times", "ls": "--", "marker": "D", "markersize": 5},
 }
 SAMPLER_COLOURS = {"ancestral": "black", "DDIM": PALETTE[1], "DPM-Solver++(2M)": PALETTE[0]}
 SPENT_COLOURS = {"training": PALETTE[0], "sampling": PALETTE[2], "other": PALETTE[4], "rest": "0.8"}
@@ -114,9 +114,8 @@ def sampling_costs(errors: pd.DataFrame, ratio: pd.DataFrame) -> Figure:
         plain_log(line[0], "y")
     for axis, sampler in zip(axes[0], samplers, strict=True):
         axis.set_title(sampler)
-    handles = [
-        Line2D([], [], color="0.4", label=side, **look) for side, look in SIDE_LOOKS.items()
-    ] + [Line2D([], [], color="0.5", ls=":", lw=1.2, label="real points")]
+    handles = [Line2D([], [], color="0.4", **look) for look in SIDE_LOOKS.values()]
+    handles.append(Line2D([], [], color="0.5", ls=":", lw=1.2, label="real points"))
     above.legend(handles=handles, loc="outside lower center", ncols=4)
     _evaluation_times(below.subplots(), ratio)
     figure.suptitle("What does a sample cost, and what is it worth? Lower left is better")

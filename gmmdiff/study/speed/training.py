@@ -274,6 +274,30 @@ def full_rows(recipe: Recipe) -> int:
     return torch.get_num_threads() * block_rows(recipe)
 
 
+def thread_turns(workload: Workload, steps: int, turns: int) -> pd.DataFrame:
+    """The engine on one thread, two, four, ... and all of torch's, which take turns on the same
+    blocks of full size: ``race``'s table, contestants "1", "2", ..., rates in run-steps a second.
+    """
+    most = torch.get_num_threads()
+    workload = workload.first(full_rows(workload.recipe))
+    blocks = workload.blocks("cpu")
+    go = beside([engine(partial(workload.ensemble, block, "cpu")) for block in blocks])
+
+    def on(threads: int) -> Contestant:
+        def limited(steps: int) -> None:
+            torch.set_num_threads(threads)
+            try:
+                go(steps)
+            finally:
+                torch.set_num_threads(most)
+
+        return limited
+
+    counts = sorted({2**power for power in range(most.bit_length())} | {most})
+    work = steps * len(workload.table)
+    return race({str(count): (on(count), steps, work) for count in counts}, turns)
+
+
 LOOPED = 4  # runs in one turn of the loops, whose time a run cannot depend on how many follow
 
 

@@ -20,6 +20,7 @@ from gmmdiff.study.speed.findings import (
     growth_finding,
     sampling_finding,
     stages_finding,
+    threads_finding,
     training_finding,
 )
 from gmmdiff.study.speed.race import beside, race, ratios
@@ -203,6 +204,34 @@ def test_speedups_and_shares_are_the_engine_over_the_rival():
         "engine": 1,
         "products": 0.75,
     }
+
+
+def test_threads_take_turns_on_the_same_blocks(monkeypatch):
+    seen = []
+    monkeypatch.setattr(
+        training,
+        "beside",
+        lambda blocks: lambda _: seen.append((torch.get_num_threads(), len(blocks))),
+    )
+    workload = training.workloads(SMALL, SMALL, SMALL, 50, 0.1, 0.01, 4, 3000, 3)["on faces"]
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        turns = training.thread_turns(workload, 4, 1)
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+    assert seen == [(1, 3), (2, 3), (3, 3)] * 2  # the first turn is not counted
+    assert turns["contestant"].tolist() == ["1", "2", "3"]
+
+
+def test_threads_are_told_in_order_or_that_there_is_one():
+    turns = pd.DataFrame({"turn": 0, "contestant": ["1", "10", "2"], "rate": [2.0, 12.0, 3.0]})
+    assert threads_finding(ratios(turns, "1")) == (
+        "Training on faces on 2 threads is 1.50 [1.50, 1.50] times as fast as on one, "
+        "and on 10 threads is 6.00 [6.00, 6.00] times as fast as on one."
+    )
+    assert threads_finding(ratios(turns[:1], "1")) == "One thread here: more were not measured."
 
 
 def test_the_schedule_of_both_sides_is_the_cosine():
