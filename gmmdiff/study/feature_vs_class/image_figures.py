@@ -70,7 +70,7 @@ def ask_for_unseen(images: pd.DataFrame, world: World, samples: int = 4) -> Figu
 def sheet(images: pd.DataFrame, world: World, title: str) -> Figure:
     """Images of every arm beside real ones: one row an arm, by group of combinations."""
     order = ["real", "class", "shared", "scrambled", "feature"]
-    images = images[images["granularity"].isin(order)]
+    images = images[images["granularity"].isin(order)].copy()  # in one block: as read it is in many
     images = images.assign(place=images["granularity"].map(order.index))
     images = images.sort_values(["place", "s_c"], kind="stable")
     arms = zip(images["granularity"], images["s_c"], strict=True)
