@@ -10,6 +10,7 @@ import pytest
 from gmmdiff.pipeline.execution.parameters import declared_parameters
 from gmmdiff.study import register
 from tests.paths import PUBLISHED, ROOT
+from tests.pipeline.test_execution import no_cell_warns
 
 BOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 EXECUTED = sorted((PUBLISHED / "notebooks").rglob("*.ipynb"))
@@ -78,9 +79,8 @@ def test_an_executed_notebook_opens_on_github(path):
     of the machine.
     """
     cells = nbformat.read(path, 4).cells
-    told = [output for cell in cells for output in cell.get("outputs", [])]
-    assert not [output["text"] for output in told if output.get("name") == "stderr"]
-    outputs = [output.get("data", {}) for output in told]
+    assert no_cell_warns(path)
+    outputs = [output.get("data", {}) for cell in cells for output in cell.get("outputs", [])]
     texts = [cell.source for cell in cells if cell.cell_type == "markdown"]
     texts += [data["text/markdown"] for data in outputs if "text/markdown" in data]
     pages = [data["text/html"] for data in outputs if "text/html" in data]
