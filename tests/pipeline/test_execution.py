@@ -280,7 +280,7 @@ SMALLEST = {
 def test_performance_runs_at_quick_look_size(tmp_path):
     """Smaller still than its defaults; its bytes are the machine's."""
     files = quick_look(tmp_path / "a", "05_performance.ipynb", "performance", SMALLEST)
-    assert len(files) == 4 + 12 + 1 - (not torch.cuda.is_available())
+    assert len(files) == 4 + 14 + 1 - (not torch.cuda.is_available())
     told = files["reports/notebooks/performance.ipynb"].decode()
     assert "Target on the CPU, 75%" in told and "not recorded" in told
     assert (
