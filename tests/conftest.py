@@ -5,11 +5,21 @@ import torch
 
 from gmmdiff.core.mixtures import GaussianMixture
 from gmmdiff.core.streams import stream
+from gmmdiff.study import verdicts
 
 
 @pytest.fixture
 def generator():
     return stream(0, "tests")
+
+
+@pytest.fixture
+def few_replicates(monkeypatch):
+    """The rule on few resamples of the seeds: intervals and verdicts as ever, a rougher share of
+    those that give the same verdict, in a hundredth of the time.
+    """
+    for name, number in (("REPLICATES", 100), ("INNER", 400), ("PORTIONS", 5)):
+        monkeypatch.setattr(verdicts, name, number)
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from gmmdiff.study.feature_vs_class.claims import CLAIMS, DELTA, contrasts_table
 from gmmdiff.study.feature_vs_class.contrasts import ARCS, SETTINGS
 from gmmdiff.study.feature_vs_class.ground import ground_sentence
 
+pytestmark = pytest.mark.usefixtures("few_replicates")
 SIZES = (500, 8000)
 OF_ARCS = DELTA["arcs", "dense"]
 ARMS = ("coarse", "class", "feature", "scrambled", "shared")

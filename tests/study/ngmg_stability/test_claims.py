@@ -13,6 +13,7 @@ from gmmdiff.study.ngmg_stability import contrasts
 from gmmdiff.study.ngmg_stability.claims import CLAIMS, DEFECTS, STEADINESS
 from gmmdiff.study.ngmg_stability.runs import JOINT_COSTS, kinds
 
+pytestmark = pytest.mark.usefixtures("few_replicates")
 SEEDS = range(20)
 
 

@@ -10,6 +10,7 @@ from gmmdiff.study.engine.classifiers import JointEnsemble
 from gmmdiff.study.ngmg_stability import contrasts, faces
 from gmmdiff.study.ngmg_stability.claims import CLAIMS
 
+pytestmark = pytest.mark.usefixtures("few_replicates")
 GOOD = {
     "lam": [0.0, 1.0, 3.0],
     "learning_rate": 1e-3,
