@@ -16,7 +16,7 @@ def generator():
 @pytest.fixture
 def few_replicates(monkeypatch):
     """The rule on few resamples of the seeds: intervals and verdicts as ever, a rougher share of
-    those that give the same verdict, in a hundredth of the time.
+    those that give the same verdict, sooner.
     """
     for name, number in (("REPLICATES", 100), ("INNER", 400), ("PORTIONS", 5)):
         monkeypatch.setattr(verdicts, name, number)

@@ -10,6 +10,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 from gmmdiff.study.verdicts import ENOUGH_SEEDS, FRAGILE, LEVEL
@@ -242,8 +243,10 @@ class _Findings:
         ):
             where = []
             for kind, among in _grouped(cells, lambda cell: cell["kind"]).items():
-                if here := [cell for cell in among if cell in chosen]:
-                    where.append(f"{kind}on {self.places(here, among)}, {size(here)}")
+                here = [cell for cell in among if cell in chosen]
+                # What may be worse is told beside the one delta that it stays below.
+                alike = _grouped(here, itemgetter("delta" if size is to_within else "state"))
+                where += [f"{kind}on {self.places(c, among)}, {size(c)}" for c in alike.values()]
             if where:
                 first = f"{sides.subject} {words}"
                 told = words.partition(" than ")[0] if parts else first

@@ -291,7 +291,17 @@ def test_better_is_told_apart_from_no_worse():
     )
 
 
-def test_nothing_judged_is_nothing_found():
+def test_what_may_be_worse_stands_beside_its_own_delta():
+    metric = {"metric": "defects, minus BCE", "margin": True}
+    places = {ARCS: cell(-1, 0.5, 0.6, **metric), SPARSE: cell(-1, 6.0, 13.0, **metric)}
+    assert tell(GOOD, *(claim("N5", place, one) for place, one in places.items())) == (
+        "Lambda by lambda, a denoiser with NGMG's classifier makes no more defects than binary "
+        "cross entropy's on arcs, to within 0.50 points, where 0.60 points would count, and on "
+        "faces, to within 6.0 points, where 13 points would count ([N5](#N5))."
+    )
+
+
+def test_of_no_claims_nothing_is_found():
     assert findings([]) == []
 
 

@@ -31,14 +31,9 @@ def training_finding(ratio: pd.DataFrame) -> str:
     return tell("training", shapes=shapes, target=target, met=met, cpu=len(cpu))
 
 
-def threads_finding(ratio: pd.DataFrame) -> str:
-    """How many times as fast as on one thread training is on several.
-
-    Args:
-        ratio: ``race.ratios`` to one thread.
-    """
-    several = sorted(set(ratio.index) - {"1"}, key=int)
-    return tell("threads", several=[(threads, ratio.loc[threads]) for threads in several])
+def threads_finding(speedups: pd.DataFrame) -> str:
+    """How many times as fast as on one thread training is on several."""
+    return tell("threads", several=list(speedups[speedups["threads"] != "1"].itertuples()))
 
 
 def growth_finding(ratio: pd.DataFrame, target: str) -> str:

@@ -276,26 +276,36 @@ def full_rows(recipe: Recipe) -> int:
 
 def thread_turns(workload: Workload, steps: int, turns: int) -> pd.DataFrame:
     """The engine on one thread, two, four, ... and all of torch's, which take turns on the same
-    blocks of full size: ``race``'s table, contestants "1", "2", ..., rates in run-steps a second.
+    rows, cut into blocks as ``train`` does: ``race``'s table, contestants "1", "2", ..., rates in
+    run-steps a second.
     """
     most = torch.get_num_threads()
     workload = workload.first(full_rows(workload.recipe))
-    blocks = workload.blocks("cpu")
-    go = beside([engine(partial(workload.ensemble, block, "cpu")) for block in blocks])
-
-    def on(threads: int) -> Contestant:
-        def limited(steps: int) -> None:
-            torch.set_num_threads(threads)
-            try:
-                go(steps)
-            finally:
-                torch.set_num_threads(most)
-
-        return limited
-
     counts = sorted({2**power for power in range(most.bit_length())} | {most})
     work = steps * len(workload.table)
-    return race({str(count): (on(count), steps, work) for count in counts}, turns)
+    try:
+        return race({str(n): (_on_threads(n, workload), steps, work) for n in counts}, turns)
+    finally:
+        torch.set_num_threads(most)
+
+
+def _on_threads(threads: int, workload: Workload) -> Contestant:
+    """The engine's blocks on so many threads, which torch keeps."""
+    torch.set_num_threads(threads)
+    blocks = workload.blocks("cpu")
+    go_all = beside([engine(partial(workload.ensemble, block, "cpu")) for block in blocks])
+
+    def go(steps: int) -> None:
+        torch.set_num_threads(threads)
+        go_all(steps)
+
+    return go
+
+
+def thread_speedups(turns: pd.DataFrame) -> pd.DataFrame:
+    """How many times as fast as on one thread: columns threads, median, low, high (quartiles)."""
+    found = ratios(turns, "1").rename_axis("threads")
+    return found.sort_index(key=lambda names: names.astype(int)).reset_index()
 
 
 LOOPED = 4  # runs in one turn of the loops, whose time a run cannot depend on how many follow

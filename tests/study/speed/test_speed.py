@@ -206,13 +206,13 @@ def test_speedups_and_shares_are_the_engine_over_the_rival():
     }
 
 
-def test_threads_take_turns_on_the_same_blocks(monkeypatch):
+def test_threads_take_turns_on_the_same_rows_in_blocks_for_all_of_them(monkeypatch):
     seen = []
-    monkeypatch.setattr(
-        training,
-        "beside",
-        lambda blocks: lambda _: seen.append((torch.get_num_threads(), len(blocks))),
-    )
+
+    def beside(blocks):
+        return lambda steps: seen.append((torch.get_num_threads(), len(blocks)))
+
+    monkeypatch.setattr(training, "beside", beside)
     workload = training.workloads(SMALL, SMALL, SMALL, 50, 0.1, 0.01, 4, 3000, 3)["on faces"]
     before = torch.get_num_threads()
     torch.set_num_threads(3)
@@ -221,17 +221,19 @@ def test_threads_take_turns_on_the_same_blocks(monkeypatch):
         assert torch.get_num_threads() == 3
     finally:
         torch.set_num_threads(before)
-    assert seen == [(1, 3), (2, 3), (3, 3)] * 2  # the first turn is not counted
+    assert seen == [(1, 3), (2, 4), (3, 3)] * 2  # the first turn is not counted
     assert turns["contestant"].tolist() == ["1", "2", "3"]
 
 
 def test_threads_are_told_in_order_or_that_there_is_one():
     turns = pd.DataFrame({"turn": 0, "contestant": ["1", "10", "2"], "rate": [2.0, 12.0, 3.0]})
-    assert threads_finding(ratios(turns, "1")) == (
-        "Training on faces on 2 threads is 1.50 [1.50, 1.50] times as fast as on one, "
-        "and on 10 threads is 6.00 [6.00, 6.00] times as fast as on one."
+    assert threads_finding(training.thread_speedups(turns)) == (
+        "The program on faces goes 1.50 [1.50, 1.50] times as fast on 2 threads as on one, "
+        "and 6.00 [6.00, 6.00] times as fast on 10 threads as on one "
+        "(median of the turns and quartiles)."
     )
-    assert threads_finding(ratios(turns[:1], "1")) == "One thread here: more were not measured."
+    alone = training.thread_speedups(turns[:1])
+    assert threads_finding(alone) == "One thread here: more were not measured."
 
 
 def test_the_schedule_of_both_sides_is_the_cosine():
