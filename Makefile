@@ -34,7 +34,7 @@ test: setup  ## formulas, bad input, the published snapshot, notebooks at quick-
 	ruff format --check gmmdiff tests
 	OMP_NUM_THREADS=1 python -m pytest -n auto --dist worksteal
 
-soak: setup  ## cut the pipeline's power at 20 random moments; the table goes to reports/published
+soak: setup  ## cut the pipeline's power at 8 random moments; the table goes to reports/published
 	python -m tests.pipeline.soak
 	cp reports/soak.csv reports/published/soak.csv
 
