@@ -23,9 +23,9 @@ from gmmdiff.core.distances import (
 )
 from gmmdiff.core.losses import (
     NGMGLoss as NGMGLoss,
+    NGMGMulticlassLoss as NGMGMulticlassLoss,
     NGMGWithLogitsLoss as NGMGWithLogitsLoss,
     ngmg_loss as ngmg_loss,
-    ngmg_with_logits as ngmg_with_logits,
 )
 from gmmdiff.core.mixtures import GaussianMixture as GaussianMixture
 from gmmdiff.core.ngmg import NGMG as NGMG
@@ -34,11 +34,15 @@ from gmmdiff.study.denoisers.denoiser import load as load
 from gmmdiff.study.engine.costs import Costs as Costs
 from gmmdiff.worlds.arcs import Arcs as Arcs
 from gmmdiff.worlds.celeba import CelebA as CelebA
-from gmmdiff.worlds.defects import find_defects as find_defects
 from gmmdiff.worlds.digits import Digits as Digits
 from gmmdiff.worlds.faces import Faces as Faces
 from gmmdiff.worlds.helix import Helix as Helix
 from gmmdiff.worlds.lines import LineCosts as LineCosts, ParallelLine as ParallelLine
+from gmmdiff.worlds.measures import (
+    Copies as Copies,
+    Defects as Defects,
+    find_defects as find_defects,
+)
 from gmmdiff.worlds.world import World as World
 
 __version__: str

@@ -15,10 +15,10 @@ def generator():
 
 @pytest.fixture
 def few_replicates(monkeypatch):
-    """The rule on few resamples of the seeds: intervals and verdicts as ever, a rougher share of
-    those that give the same verdict, sooner.
+    """The rule on few resamples: rougher intervals and a rougher share of the resampled seeds that
+    give the same verdict, sooner.
     """
-    for name, number in (("REPLICATES", 100), ("INNER", 400), ("PORTIONS", 5)):
+    for name, number in (("RESAMPLES", 2000), ("REPLICATES", 100), ("INNER", 400), ("PORTIONS", 5)):
         monkeypatch.setattr(verdicts, name, number)
 
 

@@ -1,4 +1,4 @@
-"""README's snippets run as they stand, one after another."""
+"""README's snippets run as they stand, one after another; its prose is short."""
 
 import re
 
@@ -36,11 +36,22 @@ def test_a_world_is_used_without_the_study(capsys):
     names = run(SNIPPETS[2])
     assert names["images"].shape == (64, 16, 16) and names["attributes"].shape == (64, 6)
     real, made = capsys.readouterr().out.splitlines()
-    assert real.startswith("hair, bare eyes, smile, shaved, hat, no ears 0% wrong")
+    assert real.startswith("hair, bare eyes, smile, shaved, hat, no ears 0% defects")
     assert int(made.split()[-2].rstrip("%")) < 50
 
 
-def test_the_page_is_short():
+def sentences(markdown):
+    """Of the prose: without code, pictures, the targets of links and the marks of lists; a cell of
+    a table is a sentence of its own.
+    """
+    prose = re.sub(r"```.*?```|<!--.*?-->|!\[.*?\]\(.*?\)", "", markdown, flags=re.S)
+    prose = re.sub(r"\]\([^)]*\)", "]", prose)
+    return re.split(r"(?<=[.?!])\s|[|\n]", prose)
+
+
+def test_the_page_is_short_and_plain():
     """Three snippets of at most 25 lines, and 150 lines in all."""
     assert len(SNIPPETS) == 3 and max(len(one.splitlines()) for one in SNIPPETS) <= 25
     assert len(README.splitlines()) <= 150
+    assert max((len(one.split()), one) for one in sentences(README))[0] <= 40
+    assert not re.search("would count|to within|undecided", README)

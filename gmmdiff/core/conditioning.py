@@ -336,8 +336,8 @@ class Conditioning(GaussianMixtureConditioning):
     Args:
         granularity: one of ``GRANULARITIES``.
         s_c: scale of the components, >= 0, in units of the smallest distance between two of the
-            arm's conditions (0: the ordinary fixed embedding); of sqrt(dim) where there is only one
-            condition.
+            *feature* arm's conditions, whatever the granularity: one absolute scale for all arms
+            (0: the ordinary fixed embedding).
         combinations: ``(C, m)`` integers >= 0, distinct rows, m >= 2: the attributes of combination
             c.
         generator: orients the means.
@@ -400,7 +400,10 @@ class Conditioning(GaussianMixtureConditioning):
             means = frame[component]
         gaps = (means.unsqueeze(1) - means).norm(dim=-1)[~admitted]
         gap = float(gaps.min()) if len(gaps) else float("nan")
-        scale = s_c * (gap if len(gaps) else dim**0.5)
+        # Codes of two values of one attribute are orthogonal, of length sqrt(part) each.
+        differing = (combinations.unsqueeze(1) != combinations).sum(-1)
+        nearest = int(differing[differing > 0].min()) if count > 1 else 1
+        scale = s_c * (2 * part * nearest) ** 0.5
         super().__init__(means, scale)
         self.dim, self.scale, self.gap, self.admitted = dim, scale, gap, admitted
 

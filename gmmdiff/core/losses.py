@@ -16,10 +16,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.nn import Module
 
-from gmmdiff.core.checks import floating, promoted, require
+from gmmdiff.core.checks import (
+    floating,
+    holds,
+    in_own_precision,
+    promoted,
+    refuse,
+    require,
+    require_finite,
+)
 from gmmdiff.core.costs import Cost
 from gmmdiff.core.ngmg import NGMG
 
@@ -126,37 +135,78 @@ class NGMGWithLogitsLoss(NGMGLoss):
         return self._reduced(Cost(ngmg=1.0, potential=self.ngmg).value(input, target))
 
 
+class NGMGMulticlassLoss(NGMGLoss):
+    """The mean over K classes of psi(softmax(input)_k - [k is the label]).
+
+    What ``torch.nn.CrossEntropyLoss`` is to the likelihood; arguments and errors as ``NGMGLoss``,
+    scales in units of a probability.  Of two classes it is ``NGMGWithLogitsLoss`` of the difference
+    of their logits; for s much larger than 1 it tends to Brier's score (1950, Monthly Weather
+    Review 78:1) over 2 K s^2.
+
+    Example:
+        >>> import torch
+        >>> from gmmdiff import NGMGMulticlassLoss
+        >>> NGMGMulticlassLoss([1.0])(torch.zeros(4, 2), [0, 1, 1, 0])  # 1 - exp(-0.5^2 / 2)
+        tensor(0.1175)
+    """
+
+    @in_own_precision
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        """The loss, differentiable in the logits.
+
+        Args:
+            input: logits, ``(n, K, ...)``, K >= 2. target: classes 0 .. K - 1, ``(n, ...)``.
+
+        Returns:
+            ``(n, ...)`` for the reduction "none", otherwise a number.
+
+        Raises:
+            ValueError: on other shapes, classes that are not there, NaN or infinity.
+        """
+        owner = type(self).__name__
+        input = floating(owner, "input", input)
+        good = input.ndim >= 2 and input.shape[1] >= 2
+        require(good, owner, "input", "(n, K, ...) with K >= 2", tuple(input.shape))
+        require_finite(owner, "input", input)
+        target = floating(owner, "target", target, input.double())
+        promoted(owner, input=input, target=target)  # refuses two devices
+        shape, count = (len(input), *input.shape[2:]), input.shape[1]
+        require(target.shape == shape, owner, "target", f"{shape} as input", tuple(target.shape))
+        classes = torch.arange(count, device=input.device).view(-1, *[1] * (input.ndim - 2))
+        one_hot = target.unsqueeze(1) == classes
+        if not holds(one_hot.any(1)):
+            wrong = target[~one_hot.any(1)].unique().tolist()[:5]
+            refuse(owner, "target", f"in 0 .. {count - 1}", wrong)
+        discrepancy = input.softmax(1) - one_hot.to(input)
+        return self._reduced(self.ngmg.potential(discrepancy.unsqueeze(-1)).mean(1))
+
+
+LOSSES = {None: NGMGLoss, "sigmoid": NGMGWithLogitsLoss, "softmax": NGMGMulticlassLoss}
+
+
 def ngmg_loss(
     input: Tensor,
     target: Tensor,
     scales: Sequence[float] | Tensor,
     weights: Sequence[float] | Tensor | None = None,
     reduction: str = "mean",
+    activation: str | None = None,
 ) -> Tensor:
-    """``NGMGLoss`` as a function.
+    """The three losses as one function.
+
+    Args:
+        activation: what makes a prediction of the input: None for ``NGMGLoss``, "sigmoid" for
+            ``NGMGWithLogitsLoss``, "softmax" for ``NGMGMulticlassLoss``, whose arguments and errors
+            the others are.
 
     Example:
         >>> import torch
         >>> from gmmdiff import ngmg_loss
         >>> ngmg_loss(torch.zeros(5, 2), torch.ones(5, 2), [1.0], reduction="sum")
         tensor(3.1606)
+        >>> ngmg_loss(torch.zeros(5, 2), torch.ones(5), [1.0], activation="softmax")
+        tensor(0.1175)
     """
-    return NGMGLoss(scales, weights, reduction)(input, target)
-
-
-def ngmg_with_logits(
-    input: Tensor,
-    target: Tensor,
-    scales: Sequence[float] | Tensor,
-    weights: Sequence[float] | Tensor | None = None,
-    reduction: str = "mean",
-) -> Tensor:
-    """``NGMGWithLogitsLoss`` as a function.
-
-    Example:
-        >>> import torch
-        >>> from gmmdiff import ngmg_with_logits
-        >>> ngmg_with_logits(torch.zeros(4, 3), torch.ones(4, 3), [1.0], reduction="none").shape
-        torch.Size([4, 3])
-    """
-    return NGMGWithLogitsLoss(scales, weights, reduction)(input, target)
+    allowed = f"one of {', '.join(map(str, LOSSES))}"
+    require(activation in LOSSES, "ngmg_loss", "activation", allowed, repr(activation))
+    return LOSSES[activation](scales, weights, reduction)(input, target)

@@ -122,46 +122,36 @@ def _check_theory(values: Mapping[str, Any]) -> None:
         )
 
 
-def _check_runs(parts: Callable, ensemble: type, values: Mapping[str, Any]) -> None:
+def _run_parts(owner: str, values: Mapping[str, Any]) -> None:
+    from gmmdiff.study.engine.training import Ensemble
+    from gmmdiff.study.feature_vs_class import arcs, digits, faces, images
+    from gmmdiff.study.feature_vs_class.runs import DENSE, regime
+
+    parts = {"feature_vs_class": arcs.parts, "faces": faces.parts, "digits": digits.parts}[owner]
+    unused = ("device", "part", "finished")
+    regimes = set()
+    for part, (rows, recipe) in parts(
+        **{name: value for name, value in values.items() if name not in unused}
+    ).items():
+        Ensemble.check(rows, recipe)
+        if part.startswith("judged"):
+            images.require_groups(owner, rows, recipe)
+            regimes |= {regime(n, recipe) for n in rows["n_train"].unique()}
+    wanted = {"feature_vs_class": {"dense"}}.get(owner, {"dense", "sparse"})
+    allowed = f"judged {' and '.join(sorted(wanted))}, from {DENSE} samples a combination on dense"
+    require(regimes == wanted, owner, "n_train", allowed, f"only {', '.join(sorted(regimes))}")
+
+
+def _check_stability(values: Mapping[str, Any]) -> None:
+    from gmmdiff.study.engine.classifiers import JointEnsemble
     from gmmdiff.study.engine.runs import Recipe
+    from gmmdiff.study.ngmg_stability.runs import parts
     from gmmdiff.worlds.arcs import Arcs
 
     given = {field.name: values[field.name] for field in fields(Recipe) if field.name in values}
     recipe = Recipe(partial(Arcs, values["dimension"]), **given)
     for rows in parts(**_taken(values, parts), first_seed=values["seed"]).values():
-        ensemble.check(rows, recipe)
-
-
-def _check_feature(values: Mapping[str, Any]) -> None:
-    from gmmdiff.study.engine.training import Ensemble
-    from gmmdiff.study.feature_vs_class.arcs import parts
-
-    _check_runs(parts, Ensemble, values)
-    s_c, allowed = values["s_c"], "0 (point) and one larger scale (mixture)"
-    require(sum(scale > 0 for scale in s_c) == 1, "feature_vs_class", "s_c", allowed, s_c)
-
-
-def _check_images(owner: str, values: Mapping[str, Any]) -> None:
-    from gmmdiff.study.engine.training import Ensemble
-    from gmmdiff.study.feature_vs_class import digits, faces, images
-
-    parts = {"faces": faces.parts, "digits": digits.parts}[owner]
-    given = {name: value for name, value in values.items() if name not in ("device", "part")}
-    regimes = set()
-    for part, (rows, recipe) in parts(**given).items():
-        Ensemble.check(rows, recipe)
-        if part.startswith("judged"):
-            images.require_groups(owner, rows, recipe)
-            regimes |= {images.regime(n, recipe) for n in rows["n_train"].unique()}
-    allowed = f"one dense setting ({images.DENSE} images a combination) and one sparse"
-    require(len(regimes) == 2, owner, "n_train", allowed, f"only {', '.join(regimes)}")
-
-
-def _check_stability(values: Mapping[str, Any]) -> None:
-    from gmmdiff.study.engine.classifiers import JointEnsemble
-    from gmmdiff.study.ngmg_stability.runs import parts
-
-    _check_runs(parts, JointEnsemble, values)
+        JointEnsemble.check(rows, recipe)
 
 
 def _check_ngmg_faces(values: Mapping[str, Any]) -> None:
@@ -222,9 +212,9 @@ def _check_celeba(values: Mapping[str, Any]) -> None:
 
 COMBINATIONS = {
     "theory_checks": _check_theory,
-    "feature_vs_class": _check_feature,
-    "faces": partial(_check_images, "faces"),
-    "digits": partial(_check_images, "digits"),
+    "feature_vs_class": partial(_run_parts, "feature_vs_class"),
+    "faces": partial(_run_parts, "faces"),
+    "digits": partial(_run_parts, "digits"),
     "ngmg_stability": _check_stability,
     "ngmg_faces": _check_ngmg_faces,
     "performance": _check_performance,

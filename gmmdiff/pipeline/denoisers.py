@@ -2,8 +2,8 @@
 
     python -m gmmdiff.pipeline.denoisers
 
-trains the first seed's feature and class denoiser of the experiment on faces again, as points, and
-writes reports/denoisers.
+trains the first seed's feature and class denoiser of the experiment on sparse faces again, as
+points, and writes reports/denoisers.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from gmmdiff.pipeline.execution.runner import environment
 from gmmdiff.pipeline.execution.staging import discard
 from gmmdiff.study.denoisers.card import card, chosen, errors, module_of
 from gmmdiff.study.denoisers.denoiser import save
-from gmmdiff.study.engine.runs import Run
+from gmmdiff.study.engine.runs import Run, choose
 from gmmdiff.study.engine.training import train
 from gmmdiff.study.feature_vs_class.faces import parts
 
@@ -51,9 +51,9 @@ def make(params: Path = PARAMS, reports: Path = REPORTS) -> None:
     """
     start, started = time.monotonic(), datetime.now(UTC).isoformat(timespec="milliseconds")
     values = defaults(NOTEBOOK) | stage_parameters(params, "faces", NOTEBOOK)
-    device, part = resolve_device(values.pop("device")), f"judged_{values['detailed']}"
+    device, part = resolve_device(values.pop("device")), f"judged_{values['story_n_train']}"
     values.pop("part")
-    rows, recipe = parts(**values)[part]
+    rows, recipe = choose(parts(**values), part)
     table = pd.read_csv(reports / "tables" / "faces_runs" / part / "runs.csv")
     rows = chosen(rows)
     trained = train(rows, recipe, device, progress)

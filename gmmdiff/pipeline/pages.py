@@ -12,8 +12,6 @@ import base64
 import html
 import io
 import math
-import os
-import posixpath
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,18 +25,13 @@ if TYPE_CHECKING:  # and imported where they are used: the notebook needs none o
 from gmmdiff.pipeline.execution.errors import BadInput
 from gmmdiff.pipeline.execution.notebook import run_records
 from gmmdiff.pipeline.verification import ABSOLUTE, RELATIVE
-from gmmdiff.study.findings import FACTORS, findings, legend
+from gmmdiff.study.claims import cell_name, in_units
+from gmmdiff.study.findings import amount, findings
+from gmmdiff.study.verdicts import RATIOS
 
 TEMPLATE = Path(__file__).parents[2] / "notebooks" / "report_template"
 FIGURES = "<!-- figures -->"  # where they go in a claim's text: the one that decides, the others
 FOLD = re.compile(r"<!-- fold: (.*?) -->(.*?)<!-- end of fold -->", re.S)
-STATES = {  # of a cell, said of several
-    "holds": "holds",
-    "negligible": "no difference that counts",
-    "reversed": "the opposite is true",
-    "undecided": "undecided",
-    "not judged": "nothing to judge",
-}
 # Whose parts, called NAME_runs/PART, a stage joins beside its own.
 PARTS_OF = {"feature_vs_class": ("faces", "digits"), "ngmg_stability": ("ngmg_faces",)}
 
@@ -53,10 +46,8 @@ def _render(template: str, **values: Any) -> str:
         lstrip_blocks=True,
         autoescape=lambda name: name.endswith(".html.j2"),
     )
-    templates.filters |= {"itemised": itemised, "duration": duration, "fragile": fragile}
-    templates.filters |= {"by_claim": by_claim, "together": together}
-    templates.filters |= {"difference": difference, "least": least, "bar": bar}
-    templates.filters |= {"in_cells": in_cells, "moved": moved, "setting": setting}
+    words = (itemised, duration, reservations, together, states, setting, level, difference, least)
+    templates.filters |= {word.__name__: word for word in words}
     return templates.get_template(template).render(values)
 
 
@@ -70,18 +61,18 @@ def itemised(details: str) -> str:
     for sentence in re.split(r"(?<=\.) (?=[A-Z])", details):
         lead, _, rest = sentence.partition(": ")
         parts = rest.removesuffix(".").split("; ")
-        lines += (
-            [f"- {lead}:", *(f"  - {part}" for part in parts)]
-            if len(parts) > 2
-            else [f"- {sentence}"]
-        )
+        whole = len(parts) < 3
+        lines += [f"- {sentence}"] if whole else [f"- {lead}:", *(f"  - {part}" for part in parts)]
     return "\n".join(lines)
 
 
-def fragile(claim: Mapping[str, Any]) -> str:
-    """What follows a verdict of claims.json, where resampled seeds often give another."""
+def reservations(claim: Mapping[str, Any]) -> str:
+    """What follows a verdict of claims.json where it is not firm: ", fragile (partly)" where
+    resampled seeds often give another, ", undertrained".
+    """
     rival = claim["rival_verdict"]
-    return f", fragile ({rival})" if rival else ""
+    fragile = f", fragile ({rival})" if rival else ""
+    return fragile + (", undertrained" if claim["undertrained"] else "")
 
 
 def by_claim(found: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[dict[str, Any]]]:
@@ -112,107 +103,60 @@ def together(claims: Sequence[Mapping[str, Any]]) -> str:
     return found.pop() if len(found) == 1 else "several"
 
 
-def verdicts(found: list[dict[str, Any]]) -> str:
-    """The claims of claims.json at a glance: how many of each verdict, and a table whose rows lead
-    to the claims.
+def opening(found: Sequence[Mapping[str, Any]]) -> str:
+    """What was found, row by row of findings.yaml, and the verdicts at a glance: Markdown whose
+    rows lead to the claims of claims.json.
     """
-    return _render("verdicts.md.j2", found=found)
+    places, rows = by_claim(found)
+    return _render("opening.md.j2", found=found, findings=findings(found), places=places, rows=rows)
 
 
-def finding_list(found: Sequence[Mapping[str, Any]]) -> str:
-    """What the objects of claims.json say in plain words, then what the words mean: Markdown whose
-    links lead to #F1 and the like.
-    """
-    told = [f"- **{one.question} {one.answer}** {one.sentence}" for one in findings(found)]
-    return "\n".join([*told, "", legend(found)])
-
-
-def more_findings(found: Sequence[Mapping[str, Any]]) -> str:
-    """What ``finding_list`` leaves out, folded."""
-    told = [f"- *{one.question}* {' '.join(one.more)}" for one in findings(found) if one.more]
-    return "\n".join(
-        ["<!-- fold: What else, and how sure -->", "", *told, "", "<!-- end of fold -->"]
-    )
-
-
-def in_cells(claim: Mapping[str, Any]) -> str:
-    """A sampled claim's cells in words: "holds in 3 of 5 cells, undecided in 2"."""
+def states(claim: Mapping[str, Any]) -> str:
+    """A sampled claim's cells by their states: "2 holds, 1 undecided"."""
     counts = Counter(cell["state"] for cell in claim["cells"])
-    beside = counts.pop("not judged", 0)
-    judged, told = counts.total(), []
-    every = {1: "its one cell", 2: "both cells"}.get(judged, f"all {judged} cells")
-    for state, count in counts.most_common():
-        first = every if count == judged else f"{count} of {judged} cells"
-        told.append(f"{STATES[state]} in {count if told else first}")
-    if beside:
-        told.append(f"{STATES['not judged']} in {beside}{' more' if judged else ' cells'}")
-    return ", ".join(told)
+    return ", ".join(f"{count} {state}" for state, count in counts.most_common())
 
 
-def moved(claim: Mapping[str, Any]) -> str:
-    """Of a claim left without a verdict by it: what twice the training moves, and how far."""
-    return claim["details"].partition(". ")[0]
+def setting(cell: Mapping[str, Any]) -> str:
+    """What is compared in a cell, and where: "defect, rare: feature against class, points"."""
+    told = [cell["factors"].get(name) for name in ("metric", "group")]
+    what = ", ".join(filter(None, told)).replace("_", " ")
+    return f"{what}: {cell_name(cell['factors'])}"
 
 
-def _values(cell: Mapping[str, Any], *names: str) -> tuple[list[float], str]:
-    """Numbers of a cell in the unit that is read, and that unit."""
-    if cell["factors"].get("metric") == "variation":
-        return [math.exp(cell[name]) for name in names], "times"
-    return [100 * cell[name] for name in names], "points"
+def level(arm: Mapping[str, Any], cell: Mapping[str, Any]) -> str:
+    """An arm's own level in a cell, with its interval: "4.1 % [3.6, 4.4]"."""
+    metric = cell["factors"]["metric"]
+    low, high = (amount(arm[end], metric).removesuffix(" %") for end in ("low", "high"))
+    return f"{amount(arm['estimate'], metric)} [{low},\u00a0{high}]"
 
 
 def difference(cell: Mapping[str, Any]) -> str:
     """A cell's difference with its interval, in percentage points or as a factor, with two digits
     of the interval's width: "+6.5 [+5.0, +8.5] points".
     """
-    values, unit = _values(cell, "estimate", "low", "high")
-    width = values[2] - values[1] or _values(cell, "delta")[0][0]
+    metric = cell["factors"]["metric"]
+    values = [in_units(cell[end], metric) for end in ("estimate", "low", "high")]
+    width = values[2] - values[1] or in_units(cell["delta"], metric)
     decimals = max(0, 1 - math.floor(math.log10(width)))
-    sign = "+" if unit == "points" else ""
+    sign, unit = ("", "times") if metric in RATIOS else ("+", "points")
     told = [f"{round(value, decimals) + 0.0:{sign}.{decimals}f}" for value in values]
     estimate, low, high = (re.sub(r"^[+-](0[.0]*)$", r"\1", one).replace("-", "−") for one in told)
     return f"{estimate} [{low},\u00a0{high}] {unit}"
 
 
 def least(cell: Mapping[str, Any]) -> str:
-    """The smallest difference of a cell that counts, as ``difference`` writes it."""
-    (value,), unit = _values(cell, "delta")
-    return f"{value:.2g} {unit}"
-
-
-def bar(cell: Mapping[str, Any]) -> str:
-    """A cell's interval as a drawing, in units of its delta: the band is what does not count, and
-    beyond it every doubling is a step.
-    """
-    told = {name: cell[name] / cell["delta"] for name in ("low", "estimate", "high")}
-    at = {
-        name: 10 * math.copysign(min(abs(one), 1) + max(0, math.log2(max(abs(one), 1))), one)
-        for name, one in told.items()
-    }
-    low, estimate, high = (f"{max(-78, min(78, one)):.1f}" for one in at.values())
-    alt = f"interval from {told['low']:.2g} to {told['high']:.2g} times what counts"
-    return (
-        f'<svg class="bar" viewBox="-80 -6 160 12" width="160" height="12" role="img" '
-        f'aria-label="{alt.replace("-", "−")}" data-state="{cell["state"]}">'
-        '<g fill="gray" stroke="gray"><path d="M-80 0H80" stroke-width=".5"/>'
-        '<path d="M-10-6H10V6H-10Z" stroke="none" opacity=".3"/><path d="M0-6V6"/></g>'
-        f'<path d="M{low} 0H{high}" stroke="currentColor" stroke-width="2.5"/>'
-        f'<circle cx="{estimate}" r="3.5" fill="currentColor"/></svg>'
-    )
-
-
-def setting(cell: Mapping[str, Any]) -> str:
-    """What is compared in a cell, and where: "feature minus class, seen: points, 6 attributes"."""
-    what, *levels = cell["factors"].items()
-    told = ", ".join(FACTORS[name](level) for name, level in levels)
-    return f"{what[1].replace('_', ' ')}: {told}"
+    """The smallest difference of a cell that matters, as ``difference`` writes it."""
+    metric = cell["factors"]["metric"]
+    unit = "times" if metric in RATIOS else "points"
+    return f"{in_units(cell['delta'], metric):.3g} {unit}"
 
 
 def section(
     claims: Sequence[Mapping[str, Any]], words: Mapping[str, Any], parameters: Mapping[str, Any]
 ) -> list[str]:
     """One claim in all its worlds: what stands before the figure that decides it, between it and
-    the others, and behind them.
+    the others, which are folded, and behind them.
 
     Args:
         claims: the objects of claims.json with one id.
@@ -243,18 +187,16 @@ def _converter() -> mistune.Markdown:
             return f'<h{level} id="{name}">{text}</h{level}>\n'
 
         def link(self, text: str, url: str, title: str | None = None) -> str:
-            # Others start at reports/notebooks, and the page's at reports.
-            outside = "://" in url or url.startswith("#")
-            return super().link(
-                text, url if outside else posixpath.normpath(f"notebooks/{url}"), title
-            )
+            # A page stands alone: files beside its notebook are out of its reach.
+            reached = "://" in url or url.startswith("#")
+            return super().link(text, url, title) if reached else text
 
     return mistune.create_markdown(renderer=Renderer(escape=False), plugins=["table"])
 
 
 def to_html(markdown: str) -> str:
-    """HTML of a notebook's Markdown: formulas as MathML, a name on every heading, links that start
-    at the page.
+    """HTML of a notebook's Markdown: formulas as MathML, a name on every heading, links to files as
+    text.
     """
     return _converter()(formulas_to_mathml(markdown))
 
@@ -281,7 +223,7 @@ def _figure(data: str, alt: str, caption: str) -> str:
     size = f'width="{image.width}" height="{image.height}"'
     shown = f'<img src="data:image/webp;base64,{source}" alt="{html.escape(alt)}" {size}>'
     told = f"<figcaption>{to_html(caption)}</figcaption>"
-    return f'<figure>\n<div class="wide" tabindex="0">{shown}</div>\n{told}\n</figure>\n'
+    return f'<figure>\n<div class="wide">{shown}</div>\n{told}\n</figure>\n'
 
 
 def _sections(body: str, level: int = 2) -> str:
@@ -325,16 +267,10 @@ def page(title: str, body: str, notice: str = "") -> str:
     Args:
         notice: HTML of a banner across the page, if there is one.
     """
+    headings = re.findall(r'<h([23]) id="([^"]+)"(?: data-verdict="([^"]+)")?>(.*?)</h\1>', body)
     contents = [
-        {
-            "level": int(level),
-            "id": name,
-            "verdict": verdict,
-            "text": html.unescape(re.sub(r"<[^>]*>", "", text)),
-        }
-        for level, name, verdict, text in re.findall(
-            r'<h([23]) id="([^"]+)"(?: data-verdict="([^"]+)")?>(.*?)</h\1>', body
-        )
+        {"id": name, "verdict": verdict, "text": html.unescape(re.sub(r"<[^>]*>", "", text))}
+        for level, name, verdict, text in headings
         if level == "2" or verdict
     ]
     style = (TEMPLATE / "style.css").read_text(encoding="utf-8")
@@ -387,13 +323,10 @@ def report_page(reports: Path, notice: str = "") -> str:
         {"stage": stage, "machine": machine(record), "seconds": record["seconds"]}
         for stage, record in found.items()
     ]
-    root = os.path.relpath(TEMPLATE.parents[1], reports.resolve())
-    # Links to the code start at the snapshot, of whatever folder the page is.
-    told = body(nbformat.read(executed, 4)).replace('href="../../', f'href="{root}/')
     told = re.sub(
         r'(?<=<time data-stage=")(\w+)">[^<]*',
         lambda place: f'{place.group(1)}">{_run_time(place.group(1), found)}',
-        told,
+        body(nbformat.read(executed, 4)),
     )
     told = told.replace(
         '<div id="environment">',

@@ -14,7 +14,7 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from gmmdiff.pipeline.execution.errors import BadInput, exit_code
 from gmmdiff.pipeline.execution.notebook import run_records
 from gmmdiff.pipeline.execution.parameters import PARAMS, REPORTS
 from gmmdiff.pipeline.snapshot import PARTS, PUBLISHED, copy_results, write_manifest
+from gmmdiff.study.findings import findings
 
 MARKS = {
     "reproduced": "✓",
@@ -37,19 +38,37 @@ MARKS = {
 LEFT_OUT = ("in_your_own_model",)  # notebooks/longer, a pipeline of its own
 
 
-def claims_table(claims: list[dict[str, Any]]) -> str:
-    """The claims and their verdicts, a column a world and regime, as a Markdown table whose rows
-    have the claims' names.
+def _verdict(verdict: str, claims: Sequence[Mapping[str, Any]]) -> str:
+    """With its mark, and what is not firm of it."""
+    told = dict.fromkeys(pages.reservations(claim) for claim in claims)
+    return f"{MARKS[verdict]} {verdict}{''.join(told)}"
+
+
+def findings_table(claims: Sequence[Mapping[str, Any]]) -> str:
+    """The sentences worth quoting, and a row a finding with both arms' own levels: Markdown whose
+    links lead to the rows of ``claims_table``.
     """
-    places, rows = pages.by_claim(claims)
+    found = findings(claims)
+    lines = [f"- {one.sentence}" for one in found if one.headline]
+    lines += ["", "| Question | Where | | | Verdict | Claim |", "|---|---|---|---|---|---|"]
+    for one in found:
+        levels = [*one.levels, "", ""][:2]
+        names = [f"[{c['id']}](#{c['id']})" if c["world"] else c["id"] for c in one.claims]
+        told = [one.question, one.where, *levels, _verdict(one.verdict, one.claims)]
+        lines.append(f"| {' | '.join([*told, ', '.join(names)])} |")
+    return "\n".join(lines)
+
+
+def claims_table(claims: Sequence[Mapping[str, Any]]) -> str:
+    """The verdicts of what is asked in worlds, a row a claim and a column a world and regime, as a
+    Markdown table whose rows have the claims' names.
+    """
+    places, rows = pages.by_claim([claim for claim in claims if claim["world"]])
     lines = [f"| Id | Claim | {' | '.join(places)} |", f"|---|---|{'---|' * len(places)}"]
     for row in rows:
-        verdicts = [
-            f"{MARKS[found['verdict']]} {found['verdict']}{pages.fragile(found)}" if found else ""
-            for found in row["verdicts"]
-        ]
+        told = [_verdict(one["verdict"], [one]) if one else "" for one in row["verdicts"]]
         name = f'<a id="{row["id"]}"></a>{row["id"]}{", ours" if row["ours"] else ""}'
-        lines.append(f"| {name} | {row['statement']} | {' | '.join(verdicts)} |")
+        lines.append(f"| {name} | {row['statement']} | {' | '.join(told)} |")
     return "\n".join(lines)
 
 
@@ -123,7 +142,7 @@ def readme_parts(reports: Path) -> dict[str, str]:
     """What README.md says of the results in a folder, by the names of its markers."""
     claims = json.loads((reports / "claims.json").read_text(encoding="utf-8"))
     return {
-        "findings": pages.finding_list(claims),
+        "findings": findings_table(claims),
         "claims": claims_table(claims),
         "time": time_needed(reports / "environment"),
     }

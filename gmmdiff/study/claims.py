@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -18,6 +18,15 @@ Tables = Mapping[str, pd.DataFrame]
 PAPER = "arXiv 2401.11261, abstract"
 # A claim of theory passes or not; a sampled one gets what ``gmmdiff.study.verdicts`` says.
 Verdict = Literal["not reproduced"] | verdicts.Verdict
+WORDS = {
+    "s_c": "scale",
+    "attributes": "attributes",
+    "n_train": "n_train",
+    "lam": "lambda",
+    "learning_rate": "rate",
+    "label_noise": "label noise",
+    "rival_lam": "the rival's",
+}
 
 
 @dataclass(frozen=True)
@@ -25,10 +34,11 @@ class Judgement:
     """What the tables say of one claim; fields that do not apply are None.
 
     Attributes:
-        cells: of a sampled claim, one object a cell: factors, estimate, low, high, delta, state.
-        replication: share of the resamples of the seeds that give the same verdict; None where
-            twice the training leaves the claim without one.
+        cells: of a sampled claim, one object a cell: factors, estimate, low, high, delta, state,
+            margin, levels.
+        replication: share of the resamples of the seeds that give the same verdict.
         rival_verdict: the most frequent other verdict, of a fragile one.
+        undertrained: whether fewer than nine in ten of the runs compared were trained long enough.
     """
 
     verdict: Verdict
@@ -40,6 +50,7 @@ class Judgement:
     cells: Sequence[Mapping[str, Any]] = ()
     replication: float | None = None
     rival_verdict: Verdict | None = None
+    undertrained: bool = False
 
 
 @dataclass(frozen=True)
@@ -48,7 +59,7 @@ class Claim:
 
     Attributes:
         world, regime: where it is asked; None for a claim of theory.
-        delta: of a sampled claim, the smallest effect that matters, by kind of cell.
+        delta: of a sampled claim, the smallest difference that matters, by metric.
     """
 
     id: str
@@ -62,82 +73,99 @@ class Claim:
     delta: Mapping[str, float] | None = None
 
 
-def by_rule(
-    claim: str,
-    cells: Sequence[verdicts.Cell],
-    tell: Callable[..., str],
-    moved: Sequence[Mapping[str, Any]] = (),
-    **told: Any,
-) -> Judgement:
-    """A sampled claim, judged by ``verdicts.rule``.
+def cell_rows(
+    cells: Iterable[verdicts.Cell],
+    intervals: Iterable[verdicts.Interval],
+    states: Iterable[verdicts.State | None],
+) -> list[dict[str, Any]]:
+    """Cells as claims.json holds them."""
+    return [
+        {"factors": dict(cell.factors), **interval._asdict(), "delta": cell.delta}
+        | {"state": state or "not judged", "margin": cell.margin, "levels": verdicts.levels(cell)}
+        for cell, interval, state in zip(cells, intervals, states, strict=True)
+    ]
 
-    Its estimate is that of the cell whose interval ends highest.
 
-    Args:
-        tell: the sentence of a list of cells, each with ``name`` beside what claims.json holds.
-        moved: cells that twice the training moves by delta; with one, there is no verdict.
-        told: whatever else the sentence tells.
+def by_rule(claim: str, cells: Sequence[verdicts.Cell], undertrained: bool = False) -> Judgement:
+    """A sampled claim, judged by ``verdicts.rule``; its details are a sentence a cell.
+
+    Its estimate is that of the judged cell whose interval ends highest, in units of its delta.
     """
     ruling = verdicts.rule(claim, cells)
-    rows = [
-        {**interval._asdict(), "delta": cell.delta, "state": state or "not judged"}
-        for cell, interval, state in zip(cells, ruling.intervals, ruling.states, strict=True)
-    ]
-    found = [{"factors": dict(cell.factors), **row} for cell, row in zip(cells, rows, strict=True)]
+    rows = cell_rows(cells, ruling.intervals, ruling.states)
     judged = [row for row in rows if row["state"] != "not judged"] or rows
-    hardest = max(judged, key=lambda row: row["high"])
+    hardest = max(judged, key=lambda row: row["high"] / row["delta"])
     seeds = len(cells[0].difference)
     return Judgement(
-        "inconclusive" if moved else ruling.verdict,
-        tell(cells=found, seeds=seeds, moved=moved, **told),
-        hardest["estimate"],
-        hardest["low"],
-        hardest["high"],
-        seeds,
-        found,
-        None if moved else ruling.replication,
-        None if moved else ruling.rival,
+        ruling.verdict,
+        _told("cells.j2", "cells", {"cells": rows, "seeds": seeds, "undertrained": undertrained}),
+        *(hardest[end] for end in ("estimate", "low", "high")),
+        n_seeds=seeds,
+        cells=rows,
+        replication=ruling.replication,
+        rival_verdict=ruling.rival,
+        undertrained=undertrained,
     )
 
 
-def cells_table(claims: Sequence[Claim], tables: Tables) -> pd.DataFrame:
-    """The cells of sampled claims: one row a cell.
-
-    Columns: claim, name, estimate, low, high, delta, state.
+def cell_table(claim: str, rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
+    """Cells of claims.json as a table: claim, metric, group, name, estimate, low, high, delta,
+    state, margin, and the arms' own levels first and second, where they are known.
     """
-    rows = []
-    for claim in claims:
-        for cell in claim.judge(tables).cells:
-            told = {name: value for name, value in cell.items() if name != "factors"}
-            what, *_ = cell["factors"].values()
-            name = f"{what.replace('_', ' ')}, {levels(cell['factors'])}"
-            rows.append({"claim": claim.id, "name": name, **told})
-    return pd.DataFrame(rows)
+    return pd.DataFrame(
+        {
+            "claim": claim,
+            "metric": row["factors"]["metric"],
+            "group": row["factors"].get("group", ""),
+            "name": cell_name(row["factors"]),
+            **{name: row[name] for name in ("estimate", "low", "high", "delta", "state", "margin")},
+            **{
+                which: level["estimate"]
+                for which, level in zip(("first", "second"), row["levels"], strict=False)
+            },
+        }
+        for row in rows
+    )
+
+
+def cell_name(factors: Mapping[str, Any]) -> str:
+    """A cell without its metric and group: "feature against class, points"."""
+    named = [
+        level
+        for name, level in factors.items()
+        if isinstance(level, str) and name not in ("metric", "group")
+    ]
+    return ", ".join([*named, *filter(None, [levels(factors)])])
 
 
 def levels(factors: Mapping[str, Any]) -> str:
-    """The numeric factors of a cell: ``{"lam": 1.0, "learning_rate": 0.01}`` -> "lambda 1, rate
-    0.01".
-    """
-    words = {"lam": "lambda", "learning_rate": "rate", "label_noise": "label noise"}
-    words |= {"twice": "steps", "rival_lam": "the rival's"}
+    """The numeric factors of a cell: ``{"s_c": 0.0, "lam": 1.0}`` -> "points, lambda 1"."""
     return ", ".join(
-        f"{words.get(name, name)} {level:g}"
+        ("points" if level == 0 else f"mixtures ({level:g})")
+        if name == "s_c"
+        else f"{WORDS.get(name, name)} {level:g}"
         for name, level in factors.items()
         if not isinstance(level, str)
     )
 
 
+def in_units(value: Any, metric: str) -> Any:
+    """A difference as it is read: in percentage points, of a ratio as a factor."""
+    return np.exp(value) if metric in verdicts.RATIOS else 100 * value
+
+
 @cache
-def _sentences(room: str) -> Any:
+def _templates() -> Environment:
     templates = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    templates.filters |= {"form": format, "listed": listed, "levels": levels, "exp": math.exp}
-    return templates.get_template(f"{room}/sentences.j2").module
+    templates.filters |= {"form": format, "listed": listed, "cell_name": cell_name}
+    templates.filters |= {"in_units": in_units}
+    templates.globals["RATIOS"] = verdicts.RATIOS
+    return templates
 
 
 def listed(values: Mapping[str, float], form: str) -> str:
@@ -145,9 +173,13 @@ def listed(values: Mapping[str, float], form: str) -> str:
     return ", ".join(f"{name} {value:{form}}" for name, value in values.items())
 
 
+def _told(template: str, macro: str, numbers: Mapping[str, Any]) -> str:
+    return " ".join(getattr(_templates().get_template(template).module, macro)(**numbers).split())
+
+
 def sentence(room: str, name: str, **numbers: Any) -> str:
     """What was measured, in words: the macro ``name`` of study/ROOM/sentences.j2 on these numbers.
 
     Line breaks and indents of the template count as single blanks.
     """
-    return " ".join(getattr(_sentences(room), name)(**numbers).split())
+    return _told(f"{room}/sentences.j2", name, numbers)

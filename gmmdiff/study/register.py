@@ -20,11 +20,13 @@ REGISTER = (*THEORY, *FEATURE_VS_CLASS, *NGMG_STABILITY)
 
 
 def rounded(value: Any) -> Any:
-    """A number to six digits, what is not finite as None; whatever else as it is, a mapping by its
-    values.
+    """A number to six digits, what is not finite as None; a mapping or list by its parts; whatever
+    else as it is.
     """
     if isinstance(value, Mapping):
         return {name: rounded(part) for name, part in value.items()}
+    if isinstance(value, list):
+        return [rounded(part) for part in value]
     if isinstance(value, float | np.floating):
         return float(f"{value:.6g}") if np.isfinite(value) else None
     return int(value) if isinstance(value, np.integer) else value
@@ -53,6 +55,7 @@ def judged(claim: Claim, tables: Tables) -> dict[str, Any]:
         "cells": [rounded(cell) for cell in found.cells],
         "replication": found.replication,
         "rival_verdict": found.rival_verdict,
+        "undertrained": found.undertrained,
         "verdict": found.verdict,
         "stage": claim.stage,
         "details": found.details,

@@ -10,7 +10,6 @@ import pandas as pd
 from scipy.stats import trim_mean
 
 from gmmdiff.core.checks import require
-from gmmdiff.core.streams import numpy_stream
 
 Statistic = Callable[[list[np.ndarray]], np.ndarray]
 
@@ -71,22 +70,33 @@ def bootstrap(
     return Interval(float(statistic(strata)), float(low), float(high))
 
 
-def weighted_iqm(values: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Interquartile means of resamples: values ``(..., n)``, counts ``(r, n)`` -> ``(..., r)``.
-
-    Args:
-        counts: how often each resample holds the smallest value, the next, and so on.
+def iqm_weights(n: int, resamples: int, rng: np.random.Generator) -> np.ndarray:
+    """Bootstrap resamples of n values, each as weights ``(resamples, n)`` of the *sorted* values
+    whose sum is the resample's interquartile mean.
     """
-    n = values.shape[-1]
+    drawn = rng.integers(0, n, (resamples, n)) + n * np.arange(resamples)[:, None]
+    counts = np.bincount(drawn.ravel(), minlength=resamples * n).reshape(resamples, n)
     cut, ends = n // 4, counts.cumsum(1)
     # Of a value that stands at places a .. b of a sorted resample, what lies in its middle half.
     inside = np.minimum(ends, n - cut) - np.maximum(ends - counts, cut)
-    return np.sort(values, -1) @ (np.maximum(inside, 0) / (n - 2 * cut)).T
+    return np.maximum(inside, 0) / (n - 2 * cut)
 
 
-def resample_counts(n: int, resamples: int, rng: np.random.Generator) -> np.ndarray:
-    """How often each of ``resamples`` bootstrap resamples holds each of n values."""
-    return rng.multinomial(n, np.full(n, 1 / n), resamples)
+def weighted_iqm(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Interquartile means of resamples, see ``iqm_weights``: ``(..., n)``, ``(r, n)`` -> ``(...,
+    r)``.
+    """
+    return np.sort(values, -1) @ weights.T
+
+
+def percentile_ends(resampled: np.ndarray, level: float) -> np.ndarray:
+    """Ends of percentile intervals: ``(..., r)`` -> ``(2, ...)``; numpy's quantiles, but sooner."""
+    places = (resampled.shape[-1] - 1) * np.array([(1 - level) / 2, (1 + level) / 2])
+    below = places.astype(int)
+    above = np.minimum(below + 1, resampled.shape[-1] - 1)
+    ordered = np.sort(resampled, -1)
+    found = ordered[..., below] + (ordered[..., above] - ordered[..., below]) * (places - below)
+    return np.moveaxis(found, -1, 0)
 
 
 def paired(first: np.ndarray, second: np.ndarray, rng: np.random.Generator) -> Interval:
@@ -109,10 +119,3 @@ def holm(p_values: np.ndarray) -> np.ndarray:
     corrected = np.empty_like(p_values)
     corrected[order] = np.minimum(np.maximum.accumulate(steps), 1.0)
     return corrected
-
-
-def paired_by_seed(runs: pd.DataFrame, first: str, second: str) -> Interval:
-    """first minus second, two queries of the runs, paired by seed."""
-    one, other = (runs.query(query).set_index("seed")["value"] for query in (first, second))
-    pairs = pd.concat([one, other], axis=1, join="inner").to_numpy().T
-    return paired(*pairs, numpy_stream(0, f"{first} - {second}"))

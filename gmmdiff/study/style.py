@@ -20,23 +20,26 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import LogLocator, SymmetricalLogLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from gmmdiff.core.streams import numpy_stream
+from gmmdiff.study.claims import in_units
 from gmmdiff.study.statistics import bootstrap
+from gmmdiff.study.verdicts import RATIOS
 
 Given = ParamSpec("Given")
 Arms = Sequence[tuple[pd.DataFrame, dict[str, Any]]]
 WIDTH = 7.2  # inches
 LEAST = 8.5  # points; 11 px where WIDTH is 700 px
 PALETTE = sns.color_palette("colorblind")
-STATE_COLOURS = {
-    "holds": PALETTE[2],
-    "negligible": PALETTE[0],
-    "reversed": PALETTE[3],
-    "undecided": PALETTE[1],
+STATE_COLOURS = {  # Okabe and Ito's, for colour-blind readers; the claimed side blue
+    "holds": "#0072B2",
+    "leans": "#56B4E9",
+    "negligible": "0.45",
+    "undecided": "#CC79A7",
+    "leans against": "#E69F00",
+    "reversed": "#D55E00",
     "not judged": "0.75",
-    "control": "0.55",
 }
 
 
@@ -151,49 +154,78 @@ def plain_log(axis: Axes, name: Literal["x", "y"]) -> None:
 
 @with_source
 def forest(cells: pd.DataFrame, title: str) -> Figure:
-    """Every cell of every claim with its interval, in units of its delta, one panel a claim.
+    """Every cell with its interval, a panel a claim and metric: in percentage points, beyond twice
+    delta on a logarithmic scale, or as a factor; and at the right both arms' own levels.
 
     The band is what counts as no difference; open markers are controls, which decide nothing.
 
     Args:
-        cells: columns claim, name, estimate, low, high, delta and state.
+        cells: see ``gmmdiff.study.claims.cell_table``, and whether each is a control.
     """
-    claims = list(cells["claim"].unique())
-    sizes = [int((cells["claim"] == claim).sum()) for claim in claims]
+    panels = [table.iloc[::-1] for _, table in cells.groupby(["claim", "metric"], sort=False)]
     figure, axes = plt.subplots(
-        len(claims),
+        len(panels),
         1,
-        figsize=(WIDTH, 0.24 * sum(sizes) + 0.75 * len(claims) + 1),
-        sharex=True,
+        figsize=(WIDTH, 0.24 * len(cells) + 0.75 * len(panels) + 1.2),
         squeeze=False,
-        gridspec_kw={"height_ratios": [size + 1 for size in sizes]},
+        gridspec_kw={"height_ratios": [len(table) + 1 for table in panels]},
     )
-    for axis, claim in zip(axes[:, 0], claims, strict=True):
-        table = cells[cells["claim"] == claim].iloc[::-1]
-        axis.set_xscale("symlog", linthresh=2)
-        axis.axvspan(-1, 1, color="0.92", zorder=0)
-        axis.axvline(0, color="0.4", lw=1)
-        for place, row in enumerate(table.itertuples()):
-            colour = STATE_COLOURS[row.state]
-            ends = [row.low / row.delta, row.high / row.delta]
-            axis.plot(ends, [place, place], color=colour, lw=2)
-            face = "white" if row.state == "control" else colour
-            look = {"color": colour, "markerfacecolor": face, "markersize": 6}
-            axis.plot(row.estimate / row.delta, place, "o", **look)
-        axis.set_yticks(range(len(table)), table["name"])
-        axis.set(title=claim, ylim=(-0.7, len(table) - 0.3))
-        ticks = {"base": 10, "linthresh": 1}
-        axis.xaxis.set_major_locator(SymmetricalLogLocator(**ticks))
-        axis.xaxis.set_minor_locator(SymmetricalLogLocator(**ticks, subs=range(2, 10)))
-        axis.xaxis.set_major_formatter("{x:g}")
-        axis.tick_params(labelbottom=True)
-        axis.grid(axis="y", visible=False)
-    axes[-1, 0].set_xlabel("difference in units of delta")
-    shown = [state for state in STATE_COLOURS if state in set(cells["state"])]
+    for axis, table in zip(axes[:, 0], panels, strict=True):
+        _forest_panel(axis, table)
+    axes[-1, 0].set_xlabel("first arm minus second, or divided by it: left is as claimed")
     handles = [
-        Line2D([], [], color=STATE_COLOURS[state], marker="o", label=state) for state in shown
+        Line2D([], [], color=colour, marker="o", label=state)
+        for state, colour in STATE_COLOURS.items()
+        if state in set(cells["state"])
     ]
-    handles.append(Patch(color="0.92", label="no difference that matters"))
-    figure.legend(handles=handles, loc="outside lower center", ncols=4)
+    handles.append(Patch(color="0.9", label="no difference that matters"))
+    if cells["margin"].any():
+        line = Line2D([], [], color="0.2", ls="--", label="the claim holds left of this line")
+        handles.append(line)
+    if cells["control"].any():
+        look = {"color": "0.2", "marker": "o", "markerfacecolor": "white"}
+        handles.append(Line2D([], [], **look, label="control"))
+    figure.legend(handles=handles, loc="outside lower center", ncols=3)
     figure.suptitle(textwrap.fill(title, 75))
     return figure
+
+
+def _forest_panel(axis: Axes, table: pd.DataFrame) -> None:
+    """One claim and metric; the first cell on top."""
+    metric, delta = table["metric"].iloc[0], table["delta"].max()
+    middle, low, high = (in_units(table[end], metric) for end in ("estimate", "low", "high"))
+    ratio, edges = metric in RATIOS, [in_units(edge, metric) for edge in (-delta, delta)]
+    axis.axvspan(*edges, color="0.9", zorder=0)
+    axis.axvline(float(ratio), color="0.4", lw=1)
+    if table["margin"].any():
+        axis.axvline(edges[1], color="0.2", ls="--", lw=1)
+    for place, row in enumerate(table.itertuples()):
+        colour = STATE_COLOURS[row.state]
+        axis.plot([low[row.Index], high[row.Index]], [place, place], color=colour, lw=2)
+        look = {"color": colour, "markerfacecolor": "white" if row.control else colour}
+        axis.plot(middle[row.Index], place, "o", markersize=6, **look)
+        levels = [row.first, row.second] if ratio else [100 * row.first, 100 * row.second]
+        told = "{:.3g}, {:.3g}".format(*levels) if ratio else "{:.1f}, {:.1f} %".format(*levels)
+        at = {"transform": axis.get_yaxis_transform(), "va": "center", "fontsize": LEAST}
+        axis.text(1.01, place, told, **at)
+    if ratio:
+        axis.set_xscale("log")
+        axis.xaxis.set_major_locator(MaxNLocator(6))
+        axis.xaxis.set_major_formatter("{x:g}")
+    else:
+        axis.set_xscale("symlog", linthresh=2 * edges[1])
+        ticks = edges[1] * 2.0 ** np.arange(7)
+        axis.set_xticks([*-ticks[::-1], 0, *ticks])
+        axis.xaxis.set_major_formatter(lambda x, _: f"{x:+g}" if x else "0")
+        ends = [min(low.min(), edges[0]), max(high.max(), edges[1])]
+        axis.set_xlim(*(1.15 * np.array(ends)))
+    axis.xaxis.set_minor_locator(NullLocator())
+    several = table["group"].nunique() > 1
+    names = table["name"] + (", " + table["group"] if several else "")
+    axis.set_yticks(range(len(table)), names)
+    axis.set_ylim(-0.7, len(table) - 0.3)
+    which = "" if several or not table["group"].iloc[0] else f" ({table['group'].iloc[0]})"
+    unit = "as a factor" if ratio else "in percentage points"
+    axis.set_title(f"{table['claim'].iloc[0]}: {metric.replace('_', ' ')}{which}, {unit}")
+    axis.set_title("both arms", loc="right", fontsize=LEAST, x=1.01, ha="left")
+    axis.grid(axis="y", visible=False)

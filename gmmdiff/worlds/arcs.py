@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import itertools
 import math
+from functools import cached_property
 
 import torch
-from scipy.stats import chi2
 from torch import Tensor
 
 from gmmdiff.core.checks import (
@@ -139,8 +139,7 @@ class Arcs(World):
         """Distance of z ``(n, D)`` to every arc: ``(n, 16)``.
 
         To a polyline through ``nodes`` points of each arc: nearest vertex, then its two segments
-        (chord error below 1e-4 at 256 nodes).  What lies outside the frame's five directions is
-        orthogonal to every arc.
+        (chord error below 1e-4 at 256 nodes).
         """
         z = floating("Arcs.distances", "z", z, self.frame)
         if z.shape == (0, self.dim):
@@ -148,14 +147,13 @@ class Arcs(World):
         given, z = z, points("Arcs.distances", "z", z, self.dim)
         z = at_least_single(z)
         nodes = whole("Arcs.distances", "nodes", nodes, 2)
-        found = [self._to_arc(z, combination, nodes) for combination in range(16)]
-        return torch.stack(found, 1).to(given.dtype)
+        every = [(z - self._foot(z, arc, nodes)).norm(dim=1) for arc in range(16)]
+        return torch.stack(every, 1).to(given.dtype)
 
-    def _to_arc(self, z: Tensor, combination: int, nodes: int = 256) -> Tensor:
-        """Distance of z ``(n, D)`` to one arc: ``(n,)``."""
+    def _foot(self, z: Tensor, combination: int, nodes: int = 256) -> Tensor:
+        """The nearest point of one arc to each z: ``(n, D)``, both."""
         frame = self.frame.to(z)
-        within = z @ frame
-        outside = (z - within @ frame.T).square().sum(1)
+        within = z @ frame  # what lies outside of it is orthogonal to every arc
         u = torch.linspace(0, 1, nodes, dtype=torch.float64)
         vertices = self.points(torch.full((nodes,), combination), u).to(z) @ frame
         # Single precision may move the pick among close vertices by one, where both segments are
@@ -163,38 +161,46 @@ class Arcs(World):
         picture = vertices.float()
         squares = picture.square().sum(1)
         nearest = torch.addmm(squares, within.float(), picture.T, alpha=-2).argmin(1)
-        both = [
-            _to_segment(within, vertices[i], vertices[i + 1]) for i in _neighbours(nearest, nodes)
-        ]
-        return (torch.minimum(*both) + outside).sqrt()
+        first, second = (
+            _on_segment(within, vertices[i], vertices[i + 1]) for i in _neighbours(nearest, nodes)
+        )
+        closer = (within - first).norm(dim=1) <= (within - second).norm(dim=1)
+        return torch.where(closer.unsqueeze(1), first, second) @ frame.T
 
     def judge(self, z: Tensor) -> Judged:
-        """What points ``(n, D)`` show: the nearest arc, off the manifold farther than tau."""
+        """What points ``(n, D)`` show: the nearest arc; malformed, farther from it than the two
+        nearest arcs are from each other.
+        """
         z = floating("Arcs.judge", "z", z, self.frame)
         require_finite("Arcs.judge", "z", z)
         distance, combination = self.distances(z).min(1)
-        off = ~(distance <= self.tolerance())
-        return Judged(combination, self.combinations[combination], distance, off)
+        malformed = ~(distance <= self.spacing)
+        return Judged(combination, self.combinations[combination], distance, malformed)
 
     @in_own_precision
+    def clean(self, z: Tensor, combination: Tensor) -> Tensor:
+        """As ``World.clean``: the nearest point of the arc of that combination."""
+        z = points("Arcs.clean", "z", z, self.dim)
+        combination = indices("Arcs.clean", "combination", combination, 16)
+        good, wanted = len(z) == len(combination), f"({len(combination)}, {self.dim})"
+        require(good, "Arcs.clean", "z", wanted, tuple(z.shape))
+        given, z = z, at_least_single(z)
+        feet = torch.empty_like(z)
+        for arc in combination.unique().tolist():
+            feet[combination == arc] = self._foot(z[combination == arc], arc)
+        return feet.to(given.dtype)
+
     def distance(self, z: Tensor, combination: Tensor) -> Tensor:
         """As ``World.distance``: to the arc of that combination."""
-        z = points("Arcs.distance", "z", z, self.dim)
-        combination = indices("Arcs.distance", "combination", combination, 16)
-        good, wanted = len(z) == len(combination), f"({len(combination)}, {self.dim})"
-        require(good, "Arcs.distance", "z", wanted, tuple(z.shape))
-        found = z.new_empty(len(z))
-        for arc in combination.unique().tolist():
-            found[combination == arc] = self._to_arc(z[combination == arc], arc)
-        return found
+        return (points("Arcs.distance", "z", z, self.dim) - self.clean(z, combination)).norm(dim=1)
 
-    def tolerance(self, floor: float = 5e-4) -> float:
-        """tau: the distance to the arc that a share ``floor`` of real samples exceeds.
-
-        Noise has D - 1 directions across an arc, so the squared distance is noise^2 chi^2_{D-1}.
-        """
-        require(0 < floor < 1, "Arcs.tolerance", "floor", "in (0, 1)", floor)
-        return self.noise * math.sqrt(float(chi2.ppf(1 - floor, self.dim - 1)))
+    @cached_property
+    def spacing(self) -> float:
+        """As ``World.spacing``: from every arc's vertices to every other arc."""
+        u = torch.linspace(0, 1, 256, dtype=torch.float64)
+        arc = torch.arange(16).repeat_interleave(len(u))
+        away = self.distances(self.points(arc, u.repeat(16)))
+        return float(away.scatter(1, arc.unsqueeze(1), torch.inf).min())
 
 
 def _neighbours(vertex: Tensor, nodes: int) -> tuple[Tensor, Tensor]:
@@ -202,8 +208,8 @@ def _neighbours(vertex: Tensor, nodes: int) -> tuple[Tensor, Tensor]:
     return (vertex - 1).clamp(0, nodes - 2), vertex.clamp(0, nodes - 2)
 
 
-def _to_segment(z: Tensor, a: Tensor, b: Tensor) -> Tensor:
-    """Squared distance of each z to the segment from a to b, all ``(n, D)``: ``(n,)``."""
+def _on_segment(z: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    """The nearest point to each z of the segment from a to b, all ``(n, D)``."""
     along = b - a
     share = (((z - a) * along).sum(1) / along.square().sum(1)).clamp(0, 1)
-    return (z - a - share.unsqueeze(1) * along).square().sum(1)
+    return a + share.unsqueeze(1) * along

@@ -3,7 +3,7 @@
 A data sheet.  *Source*: 202,599 aligned photographs with 40 binary attributes (Liu et al. 2015,
 arXiv 1411.7766), for research that is not commercial; nothing of it comes with this package.
 *What varies*: everything; of the attributes some are chosen.  *Splits*: those that are distributed,
-by person: training, validation, which is the judge's here, and test, which is the floor's.
+by person: training, validation, which here is also the judge's, and test.
 *Frequencies*: as in the training split; a combination that it does not show is none of the
 world's.  *Judge*: none here; a network has to learn it, see ``gmmdiff.study.celeba``.
 """
@@ -26,7 +26,8 @@ from torch import Tensor
 from gmmdiff.core.checks import indices, refuse, require, require_generator, whole
 from gmmdiff.worlds.world import Judged, Split, World
 
-SPLITS = {"train": 0, "judge": 1, "floor": 2}  # as list_eval_partition numbers them
+# As list_eval_partition numbers them; the validation split also teaches the judge.
+SPLITS: dict[str, int] = {"train": 0, "validation": 1, "judge": 1, "test": 2}
 IMAGES, ATTRIBUTES, PARTITION = "img_align_celeba", "list_attr_celeba", "list_eval_partition"
 OWNER = "CelebA"
 

@@ -3,10 +3,11 @@
 A data sheet.  *Source*: the 1,797 images of ``sklearn.datasets.load_digits`` (8 x 8, the test part
 of UCI's optical recognition of handwritten digits; Alpaydin & Kaynak 1998, CC BY 4.0), greys
 scaled to [0, 1].  *What varies*: which digit stands left and which right, and the hands that wrote
-them.  An image recurs in many pairs.  *Splits*: of every digit's images half for training, 35 %
-for the judge, the rest for the floor, drawn anew by the generator.  *Frequencies*: Zipf's
-law over the pairs, ranks shuffled.  *Judge*: a support vector machine for each half; its error on
-the floor's images is the floor of every measurement.
+them.  An image recurs in many pairs.  *Splits*: of every digit's images 45 % for training, 5 %
+for validation, 40 % for the judge, the rest for the test, drawn anew by the generator.
+*Frequencies*: Zipf's law over the pairs, ranks shuffled.  *Judge*: a support vector machine for
+each half, taught by the judge's images and these shifted by a pixel; of fresh test pairs it reads
+about one in forty wrongly (tests), the floor of every measurement.
 """
 
 from __future__ import annotations
@@ -28,10 +29,12 @@ from gmmdiff.core.checks import (
     require_generator,
 )
 from gmmdiff.core.distances import pairwise_distances
+from gmmdiff.core.streams import stream
 from gmmdiff.worlds.world import Judged, Split, World, zipf
 
 SIDE, DIGITS = 8, 10
-SPLITS = ("train", "judge", "floor")
+SPLITS = ("train", "validation", "judge", "test")
+TESTED = 2000  # test pairs, of which one in a hundred may lie outside the manifold
 NEIGHBOURS = 5  # k of the k-nearest-neighbour manifold (Kynkaanniemi et al. 2019)
 
 
@@ -39,8 +42,8 @@ class Digits(World):
     """Pairs of real digits, 8 x 16 greys in [0, 1].
 
     Args:
-        train, judge: the shares of every digit's images that are trained on and that teach the
-            judge, > 0; the rest is the floor's.
+        train, validation, judge: the shares of every digit's images that are trained on, that
+            choose the checkpoint and that teach the judge, > 0; the rest is the test's.
         generator: splits the images and shuffles the frequencies.
 
     Raises:
@@ -58,20 +61,26 @@ class Digits(World):
     shape = (SIDE, 2 * SIDE)
 
     def __init__(
-        self, *, generator: torch.Generator, train: float = 0.5, judge: float = 0.35
+        self,
+        *,
+        generator: torch.Generator,
+        train: float = 0.45,
+        validation: float = 0.05,
+        judge: float = 0.4,
     ) -> None:
         require_generator("Digits", generator)
         self.combinations = torch.tensor(list(itertools.product(range(DIGITS), repeat=2)))
         self.frequencies = zipf(len(self.combinations), generator)
         images, digits = _data()
+        shares = train, validation, judge
         self._images: dict[str, list[Tensor]] = {name: [] for name in SPLITS}  # by digit
         for digit in range(DIGITS):
             own = images[digits == digit]
             own = own[torch.randperm(len(own), generator=generator)]
-            counts = [round(share * len(own)) for share in (train, judge)]
+            counts = [round(share * len(own)) for share in shares]
             counts.append(len(own) - sum(counts))
-            allowed = "shares > 0 that leave images for the floor"
-            require(min(counts) > 0, "Digits", "train, judge", allowed, f"{train}, {judge}")
+            allowed = "shares > 0 that leave images for the test"
+            require(min(counts) > 0, "Digits", "train, validation, judge", allowed, shares)
             for name, part in zip(SPLITS, own.split(counts), strict=True):
                 self._images[name].append(part)
 
@@ -98,9 +107,10 @@ class Digits(World):
     def judge(self, z: Tensor) -> Judged:
         """What pairs ``(n, 8, 16)`` show, as ``World.judge``.
 
-        *distance*: to the nearest pair of images of the training split, any with any.
-        *off-manifold*: a half outside the k-nearest-neighbour sphere of every such image
-        (Kynkaanniemi et al. 2019, arXiv 1904.06991).
+        *distance*: to the nearest pair of the judge's images, any with any.
+        *malformed*: a half outside the k-nearest-neighbour sphere of every such image
+        (Kynkaanniemi et al. 2019, arXiv 1904.06991), where all radii are widened by one factor, so
+        that a half of one in a hundred test pairs is.
         """
         z = floating("Digits.judge", "z", z)
         good = z.shape[1:] == self.shape
@@ -116,11 +126,11 @@ class Digits(World):
 
     @in_own_precision
     def distance(self, z: Tensor, combination: Tensor) -> Tensor:
-        """As ``World.distance``: to the nearest pair of training images of these two digits."""
+        """As ``World.distance``: to the nearest pair of the judge's images of these digits."""
         owner, count = "Digits.distance", len(self.combinations)
         combination = indices(owner, "combination", combination, count)
         away = pairwise_distances(self._halves(z).flatten(0, 1), self._manifold[0])
-        other = self._digits("train") != self.combinations[combination].flatten().unsqueeze(1)
+        other = self._digits("judge") != self.combinations[combination].flatten().unsqueeze(1)
         return away.masked_fill(other, torch.inf).min(1).values.unflatten(0, (-1, 2)).norm(dim=1)
 
     def _halves(self, z: Tensor) -> Tensor:
@@ -134,17 +144,25 @@ class Digits(World):
 
     @cached_property
     def _reader(self) -> SVC:
-        """Reads one half; trained on the judge's images."""
+        """Reads one half; taught by the judge's images, as they are and shifted by a pixel."""
         images = torch.cat(self._images["judge"])
-        digits = self._digits("judge")
-        return SVC(gamma=0.3, C=10.0).fit(images.flatten(1).numpy(), digits.numpy())
+        wide = torch.nn.functional.pad(images, (1, 1, 1, 1))
+        shifts = ((1, 1), (0, 1), (2, 1), (1, 0), (1, 2))
+        seen = torch.cat([wide[:, y : y + SIDE, x : x + SIDE] for y, x in shifts])
+        digits = self._digits("judge").repeat(len(shifts))
+        return SVC(gamma=0.3, C=10.0).fit(seen.flatten(1).numpy(), digits.numpy())
 
     @cached_property
     def _manifold(self) -> tuple[Tensor, Tensor]:
-        """The training images ``(n, pixels)``, and of each the distance to its k-th nearest."""
-        real = torch.cat(self._images["train"]).flatten(1)
-        away = pairwise_distances(real, real)
-        return real, away.kthvalue(NEIGHBOURS + 1, 1).values  # the nearest is the image itself
+        """The judge's images ``(n, pixels)``, and the radius of each one's sphere."""
+        real = torch.cat(self._images["judge"]).flatten(1)
+        radius = pairwise_distances(real, real).kthvalue(NEIGHBOURS + 1, 1).values  # itself aside
+        generator = stream(0, "Digits: spheres")
+        combination = self.sample_combinations(TESTED, generator)
+        halves = self._halves(self.sample(combination, generator, "test")).flatten(0, 1)
+        wanted = (pairwise_distances(halves, real) / radius).min(1).values.unflatten(0, (-1, 2))
+        inside = TESTED - TESTED // 100
+        return real, radius * wanted.amax(1).kthvalue(inside).values
 
 
 @cache

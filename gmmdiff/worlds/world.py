@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import TensorDataset
 
-from gmmdiff.core.checks import indices, require, require_generator, whole
+from gmmdiff.core.checks import indices, refuse, require, require_generator, whole
 
-Split = Literal["train", "judge", "floor"]
+Split = Literal["train", "validation", "judge", "test"]
 
 
 class Judged(NamedTuple):
@@ -21,7 +21,7 @@ class Judged(NamedTuple):
     combination: Tensor  # (n,), the nearest one
     attributes: Tensor  # (n, m), its attributes
     distance: Tensor  # (n,), to the nearest sample without noise, in units of the data
-    off_manifold: Tensor  # (n,) bool, farther than real samples are, see the world's judge
+    malformed: Tensor  # (n,) bool, a person would see it, see the world's judge
 
 
 class World(ABC):
@@ -54,7 +54,7 @@ class World(ABC):
         """One sample for each combination: ``(n,)`` -> ``(n, *shape)``.
 
         Args:
-            split: where data are real, which of three disjoint parts they come from.
+            split: where data are real, which of four disjoint parts they come from.
         """
 
     @abstractmethod
@@ -66,6 +66,22 @@ class World(ABC):
         """Of samples ``(n, *shape)`` to the nearest one of their combinations ``(n,)``, without
         noise: ``(n,)``.
         """
+
+    def clean(self, z: Tensor, combination: Tensor) -> Tensor:
+        """The nearest samples without noise of combinations ``(n,)`` to samples ``(n, *shape)``:
+        like z.  Where data are real, the samples themselves.
+        """
+        return z
+
+    @property
+    def spacing(self) -> float:
+        """How far apart the two combinations most alike are, between samples without noise: what
+        lies farther from every such sample is malformed.
+
+        Raises:
+            ValueError: where it is not known, as of real data.
+        """
+        refuse(type(self).__name__, "spacing", "of a world of known samples without noise", "none")
 
     def describe(self, combination: int) -> str:
         """A combination in words, e.g. "hair, glasses, serious, shaved"."""

@@ -1,5 +1,6 @@
 """The losses against torch.distributions, closed forms, torch's conventions and autograd."""
 
+import itertools
 import math
 import shutil
 
@@ -8,7 +9,7 @@ import torch
 from torch.distributions import Normal
 
 from gmmdiff.core.costs import COSTS
-from gmmdiff.core.losses import NGMGLoss, NGMGWithLogitsLoss, ngmg_loss, ngmg_with_logits
+from gmmdiff.core.losses import NGMGLoss, NGMGMulticlassLoss, NGMGWithLogitsLoss, ngmg_loss
 from gmmdiff.core.ngmg import NGMG
 
 
@@ -49,17 +50,30 @@ def test_welschs_loss_and_the_correntropy_loss(generator):
     torch.testing.assert_close(c_loss, torch.tensor([1.0, 0.0], dtype=torch.float64))
 
 
-@pytest.mark.parametrize("module", [NGMGLoss([0.5, 2.0]), NGMGWithLogitsLoss([0.5, 2.0])])
-def test_reductions_are_torchs(module, batch):
+LOSSES = {  # activation -> the loss, and the shape of its elements where inputs are (7, 5, 3)
+    None: (NGMGLoss([0.5, 2.0]), (7, 5)),
+    "sigmoid": (NGMGWithLogitsLoss([0.5, 2.0]), (7, 5, 3)),
+    "softmax": (NGMGMulticlassLoss([0.5, 2.0]), (7, 3)),
+}
+
+
+def targets(activation, batch):
+    """Labels of two classes where there is an activation, else the second half of the batch."""
+    labels = (batch[1] > 0).long()
+    return {None: batch[1], "sigmoid": labels, "softmax": labels[:, 0]}[activation]
+
+
+@pytest.mark.parametrize("activation", LOSSES)
+def test_reductions_are_torchs(activation, batch):
     """Shapes and sums as ``SmoothL1Loss`` has them, of the vectors' losses or the elements'."""
-    x, y = batch[0], (batch[1] > 0).double()
-    functional = ngmg_with_logits if isinstance(module, NGMGWithLogitsLoss) else ngmg_loss
+    (module, shape), x, y = LOSSES[activation], batch[0], targets(activation, batch)
     of = {r: type(module)([0.5, 2.0], reduction=r)(x, y) for r in ("none", "mean", "sum")}
-    assert of["none"].shape == (x.shape if functional is ngmg_with_logits else x.shape[:-1])
+    assert of["none"].shape == shape
     assert torch.equal(of["mean"], of["none"].mean()) and torch.equal(of["sum"], of["none"].sum())
     assert torch.equal(module(x, y), of["mean"])
     for reduction, value in of.items():
-        assert torch.equal(functional(x, y, [0.5, 2.0], reduction=reduction), value)
+        found = ngmg_loss(x, y, [0.5, 2.0], reduction=reduction, activation=activation)
+        assert torch.equal(found, value)
 
 
 def test_the_gradient_is_the_ngmg(batch):
@@ -83,9 +97,43 @@ def test_of_logits_it_is_the_loss_of_their_probabilities(batch):
     """And the study's cost of the same name."""
     logits, labels = batch[0], (batch[1] > 0).long()
     expected = 1 - torch.exp(-(logits.sigmoid() - labels).square() / 2)
-    found = ngmg_with_logits(logits, labels, [1.0], reduction="none")
+    found = ngmg_loss(logits, labels, [1.0], reduction="none", activation="sigmoid")
     torch.testing.assert_close(found, expected)
     assert torch.equal(found, COSTS["NGMG s=1"].value(logits, labels))
+
+
+def test_of_classes_it_is_the_mean_of_the_closed_form(batch):
+    """One element at a time, in Python's own arithmetic."""
+    logits, scales, weights = batch[0], [0.3, 1.0], [0.5, 2.0]
+    labels = torch.arange(21).view(7, 3) % 5
+    found = NGMGMulticlassLoss(scales, weights, "none")(logits, labels)
+    for i, j in itertools.product(range(7), range(3)):
+        powers = [math.exp(z) for z in logits[i, :, j].tolist()]
+        errors = [power / sum(powers) - int(k == labels[i, j]) for k, power in enumerate(powers)]
+        pairs = list(zip(scales, weights, strict=True))
+        psi = [sum(w * (1 - math.exp(-(e**2) / (2 * s**2))) for s, w in pairs) for e in errors]
+        assert float(found[i, j]) == pytest.approx(sum(psi) / 5, rel=1e-12)
+
+
+def test_gradients_of_classes_are_right(batch):
+    labels = torch.arange(21).view(7, 3) % 5
+    logits = batch[0].requires_grad_()
+    assert torch.autograd.gradcheck(lambda x: NGMGMulticlassLoss([0.3, 1.0])(x, labels), logits)
+
+
+def test_two_classes_are_one_binary_label(batch):
+    logits, labels = batch[0][..., :2], (batch[1][..., 0] > 0).long()
+    found = NGMGMulticlassLoss([0.5], reduction="none")(logits.flatten(0, 1), labels.flatten())
+    binary = NGMGWithLogitsLoss([0.5], reduction="none")(logits[..., 1] - logits[..., 0], labels)
+    torch.testing.assert_close(found, binary.flatten())
+
+
+def test_a_wide_scale_tends_to_briers_score_of_classes(batch):
+    labels = torch.arange(7) % 5
+    logits, s = batch[0][..., 0], 1e3
+    one_hot = torch.nn.functional.one_hot(labels, 5)
+    brier = (logits.softmax(1) - one_hot).square().sum(1).mean()
+    torch.testing.assert_close(2 * 5 * s**2 * NGMGMulticlassLoss([s])(logits, labels), brier)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
@@ -100,10 +148,18 @@ def test_half_precision_and_autocast(dtype, batch):
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a compiler")
-@pytest.mark.parametrize("module", [NGMGLoss([0.5, 2.0]), NGMGWithLogitsLoss([0.5, 2.0])])
-def test_compiled_it_is_the_same(module, batch):
-    x, y = batch[0], (batch[1] > 0).double()
+@pytest.mark.parametrize("activation", LOSSES)
+def test_compiled_it_is_the_same(activation, batch):
+    (module, _), x, y = LOSSES[activation], batch[0], targets(activation, batch)
     torch.testing.assert_close(torch.compile(module, fullgraph=True)(x, y), module(x, y))
+
+
+@pytest.mark.parametrize("activation", LOSSES)
+def test_one_sample_at_a_time_under_vmap(activation, batch):
+    x, y = batch[0].unsqueeze(1), targets(activation, batch).unsqueeze(1)
+    module = LOSSES[activation][0]
+    each = torch.stack([module(a, b) for a, b in zip(x, y, strict=True)])
+    torch.testing.assert_close(torch.vmap(module)(x, y), each)
 
 
 ONES = torch.ones(4, 2)
@@ -113,12 +169,32 @@ BAD = {
         r"NGMGLoss: target must be \(4, 2\) as input, got \(1, 2\)",
     ),
     "labels' shape": (
-        lambda: ngmg_with_logits(ONES, ONES[:1], [1.0]),
+        lambda: ngmg_loss(ONES, ONES[:1], [1.0], activation="sigmoid"),
         r"labels must be \(4, 2\) as the logits",
     ),
     "labels": (
-        lambda: ngmg_with_logits(ONES, ONES / 2, [1.0]),
+        lambda: ngmg_loss(ONES, ONES / 2, [1.0], activation="sigmoid"),
         r"labels must be 0 or 1, got \[0.5",
+    ),
+    "one class": (
+        lambda: NGMGMulticlassLoss([1.0])(ONES[:, :1], [0] * 4),
+        r"NGMGMulticlassLoss: input must be \(n, K, ...\) with K >= 2, got \(4, 1\)",
+    ),
+    "classes' shape": (
+        lambda: NGMGMulticlassLoss([1.0])(ONES, ONES),
+        r"target must be \(4,\) as input, got \(4, 2\)",
+    ),
+    "classes": (
+        lambda: NGMGMulticlassLoss([1.0])(ONES, [0, 1, 2, 0.5]),
+        r"target must be in 0 .. 1, got \[0.5, 2.0\]",
+    ),
+    "infinite logits": (
+        lambda: NGMGMulticlassLoss([1.0])(-ONES / 0, [0, 1, 0, 1]),
+        "input must be finite, got 8 NaN or infinite",
+    ),
+    "activation": (
+        lambda: ngmg_loss(ONES, ONES, [1.0], activation="relu"),
+        "activation must be one of None, sigmoid, softmax, got 'relu'",
     ),
     "reduction": (
         lambda: NGMGLoss([1.0], reduction="batchmean"),

@@ -16,17 +16,16 @@ from PIL import Image
 
 from gmmdiff.pipeline.execution.notebook import RESULTS, Results, read_tables
 from gmmdiff.study import style
-from gmmdiff.study.feature_vs_class import figures, image_figures
+from gmmdiff.study.feature_vs_class import curves, figures, image_figures
 from gmmdiff.study.ngmg_stability import figures as ngmg
 from gmmdiff.study.speed import figures as speed
 from gmmdiff.study.theory import figures as theory
 from gmmdiff.study.theory.costs import mixtures_under_test
 from gmmdiff.worlds.arcs import Arcs
-from gmmdiff.worlds.digits import Digits
-from gmmdiff.worlds.faces import Faces
 from tests.paths import PUBLISHED, ROOT
+from tests.study.feature_vs_class import tables as made_up
 
-MODULES = (style, theory, figures, image_figures, ngmg, speed)
+MODULES = (style, theory, figures, curves, image_figures, ngmg, speed)
 
 
 def drawing():
@@ -50,7 +49,7 @@ def drawn(name):
     """The figure of one function, from the published tables."""
     arms, checks = tables("feature_vs_class"), tables("theory_checks")
     costs, measured = tables("ngmg_stability"), tables("performance")
-    manifold, faces = Arcs(8, torch.Generator()), Faces(6, generator=torch.Generator())
+    manifold = Arcs(8, torch.Generator())
     given = {
         "forest": lambda: (arms["contrasts"], "Which cells hold on the arcs?"),
         "diffusion_checks": lambda: (checks["marginals"], checks["sampler_orders"]),
@@ -59,20 +58,19 @@ def drawn(name):
         "affinity": lambda: (checks["affinity"], mixtures_under_test(1, 0.02, 20, 16), 3.0),
         "descents": lambda: (checks["descent_lines"], checks["descent_helix"]),
         "sample_complexity": lambda: (checks["sample_complexity"],),
-        "arm_pictures": lambda: (arms["pictures"], manifold),
-        "reverse_strip": lambda: (arms["strip"], manifold),
-        "defects_by_size": lambda: (arms["runs"],),
-        "defect_map": lambda: (arms["places"],),
-        "training_checks": lambda: [arms[n] for n in ("losses", "steps", "samplers", "runs")],
-        "scale_sweep": lambda: (arms["s_c"], arms["runs"]),
-        "learned_and_lost": lambda: (arms["steps"], 0.05),
-        "what_is_predicted": lambda: (arms["steps"], arms["v_prediction"]),
-        "ask_for_unseen": lambda: (arms["faces_pictures"], faces),
-        "sheet": lambda: (arms["digits_pictures"], Digits(generator=torch.Generator()), "Digits?"),
-        "reverse_images": lambda: (arms["faces_strip"], faces),
-        "comparison_map": lambda: (arms["faces_map"],),
-        "held_out_by_steps": lambda: ({"faces": arms["faces_steps"], "arcs": arms["steps"]},),
-        "codes": lambda: (arms["faces"].query("attributes == 6"),),
+        "arm_pictures": lambda: (made_up.arc_pictures(), made_up.arcs()),
+        "reverse_strip": lambda: (made_up.arc_strip(), made_up.arcs()),
+        "sampler_check": lambda: (made_up.samplers(), 20),
+        "levels": lambda: (made_up.runs(), "Faces, few images"),
+        "controls": lambda: (made_up.runs(), "Faces, few images"),
+        "comparison_map": lambda: (made_up.sized(),),
+        "story": lambda: (made_up.story(),),
+        "notices": lambda: (made_up.notices(),),
+        "validation_curves": lambda: (made_up.validation(), made_up.settings()),
+        "ask_for_unseen": lambda: (made_up.pictures(), made_up.faces()),
+        "sheet": lambda: (made_up.pictures(), made_up.faces(), "Which faces?"),
+        "nearest_training_image": lambda: (made_up.pictures(), made_up.faces()),
+        "reverse_images": lambda: (made_up.face_strip(), made_up.faces()),
         "backward_signals": lambda: (costs["signals"],),
         "gradient_traces": lambda: (costs["norm_curves"], "raw"),
         "against_learning_rate": lambda: (costs["classifier"],),
@@ -92,7 +90,7 @@ def drawn(name):
 def look():
     """The look of all figures; intervals of a few resamples, since none is read here."""
     with pytest.MonkeyPatch.context() as patch:
-        for module in (style, ngmg):
+        for module in (style, figures, ngmg):
             patch.setattr(module, "bootstrap", partial(module.bootstrap, resamples=20))
         style.style()
         yield

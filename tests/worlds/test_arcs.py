@@ -47,11 +47,17 @@ def test_helix_turns_rigidly(generator):
     assert strata.tolist() == list(range(50))
 
 
-def test_real_samples_have_at_most_a_tenth_of_a_per_cent_off_the_manifold(manifold, generator):
+def test_real_samples_have_no_defects(manifold, generator):
     drawn = manifold.sample_combinations(20_000, generator)
-    distance = manifold.distances(manifold.sample(drawn, generator))
-    assert ((distance.min(1).values > manifold.tolerance()).double().mean()) <= 1e-3
-    assert (distance.argmin(1) == drawn).all()
+    shown = manifold.judge(manifold.sample(drawn, generator, "test"))
+    assert ((shown.combination != drawn) | shown.malformed).double().mean() <= 1e-3
+
+
+def test_what_lies_between_two_arcs_is_neither(manifold):
+    """Halfway between an inner and an outer arc; the middle of the plane."""
+    u, arcs = torch.full((4,), 0.5, dtype=torch.float64), torch.tensor([0, 4, 8, 12])
+    far = manifold.points(arcs, u) * 3
+    assert manifold.judge(torch.cat([far, torch.zeros(1, 8)])).malformed.all()
 
 
 def test_distances_are_those_of_a_dense_point_cloud(manifold, generator):
@@ -63,11 +69,26 @@ def test_distances_are_those_of_a_dense_point_cloud(manifold, generator):
         torch.testing.assert_close(manifold.distances(z)[:, arc], expected, rtol=0, atol=2e-4)
 
 
-def test_arcs_keep_a_gap(manifold):
-    u = torch.linspace(0, 1, 200, dtype=torch.float64)
-    arcs = [manifold.points(torch.full((200,), c), u) for c in range(16)]
+def test_the_spacing_is_that_of_dense_point_clouds(manifold):
+    u = torch.linspace(0, 1, 400, dtype=torch.float64)
+    arcs = [manifold.points(torch.full((400,), c), u) for c in range(16)]
     gaps = [float(torch.cdist(a, b).min()) for i, a in enumerate(arcs) for b in arcs[:i]]
-    assert min(gaps) > 4 * manifold.tolerance()
+    assert manifold.spacing == pytest.approx(min(gaps), abs=1e-4)
+    assert manifold.spacing > 20 * manifold.noise
+
+
+def test_the_clean_point_lies_on_its_arc_and_is_the_nearest(manifold, generator):
+    asked = torch.arange(16).repeat(5)
+    z = 0.8 * torch.randn(80, 8, generator=generator, dtype=torch.float64)
+    clean = manifold.clean(z, asked)
+    torch.testing.assert_close(manifold.clean(clean, asked), clean)
+    torch.testing.assert_close(manifold.distance(z, asked), (z - clean).norm(dim=1))
+    u = torch.linspace(0, 1, 4001, dtype=torch.float64)
+    for point, foot, arc in zip(z[:16], clean, asked, strict=False):
+        cloud = manifold.points(arc.expand(4001), u)
+        assert (cloud - foot).norm(dim=1).min() < 5e-4
+        nearest = (cloud - point).norm(dim=1).min()
+        assert float((point - foot).norm()) == pytest.approx(float(nearest), abs=2e-4)
 
 
 def test_density_is_that_of_the_samples(manifold, generator):

@@ -38,7 +38,7 @@ def test_every_layout_gives_the_same_world(folder, tmp_path):
     other = world(tmp_path)
     assert np.array_equal(first.images, other.images)
     assert torch.equal(first.combinations, other.combinations)
-    for split in ("train", "judge", "floor"):
+    for split in ("train", "judge", "test"):
         assert all(map(torch.equal, first.part(split), other.part(split)))
 
 
@@ -46,7 +46,7 @@ def test_images_show_their_attributes_in_their_own_split(folder, tmp_path):
     shown, split = write(tmp_path, 120)  # the same ones as the folder's: one seed
     mine, names = world(folder), sorted(shown)
     count = 0
-    for number, name in enumerate(("train", "judge", "floor")):
+    for number, name in enumerate(("train", "judge", "test")):
         rows, combination = mine.part(name)
         assert [split[names[row]] for row in rows] == [number] * len(rows)
         asked = [shown[names[row]] for row in rows]
@@ -81,8 +81,8 @@ def test_the_square_in_the_middle_is_kept(fresh):
 def test_samples_are_images_of_what_is_asked_for(folder):
     mine = world(folder)
     asked = torch.tensor([0, 1, 2, 3] * 10)
-    drawn = mine.sample(asked, stream(0, "draw"), "floor")
-    rows, combination = mine.part("floor")
+    drawn = mine.sample(asked, stream(0, "draw"), "test")
+    rows, combination = mine.part("test")
     real = mine.load(rows)
     for image, c in zip(drawn, asked, strict=True):
         alike = (real == image).flatten(1).all(1)
@@ -90,8 +90,8 @@ def test_samples_are_images_of_what_is_asked_for(folder):
     assert len(drawn[asked == 1].unique(dim=0)) > 2  # not one image over and over
     images, attributes = mine.dataset(7, stream(0, "set")).tensors
     assert images.shape == (7, 3, 16, 16) and attributes.shape == (7, 2)
-    with pytest.raises(ValueError, match="split must be one of train, judge, floor, got 'test'"):
-        mine.sample(asked, stream(0, "draw"), "test")
+    with pytest.raises(ValueError, match="split must be one of train, validation, judge, test, "):
+        mine.sample(asked, stream(0, "draw"), "floor")
 
 
 def test_photographs_are_read_once(fresh):
@@ -165,7 +165,7 @@ def test_a_corrupt_image_is_named_and_left_out_on_demand(fresh, spoil):
         with pytest.raises(ValueError, match=r"left out by skip_corrupt, got 000011.jpg$"):
             world(fresh)
     left = world(fresh, skip_corrupt=True)
-    rows = torch.cat([left.part(split)[0] for split in ("train", "judge", "floor")])
+    rows = torch.cat([left.part(split)[0] for split in ("train", "judge", "test")])
     assert len(rows) == 119 and 10 not in rows
 
 
@@ -211,3 +211,7 @@ def test_what_it_shows_no_world_of_photographs_knows(folder):
     for call in ("judge", "distance"):
         with pytest.raises(NotImplementedError, match=r"^CelebA: "):
             getattr(world(folder), call)(*[None] * (1 + (call == "distance")))
+    with pytest.raises(ValueError, match=r"^CelebA: spacing must be of a world of known .* none$"):
+        _ = world(folder).spacing
+    images = torch.rand(2, 3, 16, 16, generator=stream(0, "images"))
+    assert torch.equal(world(folder).clean(images, torch.tensor([0, 1])), images)

@@ -1,7 +1,9 @@
 """Faces and their judge, against faces that differ in a known way and a search of its own."""
 
+import numpy as np
 import pytest
 import torch
+from scipy.ndimage import gaussian_filter
 from scipy.optimize import minimize
 
 from gmmdiff.core.streams import stream
@@ -28,7 +30,7 @@ def test_fresh_faces_are_read_as_what_they_are(faces):
     found = faces.judge(z)
     assert (found.combination != combination).double().mean() <= 1e-3
     assert torch.equal(found.attributes, faces.combinations[found.combination])
-    assert found.off_manifold.double().mean() <= 2e-3
+    assert found.malformed.double().mean() <= 1e-3
 
 
 @pytest.mark.parametrize("attribute", range(8))
@@ -44,14 +46,44 @@ def test_a_changed_attribute_is_read_and_seen(faces, attribute):
     assert torch.equal(faces.judge(two + noise).combination, other)
 
 
-def test_what_is_no_face_lies_off_the_manifold(faces):
+def test_what_is_no_face_is_malformed_and_what_a_person_cannot_tell_is_not(faces):
     combination, z = drawn(faces, 400)
     apart = combination[:200] != combination[200:]
     means = (z[:200] + z[200:])[apart] / 2
-    assert faces.judge(means).off_manifold.double().mean() > 0.99
+    assert faces.judge(means).malformed.double().mean() > 0.95
     clean = faces.draw(combination, nuisances(400))
-    loud = clean + 3 * faces.noise * torch.randn(z.shape, generator=stream(0, "loud"))
-    assert faces.judge(loud).off_manifold.all() and not faces.judge(clean).off_manifold.any()
+    found = faces.judge(torch.tensor(gaussian_filter(clean.numpy(), (0, 0.25, 0.25))))
+    assert not found.malformed.any() and (found.combination == combination).all()
+
+
+def test_the_spacing_is_that_of_the_two_combinations_most_alike():
+    """In the middle of the nuisances' ranges, by a loop over all pairs."""
+    for attributes, expected in ((4, 0.541), (6, 0.541), (8, 0.482)):
+        faces = Faces(attributes, generator=stream(0, "faces"))
+        count = len(faces.combinations)
+        at = torch.tensor([0.0, 0.0, 0.7]).expand(count, 3)
+        images = faces.draw(range(count), at).numpy().astype(float)
+        least = min(
+            np.sqrt(((a - images[:i]) ** 2).sum((1, 2)).min()) for i, a in enumerate(images) if i
+        )
+        assert faces.spacing == pytest.approx(least, rel=1e-5) == pytest.approx(expected, abs=1e-3)
+
+
+def test_the_clean_face_is_one_of_its_combination(faces):
+    """Of a clean face itself, to what the judge's steps leave: a tenth of the noise's length."""
+    combination, z = drawn(faces, 400)
+    clean = faces.draw(combination, nuisances(400))
+    left = (faces.clean(clean, combination) - clean).flatten(1).norm(dim=1)
+    assert left.median() < 1e-3 and left.max() < 0.03
+    near = faces.clean(z, combination)
+    torch.testing.assert_close(faces.distance(z, combination), (z - near).flatten(1).norm(dim=1))
+    torch.testing.assert_close(
+        faces.distance(z, combination), faces.judge(z).distance, rtol=0, atol=1e-3
+    )
+    assert faces.distance(near, combination).max() < 0.03
+    assert faces.distance(near, combination ^ 1).min() > faces.spacing
+    with pytest.raises(ValueError, match=r"Faces.clean: z must be 3 images as combination, got 2"):
+        faces.clean(z[:2], [0, 1, 2])
 
 
 def test_the_distance_is_that_of_a_search_of_its_own(faces):

@@ -123,7 +123,8 @@ def show_verdicts(claims: Iterable[Claim], tables: Mapping[str, pd.DataFrame], *
     for claim in (claim for claim in claims if claim.id in ids):
         found = claim.judge(tables)
         where = f" ({claim.world}, {claim.regime})" if claim.world else ""
-        told = f"**{claim.id}{where}. {claim.statement}** *{found.verdict}* ({claim.criterion})."
+        verdict = found.verdict + (", undertrained" if found.undertrained else "")
+        told = f"**{claim.id}{where}. {claim.statement}** *{verdict}* ({claim.criterion})."
         if found.replication is not None and found.verdict != "inconclusive":
             told += f" Resampled seeds give the same verdict in {found.replication:.0%}."
         display(Markdown(f"{told} {found.details}"))

@@ -7,10 +7,10 @@ from functools import cached_property
 import torch
 from torch import Tensor
 from torch.nn import Module
+from torch.nn.functional import normalize
 
 from gmmdiff.core.checks import require
 from gmmdiff.core.conditioning import GaussianMixtureConditioning
-from gmmdiff.core.distances import pairwise_distances
 from gmmdiff.core.streams import stream
 from gmmdiff.study.unet.networks import DISCRETE, DDPMScheduler, denoising_loss, unet
 from gmmdiff.study.unet.sampling import sample
@@ -24,8 +24,8 @@ class Arm:
     """One arm's conditions and network for one seed, and what it needs of the data.
 
     Both arms' conditions are as many tokens as there are attributes, with means of norm
-    sqrt(dim), fixed; the scale of the components is ``s_c`` times the smallest distance of two
-    conditions.
+    sqrt(dim), fixed; the scale of the components is, in either arm, ``s_c`` times the smallest
+    distance of two of the *feature* arm's conditions.
 
     Args:
         granularity: "feature" or "class".
@@ -49,17 +49,15 @@ class Arm:
         require(granularity in ("feature", "class"), "Arm", "granularity", allowed, granularity)
         self.data, self.granularity, self.seed = data, granularity, seed
         count, tokens = data.combinations.shape
-        features = granularity == "feature"
-        shape = (2 * tokens, dim) if features else (count, tokens, dim)
-        means = torch.randn(shape, generator=stream(seed, "condition means"))
-        means = dim**0.5 * means / means.norm(dim=-1, keepdim=True)
-        if features:  # conditions that differ in one attribute are the nearest
-            self.gap = float((means[::2] - means[1::2]).norm(dim=1).min())
-        else:
-            away = pairwise_distances(means.flatten(1), means.flatten(1))
-            self.gap = float(away.fill_diagonal_(torch.inf).min())
-        counts = [2] * tokens if features else None
-        self.conditioning = GaussianMixtureConditioning(means, s_c * self.gap, counts=counts)
+        features, drawn = granularity == "feature", stream(seed, "condition means")
+        values, classes = (
+            dim**0.5 * normalize(torch.randn(shape, generator=drawn), dim=-1)
+            for shape in ((2 * tokens, dim), (count, tokens, dim))
+        )
+        # Conditions that differ in one attribute are the nearest.
+        gap = float((values[::2] - values[1::2]).norm(dim=1).min())
+        means, counts = (values, [2] * tokens) if features else (classes, None)
+        self.conditioning = GaussianMixtureConditioning(means, s_c * gap, counts=counts)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(stream(seed, "weights").initial_seed())
             self.network = unet(data.shape[-1], dim, data.shape[0], widths, layers)

@@ -31,8 +31,8 @@ def sheet(sheets: Sequence[Sheet], world: World) -> Figure:
                 continue
             image = one.images[places[copy]].permute(1, 2, 0).numpy()
             shown = int(one.judged.combination[places[copy]])
-            off = bool(one.judged.off_manifold[places[copy]])
-            pictures.framed(axis, image, world, c, shown, off)
+            malformed = bool(one.judged.malformed[places[copy]])
+            pictures.framed(axis, image, world, c, shown, malformed)
     groups = {
         c: g for one in sheets for c, g in zip(one.combination.tolist(), one.group, strict=True)
     }
@@ -40,5 +40,5 @@ def sheet(sheets: Sequence[Sheet], world: World) -> Figure:
         if copy == 0:
             told = textwrap.fill(f"{groups[c]}: {world.describe(c)}", 12 * most)
             axis.set_title(told, fontsize="x-small", loc="left")
-    figure.supxlabel(pictures.FRAMES, fontsize="small")
+    pictures.legend_of_frames(figure)
     return figure

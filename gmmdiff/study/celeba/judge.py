@@ -20,6 +20,7 @@ from gmmdiff.worlds.world import Judged
 
 SMALLEST = 4  # pixels of a side to which images are halved
 CHUNK = 500  # images seen at once
+REFUSED = 0.01  # share of real images that are called malformed
 SMALLEST_UNIT = 0.01  # of a feature, in units of the average one: what hardly varies stays small
 
 
@@ -81,13 +82,13 @@ def reading_loss(network: Module, data: CelebA, rows: Tensor, combination: Tenso
 
 
 class Judge:
-    """Reads images, and says which are off-manifold.
+    """Reads images, and says which are malformed.
 
     Args:
         reader: trained, in evaluation mode.
-        references: the real images, of the validation split, that stand for the manifold: at most
-            so many, the first of a shuffle by the generator.  Neither reader nor denoisers have
-            seen them.
+        references: the real images, of the judge's split, that stand for the manifold: at most so
+            many, the first of a shuffle by the generator.  No reader and no denoiser has trained on
+            them.
     """
 
     def __init__(
@@ -96,13 +97,29 @@ class Judge:
         self.data, self.reader = data, reader
         rows, _ = data.part("judge")
         rows = rows[torch.randperm(len(rows), generator=generator)[:references]]
-        real = torch.cat([self._read(data.load(some))[1] for some in rows.split(CHUNK)])
+        real = self._read_rows(rows)[1]
         self._unit = real.std(0).clamp_min(real.std(0).mean() * SMALLEST_UNIT)
         self._real = real / self._unit
         away = [pairwise_distances(some, self._real) for some in self._real.split(CHUNK)]
         # The nearest is the image itself.
         nearest = [strip.kthvalue(NEIGHBOURS + 1, 1).values for strip in away]
         self._radius = torch.cat(nearest)
+        self._test, features = self._read_rows(data.part("test")[0])
+        self._radius *= self._reach(features).quantile(1 - REFUSED)
+
+    def _reach(self, features: Tensor) -> Tensor:
+        """By what the radii must be multiplied for a sphere to hold each of the features."""
+        return torch.cat(
+            [
+                (pairwise_distances(some, self._real) / self._radius).min(1).values
+                for some in (features / self._unit).split(CHUNK)
+            ]
+        )
+
+    def _read_rows(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        read = [self._read(self.data.load(some)) for some in rows.split(CHUNK)]
+        logits, features = map(torch.cat, zip(*read, strict=True))
+        return logits, features
 
     @torch.no_grad()
     def _read(self, z: Tensor) -> tuple[Tensor, Tensor]:
@@ -115,8 +132,9 @@ class Judge:
 
         *combination*: the most probable of those in the data. *distance*: to the nearest real
         image, between features, each in units of its standard deviation over the real images.
-        *off-manifold*: outside the k-nearest-neighbour sphere of every real image in that distance
-        (Kynkaanniemi et al. 2019, arXiv 1904.06991).
+        *malformed*: outside the k-nearest-neighbour sphere of every real image in that distance
+        (Kynkaanniemi et al. 2019, arXiv 1904.06991), all radii multiplied by the one factor with
+        which one in a hundred images of the test split lies outside.
         """
         return Judged(*map(torch.cat, zip(*self._judged(z), strict=True)))
 
@@ -135,10 +153,8 @@ class Judge:
 
         Columns: attribute, images, error (share read wrongly), present (share that has it).
         """
-        rows, combination = self.data.part("floor")
-        shown = self.data.combinations[combination].bool()
-        logits = torch.cat([self._read(self.data.load(some))[0] for some in rows.split(CHUNK)])
-        wrong, present = ((flags).double().mean(0) for flags in ((logits > 0) != shown, shown))
+        shown = self.data.combinations[self.data.part("test")[1]].bool()
+        wrong, present = (flags.double().mean(0) for flags in ((self._test > 0) != shown, shown))
         names = [present for _, present in self.data.values]
-        told = {"attribute": names, "images": len(rows), "error": wrong, "present": present}
+        told = {"attribute": names, "images": len(shown), "error": wrong, "present": present}
         return pd.DataFrame(told)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, fields
@@ -18,19 +19,20 @@ from gmmdiff.core.checks import refuse, require
 from gmmdiff.core.streams import stream
 from gmmdiff.study.celeba.arms import Arm
 from gmmdiff.study.celeba.judge import Judge, Reader, reading_loss
-from gmmdiff.study.celeba.training import Loss, Training, fit
-from gmmdiff.study.engine.evaluation import by_group
+from gmmdiff.study.celeba.training import Loss, Training, Validate, fit
+from gmmdiff.study.engine.evaluation import validation_results
 from gmmdiff.study.engine.runs import Progress, Recipe, Scene
-from gmmdiff.study.feature_vs_class.images import DENSE
-from gmmdiff.study.feature_vs_class.runs import COMPARED
+from gmmdiff.study.engine.training import Trained
+from gmmdiff.study.feature_vs_class.runs import COMPARED, DENSE
 from gmmdiff.worlds.celeba import CelebA
-from gmmdiff.worlds.defects import find_defects
 from gmmdiff.worlds.digits import NEIGHBOURS
-from gmmdiff.worlds.world import Judged
+from gmmdiff.worlds.measures import find_defects
+from gmmdiff.worlds.world import Judged, Split
 
 OWNER = "celeba"
 SHOWN = {"held out": 2, "rare": 2, "frequent": 2}  # combinations pictured, by group
 COPIES = 3  # images of each
+VALIDATED = 512  # images, at most, whose loss chooses a run's weights
 
 
 @dataclass(frozen=True)
@@ -40,12 +42,10 @@ class Settings:
     Args:
         folder, cache, attributes, size, skip_corrupt: see ``CelebA``; the cache, by default the
             folder's own, holds checkpoints too.
-        seed, seeds: the first one, and how many. checked_seeds: how many of them are trained twice
-            as long, too.
+        seed, seeds: the first one, and how many.
         held_out: combinations left out of training. rare: how many of the least frequent seen ones
             count as rare.
-        s_c: scales of the components, in units of the smallest distance of two conditions.
-        widths, layers, dim: see ``Arm``.
+        s_c, widths, layers, dim: see ``Arm``; several s_c.
         steps: of a denoiser. evaluations: of it, for one image. n_eval: images of each combination.
         judge_width, judge_steps: of the ``Reader``. references: see ``Judge``.
     """
@@ -57,7 +57,6 @@ class Settings:
     skip_corrupt: bool = False
     seed: int = 0
     seeds: int = 2
-    checked_seeds: int = 2
     held_out: int = 2
     rare: int = 2
     s_c: Sequence[float] = (0.0, 0.1)
@@ -104,9 +103,6 @@ class Experiment:
 
     def __init__(self, settings: Settings, progress: Progress) -> None:
         self.settings, self.progress = settings, progress
-        good = 2 <= settings.checked_seeds <= settings.seeds
-        allowed = f"in 2 .. seeds = {settings.seeds}"
-        require(good, OWNER, "checked_seeds", allowed, settings.checked_seeds)
         with settings.training.accelerator().main_process_first():  # which makes the cache
             self.data = CelebA(
                 settings.folder,
@@ -123,9 +119,11 @@ class Experiment:
         require(settings.held_out > 0, OWNER, "held_out", "at least 1", settings.held_out)
         least, batch = min(len(self.shown(s)[0]) for s in self.scenes), settings.training.batch
         require(least >= batch, OWNER, "training images", f">= batch = {batch}", least)
+        fresh = min(len(self.shown(s, "validation")[0]) for s in self.scenes)
+        require(fresh > 0, OWNER, "validation images", "some of the combinations seen", "none")
         real = min(settings.references, len(self.data.part("judge")[0]))
         allowed = f"more than {NEIGHBOURS}"
-        require(real > NEIGHBOURS, OWNER, "validation images, references", allowed, real)
+        require(real > NEIGHBOURS, OWNER, "the judge's images, references", allowed, real)
         self._reader(), self._arm(COMPARED[0], 0.0, settings.seed)  # refuse what they cannot be
         told = json.dumps(asdict(settings), indent=1, default=list)
         digest = hashlib.sha256(told.encode()).hexdigest()[:12]
@@ -137,9 +135,9 @@ class Experiment:
             where = f"{self.work.parent} ({error.strerror})"
             refuse(OWNER, "cache", "a folder that can be written", where)
 
-    def shown(self, scene: Scene) -> tuple[Tensor, Tensor]:
+    def shown(self, scene: Scene, split: Split = "train") -> tuple[Tensor, Tensor]:
         """What is trained on: rows and combinations ``(n,)`` of the combinations seen."""
-        rows, combination = self.data.part("train")
+        rows, combination = self.data.part(split)
         seen = torch.isin(combination, scene.seen)
         return rows[seen], combination[seen]
 
@@ -152,7 +150,7 @@ class Experiment:
             return reading_loss(network, self.data, rows[places], combination[places])
 
         how = len(rows), settings.judge_steps, settings.seed, "judge"
-        reader = self._fit(self._reader(), loss, *how)
+        reader, _ = self._fit(self._reader(), loss, *how)
         shuffled = stream(settings.seed, "references")
         return Judge(self.data, reader, settings.references, shuffled)
 
@@ -168,25 +166,33 @@ class Experiment:
         return Arm(self.data, granularity, s_c, seed, *shape)
 
     def _fit(
-        self, network: Module, loss: Loss, count: int, steps: int, seed: int, name: str
-    ) -> Any:
-        how = self.settings.training
-        return fit(network, loss, count, how, steps, seed, self.work / name, self.progress)
+        self,
+        network: Module,
+        loss: Loss,
+        count: int,
+        steps: int,
+        seed: int,
+        name: str,
+        validate: Validate | None = None,
+    ) -> tuple[Any, list[float]]:
+        how = self.settings.training, steps, seed, self.work / name, self.progress, validate
+        return fit(network, loss, count, *how)
 
-    def trained(self) -> Iterator[tuple[Scene, Arm, float, int, Module]]:
-        """Every run, trained or loaded: its scene, its arm, s_c, steps, and its network."""
-        settings = self.settings
-        for number, scene in enumerate(self.scenes):
+    def trained(self) -> Iterator[tuple[Scene, Arm, float, Module, list[float]]]:
+        """Every run, trained or loaded: its scene, its arm, s_c, its network at the least
+        validation loss, and the validation losses.
+        """
+        for scene in self.scenes:
             rows, combination = self.shown(scene)
-            lengths = [1, 2] if number < settings.checked_seeds else [1]
-            for granularity in COMPARED:
-                for s_c in settings.s_c:
-                    arm = self._arm(granularity, s_c, scene.seed)
-                    loss = partial(_loss, arm, rows, combination)
-                    name = f"{granularity}_{s_c:g}_{scene.seed}"
-                    for steps in (times * settings.steps for times in lengths):
-                        run = arm.network, loss, len(rows), steps, scene.seed, name
-                        yield scene, arm, s_c, steps, self._fit(*run)
+            fresh, shown = self.shown(scene, "validation")
+            some = torch.randperm(len(fresh), generator=stream(scene.seed, "validation"))
+            fresh, shown = fresh[some[:VALIDATED]], shown[some[:VALIDATED]]
+            for granularity, s_c in itertools.product(COMPARED, self.settings.s_c):
+                arm = self._arm(granularity, s_c, scene.seed)
+                loss = partial(_loss, arm, rows, combination)
+                validate = partial(_validation_loss, arm, fresh, shown)
+                how = self.settings.steps, scene.seed, f"{granularity}_{s_c:g}_{scene.seed}"
+                yield scene, arm, s_c, *self._fit(arm.network, loss, len(rows), *how, validate)
 
     def train(self) -> None:
         """Judge and runs, those that are not yet there: all that takes long."""
@@ -198,69 +204,71 @@ class Experiment:
         """What the runs are worth, trained where they are not yet: tables by name, and images.
 
         ``celeba``: one row a run, group of combinations and metric, real images of the test split
-        among them.  ``celeba_steps``: the seeds trained twice as long, at both lengths.
-        ``judge``: see ``Judge.errors``.
+        among them, and of the group "all" what the validation says.  *Copies* and the *law* are
+        not measured: of photographs, distances between pixels mean little.  ``judge``: see
+        ``Judge.errors``.
         """
-        table, sheets, found = self.data.combinations, [], []
+        every, tables, sheets = torch.arange(len(self.data.combinations)), [], []
+        there = torch.isin(every, self.data.part("test")[1])
+        asked = every[there].repeat_interleave(self.settings.n_eval)
         for scene in self.scenes:
-            counts = self.data.part("floor")[1].bincount(minlength=len(table))
-            asked = torch.arange(len(table))[counts > 0].repeat_interleave(self.settings.n_eval)
-            real = self.data.sample(asked, stream(scene.seed, "floor"), "floor")
-            rows, sheet = self._measured(scene, "real", 0.0, self.settings.steps, real, asked)
-            found.append(rows)
-            sheets += [sheet] if scene is self.scenes[0] else []
-        asked = torch.arange(len(table)).repeat_interleave(self.settings.n_eval)
-        for scene, arm, s_c, steps, network in self.trained():
-            how = self.settings.evaluations, self.settings.training.batch
-            made = arm.generate(network, asked, *how)
-            rows, sheet = self._measured(scene, arm.granularity, s_c, steps, made, asked)
-            found.append(rows)
-            sheets += [sheet] if scene is self.scenes[0] and steps == self.settings.steps else []
-        every = by_group(pd.concat(found, ignore_index=True))
-        checked = every["seed"].isin([s.seed for s in self.scenes[: self.settings.checked_seeds]])
+            real = self.data.sample(asked, stream(scene.seed, "floor"), "test")
+            tables.append(self._measured(scene, "real", 0.0, real, asked, sheets))
+        asked = every.repeat_interleave(self.settings.n_eval)
+        for scene, arm, s_c, network, losses in self.trained():
+            made = arm.generate(
+                network, asked, self.settings.evaluations, self.settings.training.batch
+            )
+            tables.append(self._measured(scene, arm.granularity, s_c, made, asked, sheets))
+            row = pd.DataFrame([self._run(scene, arm.granularity, s_c)])
+            curve = torch.tensor([losses], dtype=torch.float64)
+            none, diverged = curve[:, :0], ~curve[:, -1].isfinite()
+            trained = Trained(none, none, none, none, none, diverged, curve, none)
+            tables.append(validation_results(row, trained))
+        found = pd.concat(tables, ignore_index=True)
+        return {"celeba": found, "judge": self.judge.errors()}, sheets
+
+    def _run(self, scene: Scene, granularity: str, s_c: float) -> dict[str, Any]:
+        """A run's columns of the tables."""
         return {
-            "celeba": every[every["steps"] == self.settings.steps],
-            "celeba_steps": every[checked & (every["granularity"] != "real")],
-            "judge": self.judge.errors(),
-        }, sheets
+            "granularity": granularity,
+            "s_c": s_c,
+            "images": len(self.shown(scene)[0]),
+            "learning_rate": self.settings.training.learning_rate,
+            "steps": self.settings.steps,
+            "seed": scene.seed,
+            "regime": self.regime,
+            "attributes": self.data.combinations.shape[1],
+        }
 
     def _measured(
-        self, scene: Scene, arm: str, s_c: float, steps: int, z: Tensor, asked: Tensor
-    ) -> tuple[pd.DataFrame, Sheet]:
-        """Shares of defects of images z made for combinations ``(n,)``: one row a combination and
-        metric; and some of the images.
+        self, scene: Scene, arm: str, s_c: float, z: Tensor, asked: Tensor, sheets: list[Sheet]
+    ) -> pd.DataFrame:
+        """Shares of defects of images z made for combinations ``(n,)``: one row a group, whose
+        combinations weigh alike, and metric.  Some images of the first seed join the sheets.
         """
-        table, shown = self.data.combinations, self.shown(scene)[1]
-        judged, groups = self.judge.judge(z), scene.groups(shown)
-        itself = torch.eye(len(table), dtype=torch.bool)  # either arm's conditions tell all of it
-        flags = find_defects(judged.combination, judged.off_manifold, asked, itself)._asdict()
-        run = {
-            "granularity": arm,
-            "s_c": s_c,
-            "n_train": len(shown),
-            "learning_rate": self.settings.training.learning_rate,
-            "steps": steps,
-            "seed": scene.seed,
-            "attributes": table.shape[1],
-            "regime": self.regime,
-            "condition": "drawn",
-        }
-        rows = [
-            {**run, "place": c, "group": groups[c], "metric": name}
-            | {"value": float(flag[asked == c].double().mean())}
-            for c in asked.unique().tolist()
-            for name, flag in flags.items()
-        ]
-        chosen = [
-            c
-            for group, count in SHOWN.items()
-            for c in [c for c in asked.unique().tolist() if groups[c] == group][:count]
-        ]
-        place = torch.cat([(asked == c).nonzero().flatten()[:COPIES] for c in chosen])
-        told = [groups[c] for c in asked[place].tolist()]
-        some = Judged(*(values[place] for values in judged))
-        name = f"{arm}, s_c {s_c:g}" if arm != "real" else arm
-        return pd.DataFrame(rows), Sheet(name, z[place], asked[place], told, some)
+        judged, groups = self.judge.judge(z), scene.groups(self.shown(scene)[1])
+        itself = torch.eye(len(self.data.combinations)) > 0  # either arm's conditions tell all
+        found = find_defects(judged.combination, judged.malformed, asked, itself)._asdict()
+        flags = pd.DataFrame({name: flag.numpy() for name, flag in found.items()})
+        shares = flags.groupby(asked.numpy()).mean()
+        named = pd.Series(groups)[shares.index]
+        named = pd.concat([named, named[named.isin(["frequent", "rare"])].map(lambda _: "seen")])
+        means = shares.loc[named.index].groupby(named.to_numpy()).mean()
+        if scene is self.scenes[0]:
+            chosen = [
+                c
+                for group, count in SHOWN.items()
+                for c in [c for c in shares.index if groups[c] == group][:count]
+            ]
+            place = torch.cat([(asked == c).nonzero().flatten()[:COPIES] for c in chosen])
+            told = [groups[c] for c in asked[place].tolist()]
+            some = Judged(*(values[place] for values in judged))
+            name = f"{arm}, s_c {s_c:g}" if arm != "real" else arm
+            sheets.append(Sheet(name, z[place], asked[place], told, some))
+        tidy = means.rename_axis("group").reset_index().melt("group", var_name="metric")
+        run = self._run(scene, arm, s_c) | {"condition": "drawn"}
+        return tidy.assign(**run)[[*run, "group", "metric", "value"]]
 
     @property
     def regime(self) -> str:
@@ -278,3 +286,8 @@ def _loss(
     generator: torch.Generator,
 ) -> Tensor:
     return arm.loss(network, rows[places], combination[places], generator)
+
+
+def _validation_loss(arm: Arm, rows: Tensor, combination: Tensor, network: Module) -> Tensor:
+    """With the same times, noise and conditions at every look."""
+    return arm.loss(network, rows, combination, stream(arm.seed, "validation loss"))

@@ -63,11 +63,10 @@ def images_a_second(settings: Settings, turns: int = 2) -> float:
 
 def estimate(settings: Settings, rate: float) -> Estimate:
     """At a rate in images a second, see ``images_a_second``."""
-    arms = len(COMPARED) * len(settings.s_c)
-    steps = arms * settings.steps * (settings.seeds + settings.checked_seeds)
+    runs = len(COMPARED) * len(settings.s_c) * settings.seeds
+    steps = runs * settings.steps
     images = steps * settings.training.batch
     device = str(settings.training.accelerator().device)
-    runs = arms * settings.seeds
     return Estimate(device, rate, runs, steps, images, images / rate / HOUR)
 
 

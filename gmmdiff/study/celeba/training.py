@@ -1,4 +1,5 @@
-"""A training loop by ``accelerate``: checkpoints, resumption, mixed precision, several GPUs.
+"""A training loop by ``accelerate``: checkpoints, resumption, mixed precision, several GPUs; of the
+weights those at the least validation loss.
 
 Every step's randomness is a stream of its own, named by the step, and so are those of the parts
 that it is computed in, by accumulation or on several GPUs.  So a run that was stopped goes on as if
@@ -7,14 +8,17 @@ it never had been, and four parts are the same four on one GPU or on two.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import Accelerator
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import Module
@@ -23,11 +27,14 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from gmmdiff.core.checks import require
 from gmmdiff.core.streams import stream
 from gmmdiff.study.engine.runs import Progress
+from gmmdiff.study.engine.training import looks
 
+LOSSES = "validation"  # where a file of weights holds the validation losses
 LARGEST_NORM = 1.0  # of a step's gradient; a longer one is shortened
 # Of the network, for places ``(part,)`` in the training set, with the generator of all that is
 # drawn: a number.
 Loss = Callable[[Module, Tensor, torch.Generator], Tensor]
+Validate = Callable[[Module], Tensor]  # the loss of a network on images that it never sees
 
 
 @dataclass(frozen=True)
@@ -84,17 +91,20 @@ def fit(
     seed: int,
     folder: Path,
     progress: Progress,
-) -> Module:
+    validate: Validate | None = None,
+) -> tuple[Module, list[float]]:
     """Trains to a number of steps, from the last checkpoint in the folder where there is one.
 
     Args:
         network: with its starting weights.
         count: of images in the training set, at least a batch.
-        folder: of this run alone: its checkpoint, and the averaged weights of every number of
-            steps that was asked for, which are only loaded where they are there.
+        folder: of this run alone: its checkpoint, and the averaged weights that it ends with, which
+            are only loaded where they are there.
+        validate: looked at after the steps ``looks``; without it the last weights are kept.
 
     Returns:
-        the network with the moving average of its weights, in evaluation mode, on the device.
+        the network with the moving average of its weights at the least validation loss, in
+        evaluation mode, on the device; and the validation losses.
 
     Raises:
         ValueError: on fewer images than a batch, or a batch that does not divide into its parts.
@@ -104,7 +114,7 @@ def fit(
     good = training.batch % parts == 0
     require(good, "celeba", "batch", f"a multiple of {parts} parts", training.batch)
     require(count >= training.batch, "celeba", "training images", f">= {training.batch}", count)
-    averaged = folder / f"averaged_{steps}.safetensors"
+    averaged = folder / "averaged.safetensors"
     finished = averaged.is_file()
     accelerator.wait_for_everyone()  # all have looked, before one of them may write it
     if not finished:
@@ -113,7 +123,8 @@ def fit(
         average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(training.ema))
         average.to(accelerator.device)
         model, optimiser = accelerator.prepare(network, optimiser)
-        accelerator.register_for_checkpointing(average)
+        best = _Best(average.module, validate)
+        accelerator.register_for_checkpointing(average, best)
         first = _resume(accelerator, folder)
         todo = range(first, steps)
         if accelerator.is_main_process:
@@ -132,18 +143,45 @@ def fit(
                     optimiser.step()
                     optimiser.zero_grad()
             average.update_parameters(accelerator.unwrap_model(model))
+            if step + 1 in looks(steps):
+                best.look()
             if (step + 1) % training.every == 0 or step + 1 == steps:
                 _save(accelerator, folder, step + 1)
         if accelerator.is_main_process:
             folder.mkdir(parents=True, exist_ok=True)
             aside = averaged.with_suffix(".part")
-            save_file({k: v.contiguous() for k, v in average.module.state_dict().items()}, aside)
+            save_file(best.kept, aside, {LOSSES: json.dumps(best.losses)})
             os.replace(aside, averaged)
         network = accelerator.unwrap_model(model, keep_fp32_wrapper=False)
         accelerator.free_memory()
         accelerator.wait_for_everyone()
     network.load_state_dict(load_file(averaged))
-    return network.to(accelerator.device).eval()
+    with safe_open(averaged, "pt") as file:
+        losses = json.loads(file.metadata()[LOSSES])
+    return network.to(accelerator.device).eval(), losses
+
+
+class _Best:
+    """An averaged network's weights at the least validation loss so far; part of a checkpoint."""
+
+    def __init__(self, average: Module, validate: Validate | None) -> None:
+        self._average, self._validate = average, validate
+        self.losses: list[float] = []
+        self.kept: dict[str, Tensor] = {}
+
+    @torch.no_grad()
+    def look(self) -> None:
+        if self._validate is not None:
+            self.losses.append(float(self._validate(self._average)))
+        if not self.kept or self._validate is None or self.losses[-1] == min(self.losses):
+            weights = self._average.state_dict().items()
+            self.kept = {name: value.clone().contiguous() for name, value in weights}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"losses": self.losses, "kept": self.kept}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.losses, self.kept = state["losses"], state["kept"]
 
 
 def _checkpoints(folder: Path) -> list[Path]:

@@ -20,7 +20,7 @@ TOLD = {
     "feature": "one draw for every attribute's value, side by side",
     "class": "one draw for the whole combination of attributes",
 }
-METRICS = ("miss", "wrong_attributes", "off_manifold")
+METRICS = {"wrong": ".1%", "malformed": ".1%", "copy": ".1%", "law": ".2f"}  # as the card has them
 
 
 def chosen(rows: pd.DataFrame) -> pd.DataFrame:
@@ -60,12 +60,13 @@ def module_of(run: Run, parameters: Tensor) -> Denoiser:
 
 def errors(runs: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
     """Of the table ``runs`` that ``faces`` leaves what it says of these rows: one row a group of
-    combinations, columns arm and metric, shares.
+    combinations, columns arm and metric, each as the card shows it.
     """
     alike = [name for name in rows.columns if name in runs.columns]
     mine = runs[(runs["condition"] == "drawn") & runs["metric"].isin(METRICS)].merge(rows, on=alike)
     table = mine.pivot(index="group", columns=["granularity", "metric"], values="value")
-    return table[[(arm, metric) for arm in TOLD for metric in METRICS]]
+    table = table[[(arm, metric) for arm in TOLD for metric in METRICS]]
+    return table.apply(lambda column: column.map(f"{{:{METRICS[column.name[1]]}}}".format))
 
 
 def card(files: Mapping[str, str], run: Run, errors: pd.DataFrame, licence: str) -> str:

@@ -55,6 +55,7 @@ class ClassifierEnsemble(Ensemble):
     """
 
     columns = (*COLUMNS, *FACTORS)
+    validated = False  # it has no v-loss
 
     def __init__(self, runs: Sequence[Run], device: str) -> None:
         super().__init__(runs, device)
@@ -136,15 +137,11 @@ class JointEnsemble(ClassifierEnsemble):
     prediction.
 
     The classifier learns from the cost, the denoiser from both: the cost's signal flows through the
-    classifier into its output.  The gradient watched and the loss told are the denoiser's.
+    classifier into its output.  The gradient watched, the loss told and the validation loss are the
+    denoiser's.
     """
 
-    @classmethod
-    def check(cls, table: pd.DataFrame, recipe: Recipe) -> None:
-        """As ``ClassifierEnsemble.check``; also refuses a network that does not predict x_0."""
-        super().check(table, recipe)
-        good, got = recipe.prediction == "sample", repr(recipe.prediction)
-        require(good, "JointEnsemble", "prediction", '"sample": the classifier reads x_0', got)
+    validated = True
 
     @staticmethod
     def shapes(run: Run) -> dict[str, Sequence[int]]:

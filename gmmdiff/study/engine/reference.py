@@ -5,6 +5,7 @@ This is what the engine does, for one run and without its speed; a test holds th
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice, pairwise
@@ -17,7 +18,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from gmmdiff.core.streams import stream
 from gmmdiff.study.engine.networks import StackedMLP
 from gmmdiff.study.engine.runs import Run
-from gmmdiff.study.engine.training import AVERAGED, averaged
+from gmmdiff.study.engine.training import AVERAGED, averaged, looks
 
 
 def multilayer_perceptron(sizes: Sequence[int]) -> torch.nn.Sequential:
@@ -55,8 +56,10 @@ def weighted_loss(predicted: Tensor, target: Tensor, weight: Tensor) -> Tensor:
     return (weight * (predicted - target).square()).mean()
 
 
-def train(run: Run) -> tuple[torch.nn.Sequential, list[float]]:
-    """One row of a run table: the averaged denoiser, and every step's v-loss."""
+def train(run: Run) -> tuple[torch.nn.Module, list[float], list[float]]:
+    """One row of a run table: the averaged denoiser at its least validation loss, every step's
+    v-loss, and the validation losses.
+    """
     steps = run.row.steps
     denoiser = multilayer_perceptron(run.sizes)
     initial = StackedMLP.initial(run.sizes, stream(run.row.seed, "weights"))
@@ -65,9 +68,10 @@ def train(run: Run) -> tuple[torch.nn.Sequential, list[float]]:
     # The first one copies: the average starts where training does.
     average.update_parameters(denoiser)
     optimiser, decay = adam(denoiser.parameters(), run.row.learning_rate, steps)
-    losses = []
-    for step, (noisy, condition, target, weight) in enumerate(islice(batches(run), steps)):
-        predicted = denoiser(torch.cat([noisy, condition], -1))
+    fresh, losses, validation = run.validation(), [], []
+    kept, (seen, condition) = average.module, run.inputs(fresh)
+    for step, (noisy, drawn, target, weight) in enumerate(islice(batches(run), steps)):
+        predicted = denoiser(torch.cat([noisy, drawn], -1))
         loss = weighted_loss(predicted, target, weight)
         optimiser.zero_grad()
         loss.backward()
@@ -76,4 +80,10 @@ def train(run: Run) -> tuple[torch.nn.Sequential, list[float]]:
         if averaged(step, steps):
             average.update_parameters(denoiser)
         losses.append(loss.item())
-    return average.module, losses
+        if step + 1 in looks(steps):
+            with torch.no_grad():
+                predicted = average.module(torch.cat([seen, condition], -1))
+            validation.append(float(weighted_loss(predicted, fresh.target, fresh.weight)))
+            if validation[-1] == min(validation):
+                kept = copy.deepcopy(average.module)
+    return kept, losses, validation

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from gmmdiff.core.checks import require
 from gmmdiff.core.conditioning import Conditioning
-from gmmdiff.core.diffusion import CosineSchedule, Prediction, diffuse, dpmpp_2m, velocity
+from gmmdiff.core.diffusion import CosineSchedule, diffuse, dpmpp_2m
 from gmmdiff.core.distances import energy_distance
 from gmmdiff.core.streams import stream
 from gmmdiff.study.engine.networks import (
@@ -26,8 +26,8 @@ from gmmdiff.study.engine.networks import (
     gather_rows,
     with_time_features,
 )
-from gmmdiff.worlds.defects import find_defects
-from gmmdiff.worlds.world import World
+from gmmdiff.worlds.measures import Copies, find_defects
+from gmmdiff.worlds.world import Split, World
 
 COLUMNS = ("granularity", "s_c", "n_train", "learning_rate", "steps", "seed")
 PREPARED = 20  # steps whose batches are drawn at once: few calls, and memory that is used again
@@ -54,7 +54,8 @@ class Recipe:
     ema: float = 0.999  # decay of the weights' moving average, a step
     evaluations: int = 20  # of the network, for one sample
     n_eval: int = 128  # samples of each combination
-    prediction: Prediction = "sample"  # what the network predicts; its loss is the v-loss
+    validation: int = 512  # fresh samples whose v-loss chooses the weights that are kept
+    checkpoints: tuple[int, ...] = ()  # steps after which the moving average is kept as well
     centre: float = 0.0  # of the data, taken out of every coordinate
     # Root mean square of the points the network sees: the larger, the later noise hides what is
     # fine; of many pixels together little is hidden.
@@ -120,7 +121,7 @@ class Scene:
         generator = stream(self.seed, f"data {n_train}")
         return self.world.sample_combinations(n_train, generator, self.seen)
 
-    def points(self, n: int, name: str) -> tuple[Tensor, Tensor]:
+    def points(self, n: int, name: str, split: Split = "train") -> tuple[Tensor, Tensor]:
         """n samples ``(n, D)`` of the seen combinations by frequency, and their combinations
         ``(n,)``.
 
@@ -128,7 +129,11 @@ class Scene:
         """
         generator = stream(self.seed, name)
         combination = self.world.sample_combinations(n, generator, self.seen)
-        return self.world.sample(combination, generator).flatten(1), combination
+        return self.world.sample(combination, generator, split).flatten(1), combination
+
+    def training_points(self, n_train: int) -> tuple[Tensor, Tensor]:
+        """The training samples ``(n_train, D)`` as the world gives them, and their combinations."""
+        return self.points(n_train, f"data {n_train}")
 
     def data(self, n_train: int) -> tuple[Tensor, Tensor, float]:
         """Training points, their combinations ``(n,)``, and the scale taken out.
@@ -136,10 +141,16 @@ class Scene:
         The points ``(n, D)``, float32, have the recipe's ``size``, less the grey that stands for
         nothing.
         """
-        points, combination = self.points(n_train, f"data {n_train}")
+        points, combination = self.training_points(n_train)
         points = points - self.recipe.centre
         scale = float(points.square().mean().sqrt()) / self.recipe.size
         return (points / scale).float(), combination, scale
+
+    def copies(self, n_train: int) -> Copies:
+        """Which samples repeat one of the training points."""
+        points, combination = self.training_points(n_train)
+        images = points.unflatten(1, self.world.shape)
+        return Copies(self.world, images, combination, stream(self.seed, f"copies {n_train}"))
 
     def groups(self, combination: Tensor) -> list[str]:
         """The group of every combination, given those of the training points ``(n,)``."""
@@ -152,39 +163,35 @@ class Scene:
             found[c] = "held out" if c in self.held_out else "unseen"
         return found
 
-    def evaluate(
-        self, z: Tensor, combination: Tensor, admitted: Tensor, groups: Sequence[str], real: Tensor
-    ) -> pd.DataFrame:
-        """Metrics of samples z ``(n, D)`` drawn for combinations ``(n,)``.
+    def measure(
+        self, z: Tensor, combination: Tensor, admitted: Tensor, copies: Copies, real: Tensor
+    ) -> dict[str, Tensor]:
+        """What samples z ``(C n_eval, D)`` are worth, ``n_eval`` for every combination in turn.
 
-        Shares of defects, quantiles of the distance to what was asked for, and the energy distance
-        to as many fresh samples of the same combination.
+        Shares of what is wrong with them, quantiles of the distance to what was asked for, and the
+        energy distance to as many fresh samples of the same combination.
 
         Args:
+            combination: ``(C n_eval,)``, asked for.
             admitted: ``(C, C)`` bool, which combinations a condition stands for, see
                 ``find_defects``.
-            groups: of every combination.
-            real: ``(n, D)``, those fresh samples.
+            real: ``(C n_eval, D)``, those fresh samples.
 
         Returns:
-            one row a combination and metric: place (1 = the most frequent combination seen;
-            held-out ones follow), group, metric, value.
+            by metric, ``(C,)``.
         """
-        z, real = z.double(), real.double()
+        z, real, count = z.double(), real.double(), len(admitted)
         images = z.unflatten(1, self.world.shape)
         judged = self.world.judge(images)
-        flags = find_defects(judged.combination, judged.off_manifold, combination, admitted)
-        away, rows = self.world.distance(images, combination).double(), []
-        for place, c in enumerate(torch.cat([self.seen, self.held_out]).tolist(), 1):
-            mine = combination == c
-            values = {
-                name: float(flag[mine].double().mean()) for name, flag in flags._asdict().items()
-            }
-            for name, share in QUANTILES.items():
-                values[name] = float(away[mine].quantile(share))
-            values["energy_distance"] = energy_distance(z[mine], real[mine])
-            rows += [(place, groups[c], *metric) for metric in values.items()]
-        return pd.DataFrame(rows, columns=["place", "group", "metric", "value"])
+        flags = find_defects(judged.combination, judged.malformed, combination, admitted)
+        copied = copies(images, judged.combination)
+        shares = {**flags._asdict(), "copy": copied}
+        found = {name: each.double().view(count, -1).mean(1) for name, each in shares.items()}
+        away = self.world.distance(images, combination).double().view(count, -1)
+        found |= {name: away.quantile(share, 1) for name, share in QUANTILES.items()}
+        pairs = zip(z.split(len(z) // count), real.split(len(z) // count), strict=True)
+        found["energy_distance"] = torch.tensor([energy_distance(*pair) for pair in pairs])
+        return found
 
 
 def _all_values(combinations: Tensor) -> list[list[int]]:
@@ -201,7 +208,7 @@ class Batches(NamedTuple):
     index: Tensor  # (batches, batch), which points of the data
     t: Tensor  # (batches, batch)
     seen: Tensor  # (batches, batch, D + TIMES), noisy points and features of their times
-    target: Tensor  # (batches, batch, D), what the network should predict
+    target: Tensor  # (batches, batch, D), the points x_0, which the network predicts
     weight: Tensor  # (batches, batch, 1), of its squared error in the v-loss
     combination: Tensor  # (batches, batch)
     blur: Tensor  # (batches, batch, C), standard normal noise of the conditions
@@ -210,15 +217,18 @@ class Batches(NamedTuple):
 class Run:
     """One row of the table: its data, its conditioning and its streams.
 
+    Args:
+        scene: of its seed, where it is made already.
+
     Attributes:
         data_key: runs of one key have the same data and the same batches.
         dimension: D of the data.
         sizes: widths of its denoiser.
     """
 
-    def __init__(self, row: tuple, recipe: Recipe) -> None:
+    def __init__(self, row: tuple, recipe: Recipe, scene: Scene | None = None) -> None:
         self.row, self.recipe, self.data_key = row, recipe, (row.seed, row.n_train)
-        self.scene = Scene(row.seed, recipe)
+        self.scene = scene or Scene(row.seed, recipe)
         self.conditioning = Conditioning(
             row.granularity,
             row.s_c,
@@ -236,6 +246,12 @@ class Run:
     def data(self) -> tuple[Tensor, Tensor, float]:
         """As ``Scene.data``."""
         return self.scene.data(self.row.n_train)
+
+    @property
+    def range(self) -> tuple[float, float]:
+        """The least and greatest coordinate of the training points, as the network sees them."""
+        least, most = self.data[0].aminmax()
+        return float(least), float(most)
 
     def draw(
         self,
@@ -267,10 +283,7 @@ class Run:
         x_0 = gather_rows(points, index)
         alpha, sigma = SCHEDULE.alpha(t).unsqueeze(-1), SCHEDULE.sigma(t).unsqueeze(-1)
         seen = with_time_features(diffuse(x_0, noise, alpha, sigma), t)
-        target, weight = x_0, sigma**-2
-        if self.recipe.prediction == "v_prediction":
-            target, weight = velocity(x_0, noise, alpha, sigma), torch.ones_like(sigma)
-        return Batches(index, t, seen, target, weight, combinations[index], blur)
+        return Batches(index, t, seen, x_0, sigma**-2, combinations[index], blur)
 
     def batches(self) -> Iterator[Batches]:
         """For ever, ``PREPARED`` at a time: what all arms of one seed and n_train train on."""
@@ -278,6 +291,19 @@ class Run:
         generator, blurred = stream(self.row.seed, "batches"), stream(self.row.seed, "condition")
         while True:
             yield self.draw(points, combinations, shape, generator, blurred)
+
+    def scaled(self, n: int, name: str, split: Split = "train") -> tuple[Tensor, Tensor]:
+        """n fresh points ``(n, D)`` as the network sees data, and their combinations ``(n,)``."""
+        points, combinations = self.scene.points(n, name, split)
+        return ((points - self.recipe.centre) / self.data[2]).float(), combinations
+
+    def validation(self) -> Batches:
+        """One batch of fresh samples of the validation split: times and noise alike for all arms of
+        a seed, fixed for the whole training.
+        """
+        size = self.recipe.validation
+        streams = (stream(self.row.seed, f"validation {name}") for name in ("batch", "condition"))
+        return self.draw(*self.scaled(size, "validation", "validation"), (1, size), *streams)
 
     def inputs(self, batches: Batches) -> tuple[Tensor, Tensor]:
         """What the denoiser sees, side by side: noisy points with their times, and conditions.
@@ -296,14 +322,18 @@ class Run:
     def predict(self, parameters: Tensor, condition: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
         """The denoiser as the samplers want it, with conditions ``(n, C)``.
 
+        What it predicts is clipped to the range of the training data, as Ho et al. (2020, arXiv
+        2006.11239) do: far from all it has seen, a network's error would else feed on itself.
+
         Args:
             parameters: its weights, ``(count,)``.
         """
-        network = StackedMLP(self.sizes, parameters.unsqueeze(0))
+        network, range_of_data = StackedMLP(self.sizes, parameters.unsqueeze(0)), self.range
 
         def denoise(x_t: Tensor, t: Tensor) -> Tensor:
             seen = with_time_features(x_t, t.expand(len(x_t)))
-            return network.forward(torch.cat([seen, condition], -1).unsqueeze(0)).squeeze(0).clone()
+            x_0 = network.forward(torch.cat([seen, condition], -1).unsqueeze(0)).squeeze(0)
+            return x_0.clamp(*range_of_data)
 
         return denoise
 
@@ -326,6 +356,6 @@ class Run:
         condition = self.means[combination] if at_mean else self.drawn(combination, conditions)
         denoise = self.predict(parameters, condition)
         times = torch.cat([SCHEDULE.even_times(steps - 1, end=LAST).float(), torch.zeros(1)])
-        z = self.data[2] * sampler(denoise, start, times, SCHEDULE, self.recipe.prediction, noise)
+        z = self.data[2] * sampler(denoise, start, times, SCHEDULE, "sample", noise)
         z = z + self.recipe.centre
         return z.nan_to_num(FAR, FAR, -FAR).clamp(-FAR, FAR)

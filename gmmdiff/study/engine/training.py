@@ -39,6 +39,7 @@ GPU_BLOCK = 196608  # the same on a GPU: as many as its memory holds with ease
 ADAM = {"beta1": 0.9, "beta2": 0.99, "eps": 1e-8}
 ADAM |= {"weight_decay": 0.0, "amsgrad": False, "maximize": False}
 AVERAGED = 10  # steps between two weights that the moving average takes in
+LOOKS = 20  # at the validation loss in a training, or a few fewer: a look ends ``PREPARED`` steps
 # Numbers: every run begins a vector register anew, since Adam rounds a shorter rest differently.
 REGISTER = 16
 
@@ -53,6 +54,7 @@ class Ensemble:
     """
 
     columns: Sequence[str] = COLUMNS  # of its run table
+    validated = True  # whether the validation loss chooses the weights that are kept
 
     def __init__(self, runs: Sequence[Run], device: str) -> None:
         self.runs, self.device, shapes = runs, device, self.shapes(runs[0])
@@ -103,6 +105,12 @@ class Ensemble:
         Scene(0, recipe)
         good = bool((table["n_train"] >= 2).all())
         require(good, owner, "n_train", ">= 2", table["n_train"].min())
+        require(recipe.validation >= 1, owner, "validation", ">= 1", recipe.validation)
+        good = all(
+            step % PREPARED == 0 and step <= table["steps"].min() for step in recipe.checkpoints
+        )
+        allowed = f"multiples of {PREPARED}, at most steps"
+        require(good, owner, "checkpoints", allowed, recipe.checkpoints)
         for arm in table[["granularity", "s_c"]].drop_duplicates().itertuples(index=False):
             Conditioning(*arm, combinations, stream(0, "check"))
 
@@ -136,22 +144,45 @@ class Ensemble:
 
     def step(self, number: int) -> Tensor:
         """Fills ``gradient`` on batch ``number`` of those prepared; the v-loss ``(runs,)``."""
-        (denoiser,) = self.networks
+        denoiser = self.networks[0]
         difference = denoiser.forward(self.inputs[number]) - self.targets[number]
         weighted = difference * self.weights[number]
         denoiser.backward(weighted * (2 / difference[0].numel()))
         return (weighted * difference).mean((1, 2))
 
+    def validator(self) -> Callable[[Tensor], Tensor]:
+        """The validation loss ``(runs,)`` of parameters ``(runs, >= count)``, each run's on its own
+        fixed batch.
+        """
+        drawn = self.shared(Run.validation)
+        inputs = self.stack(Run.inputs, drawn)[0]
+        target = self.stack(lambda _, batches: [batches.target], drawn)[0]
+        weight = self.stack(lambda _, batches: [batches.weight], drawn)[0]
+        sizes = self.networks[0].sizes
+        count = StackedMLP.count(sizes)
+
+        def loss(parameters: Tensor) -> Tensor:
+            found = []
+            for run in range(len(parameters)):  # one at a time: little memory, and no neighbours
+                one = slice(run, run + 1)
+                predicted = StackedMLP(sizes, parameters[one, :count]).forward(inputs[one])
+                found.append((weight[one] * (predicted - target[one]).square()).mean((1, 2)))
+            return torch.cat(found)
+
+        return loss
+
 
 class Trained(NamedTuple):
     """What a block of runs ends with."""
 
-    parameters: Tensor  # (runs, count), the moving average, on the CPU
+    parameters: Tensor  # (runs, count), the moving average at the least validation loss, on the CPU
     losses: Tensor  # (runs, blocks), mean loss of each PREPARED steps or, at the end, fewer
     norms: Tensor  # (runs, blocks), largest gradient norm of each PREPARED steps
     spike_rate: Tensor  # (runs,), see GradientNorms
     variation: Tensor  # (runs,), see GradientNorms
     diverged: Tensor  # (runs,) True where a weight is not finite
+    validation: Tensor  # (runs, looks), the validation loss; no looks where it chooses nothing
+    checkpoints: Tensor  # (runs, checkpoints, count), the moving average after those steps
 
 
 def averaged(step: int, steps: int) -> bool:
@@ -169,6 +200,35 @@ def _denormals_flushed() -> Iterator[None]:
         torch.set_flush_denormal(False)
 
 
+def looks(steps: int) -> list[int]:
+    """The steps after which the validation loss is looked at, the last among them."""
+    stride = PREPARED * math.ceil(steps / (PREPARED * LOOKS))
+    return [*range(stride, steps, stride), steps]
+
+
+class _Best:
+    """The moving average at the least validation loss of each run, so far."""
+
+    def __init__(self, ensemble: Ensemble, average: Tensor) -> None:
+        self.kept, self.curve = average.clone(), []
+        self._least = average.new_full((len(average),), torch.inf)
+        self._loss = ensemble.validator() if ensemble.validated else None
+
+    def look(self, average: Tensor) -> None:
+        """Keeps the runs whose loss is the least so far; where none chooses, the last."""
+        if self._loss is None:
+            self.kept.copy_(average)
+            return
+        loss = self._loss(average)
+        # A diverged run's loss is NaN and keeps nothing; it ends with what it had.
+        better = loss < self._least
+        self.kept[better], self._least[better] = average[better], loss[better]
+        self.curve.append(loss.cpu())
+
+    def losses(self) -> Tensor:
+        return torch.stack(self.curve, 1) if self.curve else torch.empty(len(self.kept), 0)
+
+
 @_denormals_flushed()
 def train_block(ensemble: Ensemble, tick: Tick = lambda n: None) -> Trained:
     """Trains runs of one shape and number of steps together, with a moving average of the weights.
@@ -179,9 +239,10 @@ def train_block(ensemble: Ensemble, tick: Tick = lambda n: None) -> Trained:
         tick: told the number of run-steps done since the last call.
     """
     runs, steps = len(ensemble.runs), ensemble.runs[0].row.steps
-    parameters, ema = ensemble.parameters, ensemble.runs[0].recipe.ema
+    parameters, recipe = ensemble.parameters, ensemble.runs[0].recipe
     average, adam = parameters.clone(), Adam(ensemble)
     watch, losses, largest = GradientNorms(runs, steps), [], []
+    best, when, checkpoints = _Best(ensemble, average), looks(steps), []
     for first in range(0, steps, PREPARED):
         count = min(PREPARED, steps - first)
         loss, norms = parameters.new_zeros(runs), parameters.new_empty(count, runs)
@@ -192,14 +253,20 @@ def train_block(ensemble: Ensemble, tick: Tick = lambda n: None) -> Trained:
                 torch.linalg.vector_norm(ensemble.watched, dim=1, out=norm)
                 adam.step((1 + math.cos(math.pi * step / steps)) / 2)
                 if averaged(step, steps):
-                    average.lerp_(parameters, 1 - ema**AVERAGED)
+                    average.lerp_(parameters, 1 - recipe.ema**AVERAGED)
+            if first + count in when:
+                best.look(average)
+            if first + count in recipe.checkpoints:
+                checkpoints.append(average.cpu()[:, : ensemble.count].clone())
         watch.update(norms.T.cpu())
         losses.append(loss.cpu() / count)
         largest.append(norms.cpu().amax(0))
         tick(count * runs)
-    kept, diverged = average.cpu()[:, : ensemble.count], ~parameters.isfinite().all(1).cpu()
+    kept, diverged = best.kept.cpu()[:, : ensemble.count], ~parameters.isfinite().all(1).cpu()
     curves = torch.stack(losses, 1), torch.stack(largest, 1)
-    return Trained(kept, *curves, watch.spike_rate, watch.variation, diverged)
+    stored = torch.stack(checkpoints, 1) if checkpoints else kept.new_empty(runs, 0, kept.shape[1])
+    watched = watch.spike_rate, watch.variation
+    return Trained(kept, *curves, *watched, diverged, best.losses(), stored)
 
 
 class Adam:
@@ -280,8 +347,8 @@ def train(
     order = torch.tensor([i for block in blocks for i in block]).argsort()
     wholes = []
     for parts in zip(*done, strict=True):
-        longest = max(part.shape[-1] for part in parts)
-        if parts[0].ndim > 1:
+        longest = max(part.shape[1] if part.ndim > 1 else 0 for part in parts)
+        if parts[0].ndim == 2:
             parts = [pad(part, (0, longest - part.shape[1]), value=torch.nan) for part in parts]
         wholes.append(torch.cat(parts)[order])
     return Trained(*wholes)

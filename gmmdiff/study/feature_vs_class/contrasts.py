@@ -1,4 +1,4 @@
-"""What is compared: differences between arms, paired by seed, and what longer training changes."""
+"""What is compared: two arms of one run table, paired by seed, for every claim and its controls."""
 
 from __future__ import annotations
 
@@ -8,193 +8,179 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from gmmdiff.core.streams import numpy_stream
-from gmmdiff.study.claims import Tables, levels
-from gmmdiff.study.statistics import bootstrap
-from gmmdiff.study.verdicts import Cell, assess
+from gmmdiff.core.checks import require
+from gmmdiff.study.claims import Tables
+from gmmdiff.study.verdicts import RATIOS, Cell
 
-Factors = tuple[str, ...]
-POINT = " and s_c == 0"
+OWN_UNIT = "class, own unit"  # the class arm at a scale that counts its own smallest distance
+COMPOSED = 0.05  # margin of F3
+VARIED = ["attributes", "n_train"]  # factors that make cells where a table has several levels
+Measured = tuple[dict[str, Any], pd.DataFrame]  # a cell's factors and its values (seeds, arms)
 
 
 class Contrast(NamedTuple):
-    """first minus second, two queries of the runs, in every cell of the factors ``by``."""
-
-    name: str
-    first: str
-    second: str
-    by: Factors
-
-    def differences(self, runs: pd.DataFrame, *beside: str) -> pd.Series:
-        """Paired by seed, with the levels ``by``, those of ``beside`` and seed; unpaired ones left
-        out.
-        """
-        index = [*self.by, *beside, "seed"]
-        one, other = (
-            runs.query(query).set_index(index)["value"] for query in (self.first, self.second)
-        )
-        return (one - other).dropna()
-
-    def cells(self, runs: pd.DataFrame) -> Iterator[tuple[dict[str, Any], np.ndarray]]:
-        """Every cell's factors, the contrast among them, and its differences ``(seeds,)``."""
-        for level, values in self.differences(runs).groupby(level=list(self.by)):
-            factors = dict(zip(self.by, level, strict=True))
-            yield {"contrast": self.name} | factors, values.to_numpy()
-
-
-def _arms(by: Factors, first: str, second: str, group: str, only: str = "") -> Contrast:
-    """Misses of two granularities, on one group of combinations."""
-    alike = f"group == '{group}' and metric == 'miss' and condition == 'drawn'{only}"
-    queries = (f"granularity == '{arm}' and {alike}" for arm in (first, second))
-    return Contrast(f"{first} minus {second}, {group}", *queries, by)
-
-
-def _mixture(by: Factors, granularity: str, condition: str = "drawn") -> Contrast:
-    """The mixture minus the point, at one granularity and on seen combinations."""
-    alike = f"granularity == '{granularity}' and group == 'seen' and metric == 'defect'"
-    ends = (f"s_c > 0 and condition == '{condition}'", "s_c == 0 and condition == 'drawn'")
-    queries = (f"{alike} and {end}" for end in ends)
-    at = "" if condition == "drawn" else " at its mean"
-    others = tuple(factor for factor in by if factor != "s_c")
-    return Contrast(f"{granularity}: mixture{at} minus point", *queries, others)
-
-
-def _composed(by: Factors, granularity: str, name: str, only: str = "") -> Contrast:
-    """Misses of one arm, held-out minus rare combinations."""
-    alike = f"granularity == '{granularity}' and metric == 'miss' and condition == 'drawn'{only}"
-    return Contrast(name, *(f"{alike} and group == '{end}'" for end in ("held out", "rare")), by)
-
-
-def _judged(by: Factors, mixtures: Sequence[str]) -> dict[str, list[Contrast]]:
-    """What decides each claim."""
-    return {
-        "F1": [_arms(by, "feature", "class", "seen")],
-        "F2": [_arms(by, "feature", "class", "rare")],
-        "F3": [_composed(by, "feature", "held out minus rare")],
-        "F4": [_mixture(by, granularity) for granularity in mixtures],
-        "F5": [_arms(by, "feature", "scrambled", "rare", POINT)],
-    }
-
-
-def _beside(by: Factors, mixtures: Sequence[str]) -> dict[str, list[Contrast]]:
-    """The controls of each claim."""
-    return {
-        "F1": [_arms(by, "feature", "shared", "seen", POINT)],
-        "F2": [_arms(by, "feature", "shared", "rare", POINT)],
-        "F3": [
-            _composed(by, arm, f"{arm}: held out minus rare", POINT)
-            for arm in ("shared", "scrambled", "class")
-        ],
-        "F4": [_mixture(by, granularity, "mean") for granularity in mixtures],
-        "F5": [_arms(by, "feature", "scrambled", "seen", POINT)],
-    }
-
-
-class Setting:
-    """One world and regime: where its runs are, and which claims are asked there.
+    """The first of two arms against the second.
 
     Attributes:
-        judged, beside: claim -> what decides it, and its controls.
-
-    Args:
-        runs, lengths: names of the tables of the published runs and of other lengths.
-        by: the factors that make a cell.
-        claims: without rare combinations there is no F2, F3, F5, without mixtures no F4.
-        mixtures: the granularities that F4 compares.
+        factors: what all of its cells have in common, "metric" among it.
+        arms: two queries of the runs, by name.
+        across: whether the arms differ in s_c; else every s_c that both have is a cell.
+        margin: how much worse the first may be; None: it is claimed to be better.
     """
 
-    def __init__(
-        self,
-        world: str,
-        regime: str,
-        runs: str,
-        lengths: str,
-        by: Factors,
-        claims: Sequence[str],
-        mixtures: Sequence[str] = ("class", "feature"),
-    ) -> None:
-        self.world, self.regime, self._runs, self._lengths = world, regime, runs, lengths
-        judged, beside = _judged(by, mixtures), _beside(by, mixtures)
-        self.judged = {claim: judged[claim] for claim in claims}
-        self.beside = {claim: beside[claim] for claim in claims}
+    factors: Mapping[str, str]
+    arms: Mapping[str, str]
+    across: bool = False
+    margin: float | None = None
 
-    def _of(self, tables: Tables, name: str) -> pd.DataFrame:
-        table = tables[name]
-        return table[table["regime"] == self.regime] if "regime" in table else table
+    @property
+    def metric(self) -> str:
+        return self.factors["metric"]
+
+    def rows(self, runs: pd.DataFrame) -> list[pd.DataFrame]:
+        """The measurements of either arm."""
+        measured = runs[runs["metric"] == self.metric]
+        return [measured.query(query) for query in self.arms.values()]
+
+    def measured(self, runs: pd.DataFrame) -> Iterator[Measured]:
+        """Every cell, on the seeds that both arms have; a value that is not finite counts as
+        missing, as one that has no logarithm does where ratios are compared.
+        """
+        one, other = self.rows(runs)
+        varied = [name for name in VARIED if name in one and one[name].nunique() > 1]
+        on = [*varied, "seed"] if self.across else ["s_c", *varied, "seed"]
+        both = one.merge(other[[*on, "value"]], on=on, suffixes=("", "_2"), validate="m:1")
+        values = both[["value", "value_2"]]
+        least = 0 if self.metric in RATIOS else -np.inf
+        both = both[((values > least) & np.isfinite(values)).all(axis=1)]
+        scales = ["s_c"] if not self.across or both["s_c"].nunique() > 1 else []
+        for (_, *levels), table in both.groupby(["metric", *scales, *varied]):
+            found = table.set_index("seed")[["value", "value_2"]].set_axis([*self.arms], axis=1)
+            yield {**self.factors, **dict(zip([*scales, *varied], levels, strict=True))}, found
+
+    def cell(self, factors: Mapping[str, Any], values: pd.DataFrame) -> Cell:
+        """One cell of the rule."""
+        arms = {name: values[name].to_numpy() for name in values}
+        return Cell.between(factors, arms, margin=self.margin)
+
+
+def _arms(metric: str, group: str, second: str = "class", only: str = "") -> Contrast:
+    """Features against another granularity, at every scale that both have."""
+    alike = f"group == '{group}' and condition != 'mean'{only}"
+    arms = {arm: f"granularity == '{arm}' and {alike}" for arm in ("feature", second)}
+    name = {"metric": metric, "contrast": f"feature against {second}", "group": group}
+    return Contrast(name, arms)
+
+
+def _mixture(metric: str, group: str, granularity: str, condition: str = "drawn") -> Contrast:
+    """Mixtures against points of one granularity."""
+    alike = f"granularity == '{granularity}' and group == '{group}' and condition != "
+    other = {"drawn": "mean", "mean": "drawn"}[condition]
+    arms = {"mixture": f"{alike}'{other}' and s_c > 0", "point": f"{alike}'mean' and s_c == 0"}
+    at = "" if condition == "drawn" else " at its mean"
+    name = {"metric": metric, "granularity": granularity, "contrast": f"mixture{at} against point"}
+    return Contrast(name | ({} if group == "all" else {"group": group}), arms, across=True)
+
+
+def _composed(metric: str, granularity: str, only: str = "") -> Contrast:
+    """Held-out against rare combinations in one arm."""
+    alike = f"granularity == '{granularity}' and condition != 'mean'{only}"
+    arms = {group: f"{alike} and group == '{group}'" for group in ("held out", "rare")}
+    name = {"metric": metric, "granularity": granularity, "contrast": "held out against rare"}
+    return Contrast(name, arms, margin=COMPOSED)
+
+
+def _controls(metric: str, group: str) -> list[Contrast]:
+    """Classes at the scale of their own unit, and classes that could compose."""
+    own = _arms(metric, group, OWN_UNIT)
+    arms = {"feature": f"{own.arms['feature']} and s_c > 0", OWN_UNIT: own.arms[OWN_UNIT]}
+    return [own._replace(arms=arms, across=True), _arms(metric, group, "shared")]
+
+
+POINTS, ENDS, CONDITIONAL = " and s_c == 0", ("defect", "wrong"), ("class", "feature")
+JUDGED: dict[str, list[Contrast]] = {  # what decides each claim
+    "F1": [_arms("defect", "seen")],
+    "F2": [_arms("defect", "rare")],
+    "F3": [_composed(metric, "feature") for metric in ENDS],
+    "F4": [_mixture("defect", "seen", arm) for arm in CONDITIONAL],
+    "F5": [_arms(metric, "rare", "scrambled", POINTS) for metric in ("defect", "law")],
+    "F6": [_arms("copy", "rare")],
+    "F7": [_arms("law", "rare")],
+    "F8": [_mixture("validation_loss", "all", arm) for arm in CONDITIONAL],
+}
+BESIDE: dict[str, list[Contrast]] = {  # the controls of each claim, where the runs have them
+    "F1": _controls("defect", "seen"),
+    "F2": _controls("defect", "rare"),
+    "F3": [_composed(end, arm) for end in ENDS for arm in ("shared", "scrambled", "class")],
+    "F4": [_mixture("defect", "seen", arm, "mean") for arm in CONDITIONAL],
+    "F5": [_arms(metric, "seen", "scrambled", POINTS) for metric in ("defect", "law")],
+    "F6": _controls("copy", "rare"),
+    "F7": _controls("law", "rare"),
+    "F8": [],
+}
+
+
+class Setting(NamedTuple):
+    """One world and regime, and which claims are asked there.
+
+    Its runs are the table of the world's name, of that regime where the table has a column for it.
+    """
+
+    world: str
+    regime: str
+    claims: Sequence[str]
 
     def runs(self, tables: Tables) -> pd.DataFrame:
-        """The published runs of this setting."""
-        return self._of(tables, self._runs)
+        """Tidy run table; class runs at a scale that no feature run has are ``OWN_UNIT``."""
+        owner = f"{self.world}, {self.regime}"
+        require(self.world in tables, owner, "tables", f"with one of {self.world}", list(tables))
+        table = tables[self.world]
+        table = table[table["regime"] == self.regime] if "regime" in table else table
+        scales = table.loc[table["granularity"] == "feature", "s_c"]
+        own = (table["granularity"] == "class") & ~table["s_c"].isin(scales)
+        return table.assign(granularity=table["granularity"].mask(own, OWN_UNIT))
 
-    def lengths(self, tables: Tables) -> pd.DataFrame:
-        """The same arms at every length of training, on fewer seeds."""
-        return self._of(tables, self._lengths)
+    def cells(self, claim: str, runs: pd.DataFrame) -> list[Cell]:
+        """What decides a claim: its cells, on the seeds that all of them have.
+
+        Raises:
+            ValueError: where the runs lack an arm.
+        """
+        owner, found = f"{claim} ({self.world}, {self.regime})", []
+        for contrast in JUDGED[claim]:
+            for (name, query), rows in zip(contrast.arms.items(), contrast.rows(runs), strict=True):
+                allowed = f"with {contrast.metric} where {query}"
+                require(len(rows) > 0, f"{owner}, {name}", "runs", allowed, "none")
+            found += [(contrast, *measured) for measured in contrast.measured(runs)]
+        require(len(found) > 0, owner, "arms", "with seeds and scales in common", "none")
+        seeds = sorted(set.intersection(*(set(values.index) for *_, values in found)))
+        return [contrast.cell(factors, values.loc[seeds]) for contrast, factors, values in found]
+
+    def controls(self, claim: str, runs: pd.DataFrame) -> list[Cell]:
+        """What stands beside a claim and decides nothing, on two seeds or more."""
+        return [
+            contrast.cell(factors, values)
+            for contrast in BESIDE[claim]
+            for factors, values in contrast.measured(runs)
+            if len(values) > 1
+        ]
+
+    def undertrained(self, claim: str, runs: pd.DataFrame) -> bool:
+        """Whether fewer than nine in ten of the runs that a claim compares were trained long
+        enough; no, where the runs do not say.
+        """
+        run = ["granularity", "s_c", "seed", *(name for name in VARIED if name in runs)]
+        compared = pd.concat(rows[run] for one in JUDGED[claim] for rows in one.rows(runs))
+        long = runs[runs["metric"] == "long_enough"]
+        found = compared.drop_duplicates().merge(long, on=run)["value"]
+        return bool(10 * found.sum() < 9 * len(found))
 
 
-ARCS = Setting(
-    "arcs",
-    "dense",
-    "runs",
-    "steps",
-    ("s_c", "n_train"),
-    ("F1", "F2", "F3", "F4", "F5"),
-    ("coarse", "class", "feature"),
-)
-FACES, DIGITS = ("attributes", "s_c", "n_train"), ("s_c", "n_train")
+EVERY = ("F1", "F2", "F3", "F4", "F6", "F7", "F8")
 SETTINGS = (
-    ARCS,
-    Setting("faces", "dense", "faces", "faces_steps", FACES, ("F1",)),
-    Setting("faces", "sparse", "faces", "faces_steps", FACES, ("F1", "F2", "F3", "F4", "F5")),
-    Setting("digits", "dense", "digits", "digits_steps", DIGITS, ("F1", "F4")),
-    Setting("digits", "sparse", "digits", "digits_steps", DIGITS, ("F1", "F2", "F3", "F4")),
+    Setting("arcs", "dense", EVERY),
+    Setting("faces", "sparse", tuple(JUDGED)),
+    Setting("faces", "dense", ("F1", "F4", "F8")),
+    Setting("digits", "sparse", EVERY),
+    Setting("digits", "dense", ("F1", "F4", "F8")),
 )
-
-
-def control_contrasts(tables: Tables, setting: Setting) -> pd.DataFrame:
-    """What stands beside the cells of every claim, with 95 % intervals: one row each."""
-    runs = setting.runs(tables)
-    rows = [
-        {"claim": claim, "name": _name(factors), **_interval(claim, factors, values)}
-        | {"contrast": contrast.name}
-        for claim, contrasts in setting.beside.items()
-        for contrast in contrasts
-        for factors, values in contrast.cells(runs)
-        if len(values) > 1
-    ]
-    return pd.DataFrame(rows)
-
-
-def _name(factors: Mapping[str, Any]) -> str:
-    return f"{factors['contrast']}, {levels(factors)}"
-
-
-def _interval(claim: str, factors: dict[str, Any], values: np.ndarray) -> dict[str, Any]:
-    rng = numpy_stream(0, f"{claim} {factors}")
-    return bootstrap([values], rng)._asdict() | {"n_seeds": len(values)}
-
-
-def movements(
-    tables: Tables, setting: Setting, claim: str, delta: Mapping[str, float]
-) -> list[dict[str, Any]]:
-    """What twice the training changes in every cell of a claim, over the seeds of that check.
-
-    Each with factors, estimate, low, high, delta, and whether the interval leaves 0 out.
-    """
-    runs, cells = setting.runs(tables), []
-    for contrast in setting.judged[claim]:
-        where = [factor for factor in contrast.by if factor != "s_c"]
-        published = runs.groupby(where)["steps"].max()
-        differences = contrast.differences(setting.lengths(tables), "steps").unstack("steps")
-        for level, table in differences.groupby(level=list(contrast.by)):
-            factors = {"contrast": contrast.name, **dict(zip(contrast.by, level, strict=True))}
-            at = tuple(factors[factor] for factor in where)
-            steps = published[at if len(at) > 1 else at[0]]
-            moved = (table[2 * steps] - table[steps]).dropna().to_numpy()
-            cells.append(Cell(factors | {"twice": 2 * steps}, moved, delta[contrast.name]))
-    intervals, _ = assess(f"{claim}, twice the training", cells)
-    return [
-        {"factors": cell.factors, "delta": cell.delta}
-        | found._asdict()
-        | {"sure": found.low * found.high > 0}
-        for cell, found in zip(cells, intervals, strict=True)
-    ]

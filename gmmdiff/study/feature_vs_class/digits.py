@@ -6,11 +6,9 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-import pandas as pd
-
 from gmmdiff.core.checks import require
-from gmmdiff.study.feature_vs_class.images import POINTS, Parts, check, recipe
-from gmmdiff.study.feature_vs_class.runs import COMPARED, arms_table
+from gmmdiff.study.feature_vs_class.images import recipe
+from gmmdiff.study.feature_vs_class.runs import Parts, judged
 from gmmdiff.worlds.digits import Digits
 
 CENTRE = 0.3  # about the mean grey of the data
@@ -19,39 +17,31 @@ CENTRE = 0.3  # about the mean grey of the data
 def parts(
     n_train: Sequence[int],
     steps: Sequence[int],
-    n_eval: int,
-    s_c: Sequence[float],
+    s_c: float,
     learning_rate: float,
     seeds: int,
+    control_seeds: int,
     seed: int,
-    swept_steps: Sequence[int],
-    swept_seeds: int,
     train: float,
+    validation: float,
     judge: float,
     held_out: float,
     **network: Any,
 ) -> Parts:
-    """Run tables and recipes by name, each trained and kept by itself, two for every n_train.
-
-    ``judged_n``: class and feature, points and mixtures, and with ``swept_seeds`` the unconditional
-    arm.  ``steps_n``, with that many seeds: the first two at twice the steps, and at the smallest
-    n_train with fewer.
+    """Run tables and recipes by name, ``judged_n`` for every n_train: see ``runs.judged``.
 
     Args:
-        train, judge: see ``Digits``.
+        steps: of the training at every ``n_train``.
+        train, validation, judge: shares of the images, see ``Digits``.
+        held_out: share of the combinations that is left out of training, in (0, 1).
+        network: further fields of ``Recipe``.
     """
-    good, allowed = len(set(n_train)) == len(n_train) == len(steps), "distinct, and as many steps"
-    require(good, "digits", "n_train", allowed, f"{list(n_train)} and {list(steps)}")
-    length, smallest = dict(zip(n_train, steps, strict=True)), min(n_train)
-    check("digits", s_c, seeds, swept_seeds, swept_steps, length[smallest])
-    world, left_out = partial(Digits, train=train, judge=judge), round(held_out * 100)
-    of_all = recipe(world, left_out, CENTRE, n_eval=n_eval, **network)
-    alike = {"learning_rate": [learning_rate], "first_seed": seed}
-    few, judged, found = {**alike, "seeds": swept_seeds}, dict.fromkeys(COMPARED, s_c), {}
-    for n in sorted(n_train):
-        tables = [arms_table(judged, [n], [length[n]], seeds=seeds, **alike)]
-        tables.append(arms_table({"none": POINTS}, [n], [length[n]], **few))
-        found[f"judged_{n}"] = pd.concat(tables, ignore_index=True), of_all
-        lengths = [*(swept_steps if n == smallest else ()), 2 * length[n]]
-        found[f"steps_{n}"] = arms_table(judged, [n], lengths, **few), of_all
-    return found
+    good = len(set(n_train)) == len(n_train) == len(steps)
+    allowed = "distinct sizes, and steps for each"
+    require(good, "digits", "n_train, steps", allowed, [*n_train, *steps])
+    world = partial(Digits, train=train, validation=validation, judge=judge)
+    of_all, m = recipe(world, round(held_out * 100), CENTRE, **network), 2
+    alike = s_c, m, learning_rate, seeds, control_seeds, seed
+    return {
+        f"judged_{n}": (judged(n, s, *alike), of_all) for n, s in zip(n_train, steps, strict=True)
+    }

@@ -1,19 +1,25 @@
-"""Figures of the feature-versus-class experiment."""
+"""Figures of the feature-versus-class experiment: arms, their levels, and the map."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import seaborn as sns
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
+from gmmdiff.core.streams import numpy_stream
+from gmmdiff.study.statistics import Interval, bootstrap
 from gmmdiff.study.style import (
     PALETTE,
     WIDTH,
-    Arms,
+    in_percent,
+    iqm_lines,
     legend_below,
     plain_log,
     side_by_side,
@@ -21,90 +27,98 @@ from gmmdiff.study.style import (
 )
 from gmmdiff.worlds.arcs import Arcs
 
-ARM_COLOURS = {"none": "0.45", "coarse": PALETTE[4], "class": PALETTE[1], "feature": PALETTE[0]}
-ARM_MARKERS = {"none": "X", "coarse": "^", "class": "s", "feature": "o"}
+COLOURS = {"class": PALETTE[1], "shared": PALETTE[2], "scrambled": "0.45", "feature": PALETTE[0]}
+MARKERS = {"class": "s", "shared": "D", "scrambled": "v", "feature": "o"}
 DEFECT = "red"
-GROUPS = ("seen", "rare", "held out")
+ENOUGH = 0.9  # of the runs must be trained long enough
+FLOOR = {"color": "0.3", "ls": ":", "lw": 1.4, "label": "fresh real samples"}
+Measures = Mapping[tuple[str, str], str]  # metric and group of combinations -> what it is called
+LEVELS: Measures = {
+    ("defect", "seen"): "Defects on\nseen combinations (F1, F4)",
+    ("defect", "rare"): "Defects on\nrare combinations (F2)",
+    ("defect", "held out"): "Defects on\nheld-out combinations (F3)",
+    ("wrong", "held out"): "Wrong attributes on\nheld-out combinations (F3)",
+    ("copy", "rare"): "Copies on\nrare combinations (F6)",
+    ("law", "rare"): "Distance to the true law,\nrare combinations (F7)",
+}
+CONTROLS: Measures = {
+    ("defect", "rare"): "Defects on\nrare combinations (F5)",
+    ("law", "rare"): "Distance to the true law,\nrare combinations (F5)",
+    ("wrong", "held out"): "Wrong attributes on\nheld-out combinations (F3)",
+    ("copy", "rare"): "Copies on\nrare combinations",
+}
+MAP: Measures = {
+    ("defect", "seen"): "Defects on seen combinations",
+    ("defect", "held out"): "Defects on held-out combinations",
+    ("copy", "rare"): "Copies on rare combinations",
+    ("law", "rare"): "Distance to the true law,\nrare combinations",
+}
+TIMES = "times that of fresh real samples"
 
 
-def _drawn(runs: pd.DataFrame) -> pd.DataFrame:
-    """Samples whose conditions were drawn, as in training."""
-    return runs[runs["condition"] == "drawn"]
+def compared(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of class and feature at the scales of the feature arm, conditions as in training.
 
-
-def _floor_and_ceiling(axis: Axes, runs: pd.DataFrame, group: str, metric: str) -> None:
-    """What real samples reach, and the unconditional model, which is judged by its misses.
-
-    Its condition admits every arc, so its defects are judged too mildly to compare.
+    A class arm at another scale is a control.
     """
-    points = runs[(runs["group"] == group) & (runs["s_c"] == 0)]
-    values = points.set_index(["granularity", "metric"])["value"]
-    floor = values["real", metric].mean()
-    ceiling = values["none", "miss" if metric == "defect" else metric].mean()
-    axis.axhline(floor, color="0.5", ls=":", lw=1.2, label="floor: real samples")
-    axis.axhline(ceiling, color="0.5", ls="-.", lw=1.2, label="ceiling: unconditional (misses)")
-
-
-def _share_axis(axis: Axes) -> None:
-    """Shares from 0 to 100 %, logarithmic above 0.1 %: floor and ceiling lie decades apart."""
-    axis.set_yscale("symlog", linthresh=1e-3, linscale=0.4)
-    axis.set_ylim(-1e-4, 1.4)
-    axis.set_yticks([0, 1e-3, 1e-2, 1e-1, 1], ["0", "0.1 %", "1 %", "10 %", "100 %"])
-
-
-def _arm_title(granularity: str, s_c: float) -> str:
-    return granularity if granularity == "none" else f"{granularity}, {kind(s_c)} ($s_c$ = {s_c:g})"
-
-
-def _arms(table: pd.DataFrame) -> Arms:
-    """Every arm with its look: a full line for mixture conditions, dashed for points."""
-    return [
-        (
-            values,
-            {"color": ARM_COLOURS[arm], "marker": ARM_MARKERS[arm]}
-            | point_or_mixture(s_c)
-            | {"label": _arm_title(arm, s_c)},
-        )
-        for (arm, s_c), values in table.groupby(["granularity", "s_c"], sort=False)
-        if arm in ARM_COLOURS
+    scales = table.loc[table["granularity"] == "feature", "s_c"].unique()
+    drawn = table["condition"] == "drawn" if "condition" in table else True
+    return table[
+        table["granularity"].isin(("class", "feature")) & table["s_c"].isin(scales) & drawn
     ]
 
 
-def point_or_mixture(s_c: float) -> dict[str, str | None]:
-    """The look of a line: full and filled for mixture conditions, dashed and open for points."""
-    return {"ls": "-" if s_c else "--", "markerfacecolor": None if s_c else "white"}
+def arms_of(table: pd.DataFrame) -> list[tuple[str, float]]:
+    """Granularity and scale of the arms that are ``compared``."""
+    rows = compared(table)[["granularity", "s_c"]].drop_duplicates()
+    return sorted(rows.itertuples(index=False, name=None))
 
 
-def kind(s_c: float) -> str:
-    """The name of a condition of scale ``s_c``."""
-    return "mixture" if s_c else "point"
+def arm_name(granularity: str, s_c: float) -> str:
+    """An arm in words, e.g. "class, points"."""
+    return f"{granularity}, {'mixtures' if s_c else 'points'}"
+
+
+def look(granularity: str, s_c: float) -> dict[str, Any]:
+    """An arm's line: full and filled for mixture conditions, dashed and open for points."""
+    return {
+        "color": COLOURS[granularity],
+        "marker": MARKERS[granularity],
+        "ls": "-" if s_c else "--",
+        "markerfacecolor": None if s_c else "white",
+        "label": arm_name(granularity, s_c),
+    }
+
+
+def level(values: pd.Series) -> Interval | None:
+    """The IQM over seeds with its bootstrap interval; None of fewer than two finite values."""
+    values = values[np.isfinite(values)].to_numpy()
+    return bootstrap([values], numpy_stream(0, "figure")) if len(values) > 1 else None
+
+
+def _of(runs: pd.DataFrame, metric: str, group: str) -> pd.DataFrame:
+    return runs[(runs["metric"] == metric) & (runs["group"] == group)]
 
 
 @with_source
 def arm_pictures(pictures: pd.DataFrame, manifold: Arcs) -> Figure:
-    """Samples of every arm over the true arcs: seen combinations above, held-out ones below;
-    defects red.
+    """Samples of class and feature, points, over the true arcs: seen combinations above, held-out
+    ones below; defects red.
     """
-    arms = [arm for arm in ARM_COLOURS if arm in set(pictures["granularity"])]
-    widest = pictures.groupby("granularity")["s_c"].transform("max")
-    pictures = pictures[pictures["s_c"] == widest]
-    figure, axes = plt.subplots(
-        2, len(arms), figsize=(WIDTH, 4.9), sharex=True, sharey=True, squeeze=False
-    )
+    pictures = compared(pictures[pictures["s_c"] == 0])
+    figure, axes = plt.subplots(2, 2, figsize=(WIDTH, 6.2), sharex=True, sharey=True)
     u = torch.linspace(0, 1, 200, dtype=torch.float64)
-    for column, arm in zip(axes.T, arms, strict=True):
-        mine = pictures[pictures["granularity"] == arm]
+    for column, (arm, mine) in zip(axes.T, pictures.groupby("granularity"), strict=True):
         for axis, (held_out, table) in zip(column, mine.groupby("held_out"), strict=True):
             wanted = set(table["combination"])
-            for c in range(16):
+            for c in range(len(manifold.combinations)):
                 flat = manifold.points(torch.full((200,), c), u) @ manifold.frame[:, :2]
                 axis.plot(flat[:, 0], flat[:, 1], color="0.35" if c in wanted else "0.85", lw=1)
-            for defect, colour, marker in ((False, ARM_COLOURS[arm], "."), (True, DEFECT, "x")):
+            for defect, colour, marker in ((False, COLOURS[arm], "."), (True, DEFECT, "x")):
                 dots = table[table["defect"] == defect]
-                axis.plot(dots["x"], dots["y"], marker, color=colour, markersize=3.5, lw=0)
-            share = table["defect"].mean()
+                axis.plot(dots["x"], dots["y"], marker, color=colour, markersize=4, lw=0)
             which = "held-out" if held_out else "seen"
-            title = f"{arm}, {which}:\n{share:.0%} defects"
+            title = f"{arm}, {which} combinations: {percent(table['defect'].mean())} defects"
             axis.set(aspect="equal", xticks=[], yticks=[], title=title)
             axis.spines[:].set_visible(False)
     figure.suptitle("What do the arms draw? Dark arcs were asked for; red crosses are defects")
@@ -123,221 +137,160 @@ def reverse_strip(strip: pd.DataFrame, manifold: Arcs) -> Figure:
         axis.set_visible(False)
     halves = manifold.combinations[torch.tensor(strip["combination"].to_numpy()), 1].numpy()
     for axis, t in zip(axes.flat, times, strict=False):
-        for half, name, colour in ((0, "upper", PALETTE[0]), (1, "lower", PALETTE[1])):
+        for half, name, colour in ((0, "upper", PALETTE[4]), (1, "lower", PALETTE[2])):
             now = strip[(strip["t"] == t) & (halves == half)]
             axis.plot(now["x"], now["y"], ".", color=colour, ms=3, label=f"{name} half asked for")
         axis.set(title=f"t = {t:.3g}", aspect="equal", xticks=[], yticks=[])
         axis.spines[:].set_visible(False)
     legend_below(figure, axes[0, 0], 2, markerscale=4)
-    figure.suptitle("From noise (t = 1) to data (t = 0): the feature arm at work")
+    figure.suptitle("How do samples come about? From noise (t = 1) to data (t = 0), feature arm")
     return figure
 
 
 @with_source
-def defects_by_size(runs: pd.DataFrame) -> Figure:
-    """Defects, misses and energy distances against n_train for every arm."""
-    measures = {
-        "defect": "share of defects",
-        "miss": "share of misses\nof the arc asked for",
-        "energy_distance": "energy distance\nto its law",
-    }
-    figure, axes = plt.subplots(len(measures), len(GROUPS), figsize=(WIDTH, 8.6), sharex=True)
-    runs = _drawn(runs)
-    for line, (metric, name) in zip(axes, measures.items(), strict=True):
-        for axis, group in zip(line, GROUPS, strict=True):
-            part = runs[(runs["group"] == group) & (runs["metric"] == metric)]
-            side_by_side(axis, _arms(part), "n_train", sorted(part["n_train"].unique()), 0.5)
-            _floor_and_ceiling(axis, runs, group, metric)
-            if metric == "energy_distance":
-                axis.set_yscale("log")
-            else:
-                _share_axis(axis)
-                axis.tick_params(labelleft=axis is line[0])
-        line[0].set_ylabel(name)
-    for axis, group in zip(axes[0], GROUPS, strict=True):
-        axis.set_title(f"{group} combinations")
-    for axis in axes[-1]:
-        axis.set_xlabel("training points")
-    legend_below(figure, axes[1, 0], 3)
-    figure.suptitle("Who makes fewer defects? Lower is better")
-    return figure
+def sampler_check(samplers: pd.DataFrame, evaluations: int) -> Figure:
+    """Defects and law against the evaluations of DPM-Solver++(2M), beside ancestral sampling.
 
-
-@with_source
-def defect_map(places: pd.DataFrame) -> Figure:
-    """Mean share of defects by arm and combination, at the largest n_train."""
-    largest = places[places["n_train"] == places["n_train"].max()]
-    seen = int(largest.loc[largest["group"] != "held out", "place"].max())
-    rare = sorted(largest.loc[largest["group"] == "rare", "place"].unique())
-    arm = largest["granularity"] + np.where(
-        largest["granularity"] == "none", "", largest["s_c"].map(", $s_c$ = {:g}".format)
-    )
-    grid = 100 * largest.assign(arm=arm).pivot_table(
-        index="arm", columns="place", values="value", sort=False
-    )
-    figure, axis = plt.subplots(figsize=(WIDTH, 0.36 * len(grid) + 1.8))
-    sns.heatmap(
-        grid,
-        annot=True,
-        fmt=".0f",
-        cmap="cividis_r",
-        vmin=0,
-        vmax=100,
-        linewidths=1,
-        ax=axis,
-        cbar=False,
-        annot_kws={"size": 9},
-    )
-    labels = [
-        f"{p}" + (" rare" if p in rare else "") if p <= seen else "held out" for p in grid.columns
-    ]
-    axis.set_xticks(np.arange(len(labels)) + 0.5, labels, rotation=90)
-    axis.set(xlabel="combination, from the most frequent in training", ylabel="")
-    figure.suptitle(
-        f"Where are the defects? Per cent at {largest['n_train'].max()} training points"
-    )
-    return figure
-
-
-@with_source
-def training_checks(
-    losses: pd.DataFrame, lengths: pd.DataFrame, samplers: pd.DataFrame, runs: pd.DataFrame
-) -> Figure:
-    """Training curves; defects against training length, and against the sampler's evaluations."""
-    figure, axes = plt.subplot_mosaic(
-        [["losses", "samplers"], ["steps", "steps"]], figsize=(WIDTH, 7.2)
-    )
-    _training_curves(axes["losses"], losses)
-    largest = _drawn(lengths)[_drawn(lengths)["n_train"] == lengths["n_train"].max()]
-    seen = largest[(largest["metric"] == "defect") & (largest["group"] == "seen")]
-    by_steps, by_calls = axes["steps"], axes["samplers"]
-    side_by_side(by_steps, _arms(seen), "steps", sorted(seen["steps"].unique()))
-    by_steps.set(xlabel="training steps", title="Is the training long enough?")
-    _sampler_lines(by_calls, samplers)
-    by_calls.set(xlabel="network evaluations", title="Is the sampler good enough?")
-    for axis in (by_steps, by_calls):
-        axis.set_ylabel("share of defects, seen")
-        _share_axis(axis)
-        _floor_and_ceiling(axis, runs[runs["n_train"] == runs["n_train"].max()], "seen", "defect")
-    axes["losses"].legend()
-    handles = dict(zip(*reversed(by_steps.get_legend_handles_labels()), strict=True))
-    handles |= dict(zip(*reversed(by_calls.get_legend_handles_labels()), strict=True))
-    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=3)
-    figure.suptitle("Do training and sampling suffice? Lower is better")
-    return figure
-
-
-def _training_curves(axis: Axes, losses: pd.DataFrame) -> None:
-    """``losses`` as ``curves.training_curves`` makes them."""
-    for arm, curve in losses.groupby("granularity", sort=False):
-        look = {"color": ARM_COLOURS[arm], "ls": "--" if arm == "feature" else "-"}
-        axis.plot(curve["step"], curve["loss"], label=arm, **look)
-    plain_log(axis, "y")
-    title = f"Training curves, {losses['n_train'].iloc[0]} points"
-    axis.set(xlabel="step", ylabel="v-loss, median of seeds", title=title)
-
-
-def _sampler_lines(axis: Axes, samplers: pd.DataFrame) -> None:
-    ancestral = samplers["sampler"] == "ancestral"
-    few = {"color": ARM_COLOURS["feature"], "marker": "o", "label": "DPM-Solver++(2M)"}
-    many = {"color": "black", "marker": "s", "ls": "", "label": "ancestral"}
-    arms = [(samplers[~ancestral], few), (samplers[ancestral], many)]
-    side_by_side(axis, arms, "evaluations", sorted(samplers["evaluations"].unique()), 0)
-
-
-@with_source
-def scale_sweep(sweep: pd.DataFrame, runs: pd.DataFrame) -> Figure:
-    """Defects against the scale s_c of the components, one panel a group of combinations; full with
-    conditions drawn, dashed at their mean.
+    Args:
+        evaluations: what the experiment uses.
     """
-    figure, axes = plt.subplots(1, len(GROUPS), figsize=(WIDTH, 4.6), sharey=True)
-    part = sweep[(sweep["metric"] == "defect") & (sweep["granularity"] != "real")]
-    alike = runs[runs["n_train"] == sweep["n_train"].iloc[0]]
-    for axis, group in zip(axes, GROUPS, strict=True):
-        mine = part[part["group"] == group]
-        arms = []
-        for (arm, condition), table in mine.groupby(["granularity", "condition"], sort=False):
-            drawn = condition == "drawn"
-            look = {"color": ARM_COLOURS[arm], "marker": ARM_MARKERS[arm]}
-            look |= {"ls": "-" if drawn else ":", "markerfacecolor": None if drawn else "white"}
-            look["label"] = f"{arm}, {'conditions drawn' if drawn else 'sampled at their mean'}"
-            arms.append((table, look))
-        side_by_side(axis, arms, "s_c", sorted(part["s_c"].unique()))
-        _floor_and_ceiling(axis, alike, group, "defect")
-        axis.set(xlabel="scale $s_c$", title=f"{group} combinations")
-        _share_axis(axis)
-    axes[0].set_ylabel("share of defects")
-    legend_below(figure, axes[0], 2)
-    figure.suptitle("What does a condition drawn from a wider component cost? Lower is better")
+    figure, axes = plt.subplots(1, 2, figsize=(WIDTH, 3.6))
+    counts = sorted(samplers["evaluations"].unique())
+    names = {"defect": "Defects, seen combinations", "law": "Distance to the true law, seen"}
+    for axis, (metric, name) in zip(axes, names.items(), strict=True):
+        part, arms = samplers[samplers["metric"] == metric], []
+        for (granularity, sampler), table in part.groupby(["granularity", "sampler"]):
+            own = look(granularity, 0.0) | {"label": f"{granularity}, {sampler}"}
+            arms.append((table, own | ({"ls": ""} if sampler == "ancestral" else {})))
+        side_by_side(axis, arms, "evaluations", counts)
+        place = counts.index(evaluations)
+        axis.axvspan(place - 0.3, place + 0.3, color="0.9", zorder=0, label="used here")
+        axis.set(title=name, xlabel="network evaluations a sample", ylabel=TIMES)
+    axes[0].set(ylabel="share of samples", ylim=(0, None))
+    in_percent(axes[0], "y")
+    legend_below(figure, axes[0], 3)
+    figure.suptitle("Is the sampler good enough? Both with point conditions; lower is better")
+    return figure
+
+
+def _rows(axis: Axes, runs: pd.DataFrame, arms: Sequence[tuple[str, float]], metric: str) -> None:
+    """One metric of one group: a row an arm, from the top, its level written above its dot."""
+    share, ends = metric != "law", [0.0]
+    for place, (granularity, s_c) in enumerate(arms):
+        mine = runs[(runs["granularity"] == granularity) & (runs["s_c"] == s_c)]
+        if (found := level(mine["value"])) is None:
+            continue
+        own = look(granularity, s_c)
+        axis.plot([found.low, found.high], [place, place], color=own["color"], lw=2.5)
+        axis.plot(found.estimate, place, **own, markersize=7, markeredgewidth=1.5)
+        told = percent(found.estimate) if share else f"{found.estimate:.2f}"
+        above(axis, told, found.estimate, place)
+        ends.append(found.high)
+    real = runs.loc[runs["granularity"] == "real", "value"].mean()
+    axis.axvline(real, zorder=0, **FLOOR)
+    most = max(*ends, real, 0.01 if share else 1)
+    axis.set_xlim(-0.16 * most, 1.16 * most)
+    axis.set_ylim(len(arms) - 0.6, -0.8)
+    axis.locator_params(axis="x", nbins=4)
+    axis.set_yticks(range(len(arms)), [arm_name(*arm) for arm in arms])
+    axis.set_xlabel("share of samples" if share else TIMES, fontsize=9)
+    axis.grid(axis="y", visible=False)
+    if share:
+        in_percent(axis, "x")
+
+
+def above(axis: Axes, told: str, x: float, y: float) -> None:
+    """A few words above a point, legible over the line of fresh real samples."""
+    near = {"xytext": (0, 6), "textcoords": "offset points", "ha": "center"}
+    paper = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}
+    axis.annotate(told, (x, y), fontsize=9, bbox=paper, **near)
+
+
+def percent(share: float) -> str:
+    """A share in per cent, with a digit after the point where it is below 10 %."""
+    return f"{100 * share:.{0 if share >= 0.0995 else 1}f} %"
+
+
+def _dots(
+    runs: pd.DataFrame, arms: Sequence[tuple[str, float]], measures: Measures, columns: int
+) -> Figure:
+    """A panel a measure, of those whose group there is in the runs."""
+    there = {at: name for at, name in measures.items() if len(_of(runs, *at))}
+    lines = -(-len(there) // columns)
+    size = (WIDTH, (0.36 * len(arms) + 1) * lines + 0.8)
+    figure, axes = plt.subplots(lines, columns, figsize=size, sharey=True, squeeze=False)
+    for axis in axes.flat[len(there) :]:
+        axis.set_visible(False)
+    for axis, (at, name) in zip(axes.flat, there.items(), strict=False):
+        _rows(axis, _of(runs, *at), arms, at[0])
+        axis.set_title(name, fontsize=9.5)
+    bar = Line2D([], [], color="0.3", lw=2.5, marker="o", markersize=7)
+    handles = {"mean over the seeds (interquartile), 95 % interval": bar}
+    handles |= {FLOOR["label"]: axes.flat[0].get_lines()[-1]}
+    figure.legend(handles.values(), handles, loc="outside lower center", ncols=2)
     return figure
 
 
 @with_source
-def learned_and_lost(lengths: pd.DataFrame, tau: float) -> Figure:
-    """The feature arm on held-out and on rare combinations against the steps of its training."""
-    figure, axes = plt.subplot_mosaic(
-        [["miss", "energy_distance"], ["distance_50", "distance_50"]], figsize=(WIDTH, 7)
+def levels(runs: pd.DataFrame, where: str) -> Figure:
+    """What class and feature reach, with points and mixtures, beside fresh real samples.
+
+    Args:
+        runs: of one world and regime. where: what these are called.
+    """
+    figure = _dots(runs[runs["condition"] == "drawn"], arms_of(runs), LEVELS, 3)
+    figure.suptitle(f"{where}: who draws better, classes or features?\nFurther left is better")
+    return figure
+
+
+@with_source
+def controls(runs: pd.DataFrame, where: str) -> Figure:
+    """Class and feature beside the controls shared and scrambled, all with point conditions."""
+    arms = [(granularity, 0.0) for granularity in COLOURS]
+    figure = _dots(runs[runs["condition"] == "drawn"], arms, CONTROLS, 2)
+    figure.suptitle(
+        f"{where}: is it what the codes mean, or that they are shared?\nFurther left is better"
     )
-    largest = _drawn(lengths)[_drawn(lengths)["n_train"] == lengths["n_train"].max()]
-    mine = largest[largest["granularity"] == "feature"]
-    for metric, axis in axes.items():
-        arms = group_lines(mine[mine["metric"] == metric])
-        if metric == "distance_50":
-            far = mine[(mine["metric"] == "distance_90") & (mine["s_c"] == 0)]
-            look = {"marker": "^", "ls": ":"}
-            arms += [
-                (table, known | look | {"label": f"{known['label']}, 90 % quantile"})
-                for table, known in group_lines(far)
-            ]
-        side_by_side(axis, arms, "steps", sorted(mine["steps"].unique()))
-        axis.set(xlabel="training steps")
-        if metric != "miss":
-            axis.set_yscale("log")
-    axes["miss"].set(ylim=(0, 1.03), title="Does it hit the arc asked for?")
-    axes["miss"].set_ylabel("share of misses")
-    axes["energy_distance"].set(title="How far is the law?", ylabel="energy distance to its law")
-    far_away = axes["distance_50"]
-    far_away.axhline(tau, color="0.5", lw=1, label=r"$\tau$: farther is a miss")
-    far_away.set(title="How far away is it? Median, 90 % quantile")
-    far_away.set_ylabel("distance to the arc asked for")
-    legend_below(figure, far_away, 3)
-    figure.suptitle("Is composition learned, and lost again? The feature arm; lower is better")
     return figure
-
-
-def group_lines(table: pd.DataFrame) -> Arms:
-    """Held-out and rare combinations, points and mixtures, each with its look."""
-    return [
-        (
-            values,
-            {"color": colour, "marker": "o", "label": f"{group}, {kind(s_c)}"}
-            | point_or_mixture(s_c),
-        )
-        for group, colour in (("held out", PALETTE[0]), ("rare", PALETTE[2]))
-        for s_c, values in table[table["group"] == group].groupby("s_c")
-    ]
 
 
 @with_source
-def what_is_predicted(lengths: pd.DataFrame, velocities: pd.DataFrame) -> Figure:
-    """Defects against training steps where the network predicts x_0 or v, one panel an arm."""
-    granularities = ("class", "feature")
-    figure, axes = plt.subplots(1, len(granularities), figsize=(WIDTH, 4.4), sharey=True)
-    predictions = (("$x_0$", "o", lengths, PALETTE[0]), ("$v$", "s", velocities, PALETTE[1]))
-    largest = velocities["n_train"].max()
-    steps = sorted(lengths.loc[lengths["n_train"] == largest, "steps"].unique())
-    for axis, granularity in zip(axes, granularities, strict=True):
-        arms = []
-        for name, marker, table, colour in predictions:
-            mine = _drawn(table)[_drawn(table)["granularity"] == granularity]
-            mine = mine[(mine["group"] == "seen") & (mine["metric"] == "defect")]
-            for s_c, values in mine[mine["n_train"] == largest].groupby("s_c"):
-                look = {"color": colour, "marker": marker} | point_or_mixture(s_c)
-                arms.append((values, look | {"label": f"predicts {name}, {kind(s_c)}"}))
-        side_by_side(axis, arms, "steps", steps)
-        axis.set(xlabel="training steps", title=f"{granularity} arm")
-        _share_axis(axis)
-    axes[0].set_ylabel("share of defects, seen")
-    legend_below(figure, axes[0], 4)
-    figure.suptitle("Which prediction needs fewer steps, data or velocity? Lower is better")
+def comparison_map(runs: pd.DataFrame, held_out: float = 0.125) -> Figure:
+    """Levels of class and feature, points, against training images a combination, by m.
+
+    Args:
+        held_out: share of the combinations that is left out of training.
+    """
+    figure, axes = plt.subplots(2, 2, figsize=(WIDTH, 6.6), sharex=True)
+    numbers = sorted(runs["attributes"].unique())
+    runs = compared(runs[runs["s_c"] == 0])
+    for axis, (at, name) in zip(axes.flat, MAP.items(), strict=True):
+        for (m, granularity), table in _of(runs, *at).groupby(["attributes", "granularity"]):
+            place = numbers.index(m)
+            aside = 1.05 ** (2 * place - len(numbers) + (granularity == "feature"))
+            images = aside * table["n_train"] / (2**m * (1 - held_out))
+            own = look(granularity, 0.0) | {"marker": "osD^vPX"[place], "alpha": 0.9}
+            own |= {"label": f"{granularity}, m = {m}", "ls": (":", "--", "-", "-.")[place % 4]}
+            iqm_lines(axis, table.assign(images=images), "images", **own)
+        axis.set(title=name, ylabel="share of samples")
+        axis.set_ylim(bottom=0)
+        plain_log(axis, "x")
+        if at[0] == "law":
+            axis.axhline(1, **FLOOR)
+            axis.set(ylabel=TIMES, ylim=(0.8, None))
+        else:
+            in_percent(axis, "y")
+    for axis in axes[1]:
+        axis.set_xlabel("training images per combination")
+    _map_legend(figure, axes[0, 0], axes[1, 1])
+    figure.suptitle("When do features beat classes? Both with point conditions; lower is better")
     return figure
+
+
+def _map_legend(figure: Figure, arms: Axes, floor: Axes) -> None:
+    handles, names = arms.get_legend_handles_labels()
+    real = floor.get_lines()[-1]
+    title = "m: number of attributes of a face"
+    figure.legend(
+        [*handles, real], [*names, FLOOR["label"]], loc="outside lower center", ncols=4, title=title
+    )

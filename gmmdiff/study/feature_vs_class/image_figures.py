@@ -1,81 +1,137 @@
-"""Figures of the comparison on faces and digits, and of all worlds side by side."""
+"""Pictures of faces and digits: what was asked for, what is drawn, and what it is a copy of."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 
 from gmmdiff.study import pictures
-from gmmdiff.study.feature_vs_class.figures import ARM_COLOURS, ARM_MARKERS, group_lines, kind
-from gmmdiff.study.style import (
-    PALETTE,
-    WIDTH,
-    in_percent,
-    iqm_lines,
-    legend_below,
-    plain_log,
-    side_by_side,
-    with_source,
-)
+from gmmdiff.study.feature_vs_class.figures import COLOURS, arm_name, compared
+from gmmdiff.study.style import PALETTE, WIDTH, with_source
 from gmmdiff.worlds.world import World
 
-COLOURS = ARM_COLOURS | {"shared": PALETTE[2], "scrambled": PALETTE[7]}
-MARKERS = ARM_MARKERS | {"shared": "D", "scrambled": "v"}
-GROUPS = ("seen", "rare", "held out")
+COPY = {"color": PALETTE[4], "lw": 3}
+DENOISERS = ("class", "feature")
+
+
+def _samples(images: pd.DataFrame, group: str) -> pd.DataFrame:
+    """What real data, class and feature show of one group, points."""
+    mine = images[(images["group"] == group) & (images["s_c"] == 0)]
+    return mine[mine["granularity"].isin(("real", *DENOISERS))]
 
 
 @with_source
 def ask_for_unseen(images: pd.DataFrame, world: World, samples: int = 4) -> Figure:
     """Combinations that no training image showed: one real image, then samples of both arms."""
-    held_out = images[(images["group"] == "held out") & (images["s_c"] == 0)]
+    held_out = _samples(images, "held out").query("role == 'sample'")
     wanted = list(held_out["combination"].unique())
-    columns = [("real", 1), ("class", samples), ("feature", samples)]
-    widths = [1] + [w for _, count in columns[1:] for w in (0.1, *[1] * count)]
+    places = {"real": [0], "class": range(2, 2 + samples)}
+    places["feature"] = range(3 + samples, 3 + 2 * samples)
+    widths = np.full(3 + 2 * samples, 1.0)
+    widths[[1, 2 + samples]] = 0.12
     figure, axes = plt.subplots(
         len(wanted),
         len(widths),
-        figsize=(WIDTH, 1.15 * len(wanted) + 0.9),
+        figsize=(WIDTH, 1.05 * len(wanted) + 1.2),
         gridspec_kw={"width_ratios": widths},
         squeeze=False,
     )
+    for axis in axes[:, [1, 2 + samples]].flat:
+        axis.set_visible(False)
     for line, combination in zip(axes, wanted, strict=True):
-        place = 0
-        for arm, count in columns:
-            if arm != "real":
-                line[place].set_visible(False)
-                place += 1
-            mine = held_out[
-                (held_out["granularity"] == arm) & (held_out["combination"] == combination)
-            ]
-            for (_, row), axis in zip(mine.head(count).iterrows(), line[place:], strict=False):
-                pictures.of_row(axis, row, world)
-            place += count
+        for arm, columns in places.items():
+            asked = held_out["combination"] == combination
+            mine = held_out[asked & (held_out["granularity"] == arm)]
+            for (_, row), column in zip(mine.iterrows(), columns, strict=False):
+                pictures.of_row(line[column], row, world)
         pictures.called(line[0], world.describe(int(combination)))
     axes[0, 0].set_title("asked for")
-    for arm, start in (("class", 2), ("feature", 3 + samples)):
-        place = {"xy": (0, 1), "xytext": (0, 6), "textcoords": "offset points"}
-        title = axes[0, start].annotate(
-            f"what the {arm} denoiser draws", xycoords="axes fraction", **place
-        )
-        title.set_in_layout(False)  # it stands above several columns
-    figure.suptitle("Ask for a face that no training image showed")
-    figure.supxlabel(pictures.FRAMES, fontsize=9)
+    for arm in DENOISERS:
+        shown = held_out[held_out["granularity"] == arm].groupby("combination").head(samples)
+        right = int(((shown["shown"] == shown["combination"]) & ~shown["malformed"]).sum())
+        _above(axes[0, places[arm][0]], f"{arm} denoiser: {right} of {len(shown)} right")
+    figure.suptitle("What do you get when you ask for a face that no training image showed?")
+    pictures.legend_of_frames(figure)
     return figure
 
 
 @with_source
 def sheet(images: pd.DataFrame, world: World, title: str) -> Figure:
     """Images of every arm beside real ones: one row an arm, by group of combinations."""
-    order = ["real", "class", "shared", "scrambled", "feature"]
-    images = images[images["granularity"].isin(order)].copy()  # in one block: as read it is in many
-    images = images.assign(place=images["granularity"].map(order.index))
+    order = ["real", *COLOURS]
+    images = images[images["granularity"].isin(order) & (images["role"] == "sample")]
+    images = images.copy()  # in one block: as read it is in many
+    controls = images["granularity"].isin(("class", "feature"))
+    kept = images.index.isin(compared(images).index) | ~controls
+    images = images[kept].assign(place=images["granularity"].map(order.index))
     images = images.sort_values(["place", "s_c"], kind="stable")
     arms = zip(images["granularity"], images["s_c"], strict=True)
-    named = ["real" if arm == "real" else f"{arm}, {kind(s_c)}" for arm, s_c in arms]
+    named = ["real" if arm == "real" else arm_name(arm, s_c) for arm, s_c in arms]
     return pictures.sheet(images.assign(arm=named), world, title)
+
+
+@with_source
+def nearest_training_image(images: pd.DataFrame, world: World, samples: int = 2) -> Figure:
+    """Samples of up to four rare combinations, and below each the training image nearest to it;
+    what is a copy has a frame, and so has what it copies.
+    """
+    rare = _samples(images, "rare")
+    asked = rare[rare["role"] == "sample"].drop_duplicates(["combination", "sample"])
+    first = asked.groupby("combination", sort=False).head(samples)["sample"].unique()
+    wanted = list(first[: 4 * samples])
+    rare = rare[rare["sample"].isin(wanted)]
+    beside = set(rare.loc[rare["role"] == "nearest", "granularity"])
+    arms = [arm for arm in ("real", *DENOISERS) if arm in beside]
+    shape = 2 * len(arms), len(wanted)
+    high = (WIDTH - pictures.MARGIN) / shape[1] * world.shape[0] / world.shape[1]
+    size = (WIDTH, (high + 0.08) * shape[0] + 0.3 * len(arms) + 1)
+    figure, axes = plt.subplots(*shape, figsize=size, squeeze=False)
+    for axis in axes.flat:
+        axis.set_axis_off()
+    for lines, arm in zip(axes.reshape(len(arms), 2, -1), arms, strict=True):
+        mine = rare[rare["granularity"] == arm]
+        _pairs(lines, mine, world, wanted)
+        lines[0, -1].set_title(" ")  # keeps the room
+        copied = mine.loc[mine["role"] == "sample", "copy"]
+        who = "fresh real images" if arm == "real" else f"{arm} denoiser"
+        _above(lines[0, 0], f"{who}: {int(copied.sum())} of {len(copied)} are copies")
+    figure.suptitle("Is it new? Samples of rare combinations, and the nearest training image")
+    handle = Patch(facecolor="0.9", edgecolor=COPY["color"], lw=COPY["lw"])
+    told = "a copy: as near to a training image as one fresh real image in a hundred"
+    figure.legend(
+        [handle],
+        [told],
+        loc="outside lower center",
+        handlelength=1.6,
+        handleheight=1.5,
+        borderpad=1,
+    )
+    return figure
+
+
+def _above(axis: Axes, told: str) -> None:
+    """A title of several columns, from the first of them on."""
+    place = {"xy": (0, 1), "xytext": (0, 5), "textcoords": "offset points"}
+    axis.annotate(told, xycoords="axes fraction", **place).set_in_layout(False)
+
+
+def _pairs(axes: np.ndarray, table: pd.DataFrame, world: World, wanted: list[int]) -> None:
+    """One arm's samples, above, and their nearest training images, below: ``(2, columns)`` axes."""
+    rows = table.set_index(["role", "sample"]).sort_index()
+    names = {"sample": "sample", "nearest": "nearest training image"}
+    for line, (role, name) in zip(axes, names.items(), strict=True):
+        for axis, number in zip(line, wanted, strict=True):
+            if (role, number) not in rows.index:
+                continue
+            axis.set_axis_on()
+            pictures.plain(axis, pictures.greys(rows.loc[(role, number)], world))
+            for spine in axis.spines.values():
+                spine.set(visible=bool(rows.loc[("sample", number), "copy"]), **COPY)
+        pictures.called(line[0], name)
 
 
 @with_source
@@ -88,102 +144,8 @@ def reverse_images(strip: pd.DataFrame, world: World) -> Figure:
         for axis, t in zip(line, times, strict=True):
             row = strip[(strip["t"] == t) & (strip["combination"] == combination)].iloc[0]
             pictures.plain(axis, pictures.greys(row, world))
-            axis.set_title(f"t = {t:.2g}")
+            if line is axes[0]:
+                axis.set_title(f"t = {t:.2g}")
         pictures.called(line[0], world.describe(int(combination)))
-    figure.suptitle("From noise (t = 1) to a face (t = 0): the feature arm, asked for these")
-    return figure
-
-
-@with_source
-def comparison_map(runs: pd.DataFrame) -> Figure:
-    """Feature minus class over m and n_train, against images per combination; points."""
-    measures = (
-        ("miss", "seen", "misses, seen combinations"),
-        ("miss", "rare", "misses, rare combinations"),
-        ("wrong_attributes", "seen", "wrong attributes, seen"),
-        ("energy_distance", "seen", "energy distance, seen"),
-    )
-    figure, axes = plt.subplots(2, 2, figsize=(WIDTH, 6.8), sharex=True)
-    runs = runs[runs["condition"] == "drawn"]
-    numbers = sorted(runs["attributes"].unique())
-    for axis, (metric, group, title) in zip(axes.flat, measures, strict=True):
-        part = runs[(runs["metric"] == metric) & (runs["group"] == group)]
-        for m, table in part.groupby("attributes"):
-            arms = table.pivot_table(
-                index=["n_train", "seed"], columns="granularity", values="value"
-            ).dropna()
-            if arms.empty:
-                continue
-            if metric == "energy_distance":
-                values, unit = 100 * (arms["feature"] / arms["class"] - 1), "%, relative to class"
-            else:
-                values, unit = 100 * (arms["feature"] - arms["class"]), "percentage points"
-            found = values.rename("value").reset_index()
-            place = numbers.index(m)
-            aside = 1.06 ** (place - (len(numbers) - 1) / 2)  # so that none hides another
-            found["images"] = aside * found["n_train"] / (2**m * 7 / 8)
-            look = {"color": PALETTE[place], "marker": "osD^vPX"[place], "label": f"m = {m}"}
-            iqm_lines(axis, found, "images", **look)
-            axis.set_ylabel(unit)
-        axis.axhline(0, color="0.3", lw=1)
-        axis.set_title(title)
-        plain_log(axis, "x")
-        smallest = 20 if metric == "energy_distance" else 1
-        axis.set_yscale("symlog", linthresh=smallest)
-        axis.update_datalim([(0, -smallest), (0, smallest)], updatex=False)
-        axis.yaxis.set_major_formatter("{x:g}")
-        axis.margins(y=0.12)
-    for axis in axes[1]:
-        axis.set_xlabel("training images per combination")
-    legend_below(figure, axes[0, 0], len(numbers), title="attributes of a face")
-    figure.suptitle(
-        "When do features beat classes, both with point conditions?\n"
-        "Feature minus class: below 0 features are better"
-    )
-    return figure
-
-
-@with_source
-def held_out_by_steps(lengths: Mapping[str, pd.DataFrame]) -> Figure:
-    """Misses of the feature arm on held-out and rare combinations against its steps, by world."""
-    figure, axes = plt.subplots(1, len(lengths), figsize=(WIDTH, 4.2), sharey=True)
-    for axis, (world, table) in zip(axes, lengths.items(), strict=True):
-        mine = table[(table["granularity"] == "feature") & (table["condition"] == "drawn")]
-        mine = mine[mine["metric"] == "miss"]
-        side_by_side(axis, group_lines(mine), "steps", sorted(mine["steps"].unique()))
-        axis.set(xlabel="training steps", title=world, ylim=(0, 1.03))
-        axis.tick_params(axis="x", rotation=45)
-        in_percent(axis, "y")
-    axes[0].set_ylabel("misses of the feature arm")
-    legend_below(figure, axes[0], 4)
-    figure.suptitle("Is composition learned, and lost again? Lower is better")
-    return figure
-
-
-@with_source
-def codes(runs: pd.DataFrame) -> Figure:
-    """Feature and class beside their controls shared and scrambled, points, by group."""
-    arms = ["class", "shared", "scrambled", "feature"]
-    measures = (
-        ("miss", "misses"),
-        ("wrong_attributes", "wrong attributes"),
-        ("energy_distance", "energy distance"),
-    )
-    figure, axes = plt.subplots(1, 3, figsize=(WIDTH, 4.4))
-    points = runs[(runs["s_c"] == 0) & (runs["condition"] == "drawn")]
-    for axis, (metric, name) in zip(axes, measures, strict=True):
-        part = points[points["metric"] == metric]
-        looks = [{"color": COLOURS[arm], "marker": MARKERS[arm], "label": arm} for arm in arms]
-        mine = [part[part["granularity"] == arm] for arm in arms]
-        lines = [(table, look | {"ls": ""}) for table, look in zip(mine, looks, strict=True)]
-        side_by_side(axis, lines, "group", GROUPS, 0.6)
-        axis.set_title(name)
-        if metric == "energy_distance":
-            plain_log(axis, "y")
-            axis.set_title("energy distance\nto the law asked for")
-        else:
-            in_percent(axis, "y")
-    axes[0].set_ylabel("share of samples")
-    legend_below(figure, axes[0], 4)
-    figure.suptitle("Is it that codes are shared, or what they mean? Lower is better")
+    figure.suptitle("How does a face come about? From noise (t = 1) to a face (t = 0), feature arm")
     return figure

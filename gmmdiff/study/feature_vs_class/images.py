@@ -1,14 +1,12 @@
-"""The experiment on images, of whatever world: what their settings are, and what each part leaves
-behind.
-
-A setting is *dense* where the training set holds at least ``DENSE`` images of the average
-combination seen, *sparse* where fewer.
+"""The experiment on images, of whatever world: recipes, what each part leaves behind, and the story
+of a training far beyond its minimum.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -17,42 +15,24 @@ from torch import Tensor
 
 from gmmdiff.core.checks import require
 from gmmdiff.core.streams import stream
-from gmmdiff.study.engine.parallel.threads import Workers, side_by_side
+from gmmdiff.study.engine.evaluation import evaluate, run_by_run, validation_curves
+from gmmdiff.study.engine.parallel.threads import Tick, Workers, side_by_side
 from gmmdiff.study.engine.runs import Progress, Recipe, Run, Scene
 from gmmdiff.study.engine.training import Trained, train
-from gmmdiff.study.feature_vs_class.runs import measure, reverse_diffusion
+from gmmdiff.study.feature_vs_class.notices import MOST, notices
+from gmmdiff.study.feature_vs_class.runs import (
+    POINT,
+    first_seed,
+    measure,
+    regime,
+    reverse_diffusion,
+    run_of,
+)
 from gmmdiff.worlds.world import World
 
-DENSE = 30
-POINTS = [0.0]
-SHOWN = {"held out": 4, "rare": 2, "frequent": 2}  # combinations pictured, by group
-COPIES = 4  # samples of each
-
-
-def regime(n_train: int, recipe: Recipe) -> str:
-    """How many images a combination has: dense or sparse."""
-    seen = len(Scene(0, recipe).seen)
-    return "dense" if n_train >= DENSE * seen else "sparse"
-
-
-def check(
-    owner: str,
-    s_c: Sequence[float],
-    seeds: int,
-    swept_seeds: int,
-    swept_steps: Sequence[int],
-    longest: int,
-) -> None:
-    """Refuses factors that do not fit together; ``longest`` are the steps of what is swept."""
-    good = len(s_c) == 2 and min(s_c) == 0 < max(s_c)
-    require(good, owner, "s_c", "0 (point) and one larger scale (mixture)", list(s_c))
-    allowed = f"below {longest}, the steps of the setting that is swept"
-    require(max(swept_steps) < longest, owner, "swept_steps", allowed, list(swept_steps))
-    good, allowed = 1 <= swept_seeds <= seeds, f"in 1 .. seeds, which is {seeds}"
-    require(good, owner, "swept_seeds", allowed, swept_seeds)
-
-
-Parts = dict[str, tuple[pd.DataFrame, Recipe]]  # run tables and recipes by name
+SHOWN = {"held out": 4, "rare": 4, "frequent": 2}  # combinations pictured, by group
+SAMPLES = 4  # of each
+TOLD = ("defect", "wrong", "malformed", "copy", "law")  # of the story
 
 
 def recipe(world: Callable[..., World], held_out: int, centre: float, **more: Any) -> Recipe:
@@ -90,21 +70,72 @@ def run_part(
     closely: bool,
     workers: Workers = side_by_side,
 ) -> dict[str, pd.DataFrame]:
-    """Trains one part and measures it: tables by name, see ``runs.measure``; the runs with their
-    regime, and the number m of attributes.
+    """Trains one part and measures it: tables by name, see ``runs.measure``; of a recipe with
+    checkpoints, see ``story``.
 
     ``closely`` adds pictures of the first seed: samples of every arm, and one reverse diffusion.
     """
     trained = train(rows, recipe, device, progress, workers=workers)
+    if recipe.checkpoints:
+        return story(rows, trained, recipe, progress, workers)
     tables = measure(rows, trained, recipe, progress, workers)
-    regimes = {n: regime(n, recipe) for n in rows["n_train"].unique()}
-    attributes = Scene(0, recipe).world.combinations.shape[1]
-    runs = tables["runs"].assign(regime=tables["runs"]["n_train"].map(regimes))
-    tables["runs"] = runs.assign(attributes=attributes)
     if closely:
         tables["pictures"] = pictures(rows, trained, recipe)
         tables["strip"] = reverse_strip(rows, trained, recipe)
     return tables
+
+
+def story(
+    rows: pd.DataFrame, trained: Trained, recipe: Recipe, progress: Progress, workers: Workers
+) -> dict[str, pd.DataFrame]:
+    """A training far beyond its minimum: tables by name.
+
+    ``story``: one row a run, step, group and metric; of the group "all" the validation loss.
+    ``notices``: one row a run, time (the *minimum* of the validation loss, the *end*, *fresh* real
+    samples) and common metric, see ``notices.notices``.
+    """
+    told = ["granularity", "s_c", "seed"]
+    curves = validation_curves(rows, trained).rename(columns={"loss": "value"})
+    tables = [curves.assign(group="all", metric="validation_loss")]
+    for number, step in enumerate(recipe.checkpoints):
+        found = evaluate(rows, trained.checkpoints[:, number], recipe, progress, workers=workers)
+        tables.append(found[found["metric"].isin(TOLD)].assign(step=step))
+    whole = pd.concat(tables, ignore_index=True)[[*told, "step", "group", "metric", "value"]]
+    first = rows.drop_duplicates("seed")
+    compared = {
+        "minimum": (rows, trained.parameters),
+        "end": (rows, trained.checkpoints[:, -1]),
+        "fresh": (first, trained.parameters[: len(first)]),  # which are not looked at
+    }
+    noticed = []
+    for when, (chosen, parameters) in compared.items():
+        jobs = run_by_run(chosen, trained._replace(parameters=parameters))
+        with progress(total=len(jobs), desc="comparing", unit="runs") as bar:
+            noticed += workers(partial(_noticed, recipe=recipe, when=when), jobs, bar.update)
+    return {"story": whole, "notices": pd.concat(noticed, ignore_index=True)}
+
+
+def _noticed(
+    job: tuple[pd.DataFrame, Tensor], tick: Tick, recipe: Recipe, when: str
+) -> pd.DataFrame:
+    """Common metrics of one run's samples, for combinations as frequent as in training."""
+    rows, parameters = job
+    run = run_of(rows, 0, recipe)
+    points, _ = run.scene.training_points(run.row.n_train)
+    count = min(MOST, len(points))
+    real, combination = run.scene.points(count, "compared", "test")
+    arm = {"granularity": run.row.granularity, "s_c": run.row.s_c}
+    if when == "fresh":
+        z, arm = (
+            run.scene.points(count, "compared too", "test")[0],
+            {"granularity": "real", "s_c": 0.0},
+        )
+    else:
+        z = run.generate(parameters[0], combination, recipe.evaluations).double()
+    values = notices(z, points, real, stream(run.row.seed, "notices"))
+    tick(1)
+    table = pd.DataFrame({"metric": list(values), "value": list(values.values())})
+    return table.assign(**arm, seed=run.row.seed, when=when)
 
 
 def _pixels(images: Tensor) -> pd.DataFrame:
@@ -114,37 +145,45 @@ def _pixels(images: Tensor) -> pd.DataFrame:
 
 
 def pictures(rows: pd.DataFrame, trained: Trained, recipe: Recipe) -> pd.DataFrame:
-    """Images that every arm of the first seed makes, ``COPIES`` for some combinations of each
-    group, and real ones: one row an image.
+    """Images that every arm of the first seed makes, ``SAMPLES`` for some combinations of each
+    group, and real ones; of rare ones also the nearest training image: one row an image.
 
-    Columns: granularity, s_c, group, combination, shown (the combination that the judge
-    reads), off (off-manifold), p0, p1, ... (greys).
+    Columns: granularity, s_c, group, combination, sample (its number), role (*sample* or
+    *nearest*), shown (the combination that the judge reads), malformed, copy, p0, p1, ... (greys).
     """
-    tables = []
-    for number, row in enumerate(rows.itertuples(index=False)):
-        if row.seed != rows["seed"].iloc[0]:
-            continue
-        run = Run(row, recipe)
-        scene, groups = run.scene, run.scene.groups(run.data[1])
-        order = torch.cat([scene.seen, scene.held_out]).tolist()
-        chosen = [
-            c
-            for group, count in SHOWN.items()
-            for c in itertools.islice((c for c in order if groups[c] == group), count)
-        ]
-        combination = torch.tensor(chosen).repeat_interleave(COPIES)
+    arms = [n for s_c in sorted(rows["s_c"].unique()) for n in first_seed(rows, s_c)]
+    scene = run_of(rows, arms[0], recipe).scene
+    points, seen = scene.training_points(rows["n_train"].iloc[0])
+    images, copies = points.unflatten(1, scene.world.shape), scene.copies(len(points))
+    groups = scene.groups(seen)
+    order = torch.cat([scene.seen, scene.held_out]).tolist()
+    chosen = [
+        c
+        for group, count in SHOWN.items()
+        for c in itertools.islice((c for c in order if groups[c] == group), count)
+    ]
+    combination = torch.tensor(chosen).repeat_interleave(SAMPLES)
+    drawn = scene.world.sample(combination, stream(scene.seed, "pictures"), "test")
+    sheets = [("real", POINT, drawn)]
+    for number in arms:
+        run = Run(next(rows.iloc[[number]].itertuples(index=False)), recipe, scene)
         z = run.generate(trained.parameters[number], combination, recipe.evaluations)
-        sheets = {(row.granularity, row.s_c): z.unflatten(1, scene.world.shape)}
-        if not tables:
-            drawn = stream(row.seed, "pictures")
-            sheets["real", 0.0] = scene.world.sample(combination, drawn, "floor")
-        for (granularity, s_c), images in sheets.items():
-            judged = scene.world.judge(images)
-            table = pd.DataFrame({"granularity": granularity, "s_c": s_c}, range(len(images)))
-            table["group"] = [groups[c] for c in combination.tolist()]
-            table["combination"], table["shown"] = combination, judged.combination
-            table["off"] = judged.off_manifold
-            tables.append(pd.concat([table, _pixels(images)], axis=1))
+        made = z.double().unflatten(1, scene.world.shape)
+        sheets.append((run.row.granularity, run.row.s_c, made))
+    tables = []
+    for granularity, s_c, made in sheets:
+        judged = scene.world.judge(made)
+        table = pd.DataFrame({"granularity": granularity, "s_c": s_c}, range(len(made)))
+        table["group"] = [groups[c] for c in combination.tolist()]
+        table["combination"], table["sample"] = combination, range(len(made))
+        table["role"], table["shown"] = "sample", judged.combination
+        table["malformed"] = judged.malformed
+        table["copy"] = copies(made, judged.combination)
+        _, nearest = copies.nearest(made, judged.combination)
+        there = ((nearest >= 0) & torch.tensor((table["group"] == "rare").to_numpy())).numpy()
+        beside = table[there].assign(role="nearest")
+        beside = pd.concat([beside.reset_index(drop=True), _pixels(images[nearest[there]])], axis=1)
+        tables += [pd.concat([table, _pixels(made)], axis=1), beside]
     return pd.concat(tables, ignore_index=True)
 
 
@@ -152,9 +191,8 @@ def reverse_strip(rows: pd.DataFrame, trained: Trained, recipe: Recipe) -> pd.Da
     """From noise to an image: x_t along the sampler, the feature arm's first seed (points), asked
     for its most frequent combinations; one row an image, with t and the combination.
     """
-    mine = (rows["granularity"] == "feature") & (rows["s_c"] == 0)
-    number = int(mine.to_numpy().argmax())
-    run = Run(next(rows.iloc[[number]].itertuples(index=False)), recipe)
+    (number,) = first_seed(rows, POINT, "feature")
+    run = run_of(rows, number, recipe)
     combination = run.scene.seen[:2]
     tables = [
         _pixels(x * run.data[2] + recipe.centre).assign(t=t, combination=combination)

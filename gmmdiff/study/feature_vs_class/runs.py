@@ -2,78 +2,92 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
 import pandas as pd
-import torch
 from torch import Tensor
 
+from gmmdiff.core.checks import require
 from gmmdiff.core.diffusion import dpmpp_2m
-from gmmdiff.study.engine.evaluation import by_group, by_step, evaluate, floor
+from gmmdiff.study.engine.evaluation import evaluate, validation_curves, validation_results
 from gmmdiff.study.engine.parallel.threads import Workers
-from gmmdiff.study.engine.runs import COLUMNS, Progress, Recipe, Run, run_table
+from gmmdiff.study.engine.runs import Progress, Recipe, Run, Scene, run_table
 from gmmdiff.study.engine.training import Trained
 
-ANCESTRAL_STEPS = 1000
-MEASURED = ("group", "metric", "value")
 COMPARED = ("class", "feature")
+POINT = 0.0  # the s_c of an ordinary fixed embedding
+DENSE = 30  # training samples of the average combination seen, from which a regime is called so
 MOMENTS = (1, 0.9, 0.75, 0.5, 0.25)  # times at which the reverse diffusion is shown
+Parts = dict[str, tuple[pd.DataFrame, Recipe]]  # run tables and recipes by name
 
 
-def arms_table(
-    arms: Mapping[str, Sequence[float]], n_train: Sequence[int], steps: Sequence[int], **alike: Any
+def judged(
+    n_train: int,
+    steps: int,
+    s_c: float,
+    attributes: int,
+    learning_rate: float,
+    seeds: int,
+    control_seeds: int,
+    seed: int,
+    controls: Sequence[str] = (),
 ) -> pd.DataFrame:
-    """The runs of every arm, a granularity with its scales, at every n_train and length.
+    """Class and feature, points and mixtures of scale ``s_c``, and the ``controls`` as points, with
+    ``seeds``; with ``control_seeds`` no condition, and classes whose mixtures are scaled by their
+    own smallest distance, which is sqrt(``attributes``) times that of features.
 
-    Args:
-        alike: further arguments of ``run_table``.
+    Raises:
+        ValueError: on s_c <= 0, or more control seeds than seeds.
     """
+    require(s_c > 0, "run table", "s_c", "> 0, the scale of mixtures beside points", s_c)
+    good, allowed = 1 <= control_seeds <= seeds, f"in 1 .. seeds, which is {seeds}"
+    require(good, "run table", "control_seeds", allowed, control_seeds)
+    arms = [
+        (COMPARED, [POINT, s_c], seeds),
+        (controls, [POINT], seeds),
+        (["none"], [POINT], control_seeds),
+        (["class"], [s_c * attributes**0.5], control_seeds),
+    ]
     tables = [
-        run_table([name], s_c, n_train, steps=steps, **alike) for name, s_c in arms.items() if s_c
+        run_table(names, scales, [n_train], [learning_rate], [steps], count, seed)
+        for names, scales, count in arms
+        if names
     ]
     return pd.concat(tables, ignore_index=True)
 
 
-def with_arms(sweep: pd.DataFrame, arms: pd.DataFrame, factor: str) -> pd.DataFrame:
-    """A sweep's runs and, for its seeds, those of the arms that differ in ``factor`` alone."""
-    same = [name for name in COLUMNS if name != factor]
-    alike = arms.merge(sweep[same].drop_duplicates(), on=same)
-    return pd.concat([sweep, alike[arms.columns]], ignore_index=True)
+def regime(n_train: int, recipe: Recipe) -> str:
+    """How many training samples a combination has: dense or sparse."""
+    return "dense" if n_train >= DENSE * len(Scene(0, recipe).seen) else "sparse"
+
+
+def with_place(table: pd.DataFrame, recipe: Recipe) -> pd.DataFrame:
+    """The table with the regime of its n_train and the number m of attributes, before the columns
+    that say what was measured.
+    """
+    regimes = {n: regime(n, recipe) for n in table["n_train"].unique()}
+    at = table.columns.get_loc("seed") + 1
+    table = table.copy()
+    table.insert(at, "regime", table["n_train"].map(regimes))
+    table.insert(at + 1, "attributes", Scene(0, recipe).world.combinations.shape[1])
+    return table
 
 
 def measure(
     rows: pd.DataFrame, trained: Trained, recipe: Recipe, progress: Progress, workers: Workers
 ) -> dict[str, pd.DataFrame]:
-    """What trained runs are worth: tables by name.
+    """What trained runs are worth: tables by name, both ``with_place``.
 
     ``runs``: one row a run, condition (drawn, and for mixtures also at the mean), group of
-    combinations and metric, the floor and whether a run diverged among them. ``places``: defects by
-    combination. ``losses``: the training curves.
+    combinations and metric, the floor among them, and of the group "all" what the validation says.
+    ``validation``: the validation curves.
     """
-    found = evaluate(rows, trained, recipe, progress, workers=workers)
-    places = found[found["metric"] == "defect"].drop(columns="metric")
-    mixtures = (rows["s_c"] > 0).to_numpy()
-    measured = [by_group(pd.concat([found, floor(rows, recipe)])).assign(condition="drawn")]
-    if mixtures.any():
-        chosen = rows[mixtures], only(trained, mixtures)
-        at_mean = evaluate(*chosen, recipe, progress, at_mean=True, workers=workers)
-        measured.append(by_group(at_mean).assign(condition="mean"))
-    all_of = {"condition": "drawn", "group": "all", "metric": "diverged"}
-    measured.append(rows.assign(**all_of, value=trained.diverged.double().numpy()))
-    return {
-        "runs": pd.concat(measured, ignore_index=True)[[*COLUMNS, "condition", *MEASURED]],
-        "places": places.groupby(
-            ["granularity", "s_c", "n_train", "steps", "place", "group"], sort=False, as_index=False
-        )["value"].mean(),
-        "losses": by_step(rows, loss=trained.losses),
-    }
-
-
-def only(trained: Trained, keep: np.ndarray) -> Trained:
-    """Some of the runs, of which the weights alone are used."""
-    return trained._replace(parameters=trained.parameters[torch.tensor(keep)])
+    both = ("drawn", "mean")
+    found = evaluate(rows, trained.parameters, recipe, progress, conditions=both, workers=workers)
+    found = pd.concat([found, validation_results(rows, trained)], ignore_index=True)
+    curves = validation_curves(rows, trained)
+    return {"runs": with_place(found, recipe), "validation": with_place(curves, recipe)}
 
 
 def conditions(rows: pd.DataFrame, recipe: Recipe) -> pd.DataFrame:
@@ -88,6 +102,19 @@ def conditions(rows: pd.DataFrame, recipe: Recipe) -> pd.DataFrame:
         told = {"dim": arm.dim, "norm": float(arm.means[0].norm()), "gap": arm.gap}
         found.append({"granularity": row.granularity, "s_c": row.s_c, **told, "noise": arm.scale})
     return pd.DataFrame(found)
+
+
+def first_seed(rows: pd.DataFrame, s_c: float, granularity: str | None = None) -> list[int]:
+    """The numbers of the first seed's rows with this s_c, of one granularity or of all."""
+    chosen = (rows["seed"] == rows["seed"].iloc[0]) & (rows["s_c"] == s_c)
+    if granularity is not None:
+        chosen &= rows["granularity"] == granularity
+    return chosen.to_numpy().nonzero()[0].tolist()
+
+
+def run_of(rows: pd.DataFrame, number: int, recipe: Recipe) -> Run:
+    """One row of a run table, with what it is made of."""
+    return Run(next(rows.iloc[[number]].itertuples(index=False)), recipe)
 
 
 def reverse_diffusion(

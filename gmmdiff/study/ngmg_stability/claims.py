@@ -2,153 +2,156 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
 from functools import partial
+from typing import NamedTuple
 
-import numpy as np
+import pandas as pd
 
-from gmmdiff.study.claims import PAPER, Claim, Judgement, Tables, by_rule, sentence
+from gmmdiff.study.claims import PAPER, Claim, Judgement, Tables, by_rule, cell_rows, cell_table
 from gmmdiff.study.ngmg_stability.contrasts import (
-    OURS,
+    NO_WORSE,
     REFERENCE,
-    defects,
+    UNSTEADY,
     errors,
     helps,
-    measured_seeds,
+    no_worse,
     steadiness,
+    undertrained,
 )
-from gmmdiff.study.statistics import paired_by_seed
-from gmmdiff.study.verdicts import Cell, smallest_effect
+from gmmdiff.study.verdicts import DELTA, Cell, assess
 
-tell = partial(sentence, "ngmg_stability")
-# The rival's smallest share over the cells in the pilot, which had the published parameters but
-# five other seeds (REPRODUCING.md); of the variation, a ratio.
-STEADINESS = {"spike_rate": smallest_effect(0.0017), "variation": float(np.log(1.1))}
-ERROR = {"error": smallest_effect(0.098)}
-DEFECTS = {"defect": smallest_effect(0.0253)}
-UNITS = {"variation": "factor"}
-# The same on faces, where rivals differ more.
-FACES_BCE = STEADINESS | {"spike_rate": smallest_effect(0.0221)}
-FACES_BRIER = STEADINESS | {"spike_rate": smallest_effect(0.0001)}
-FACES_DEFECTS = {"defect": smallest_effect(0.5112)}
-FACES_WITHOUT = {"miss": smallest_effect(0.5112), "held-out miss": smallest_effect(0.7781)}
-FACES_HELPED = {"miss": smallest_effect(0.6540), "held-out miss": smallest_effect(0.9219)}
-
-Cells = Callable[[Tables], Iterable[Cell]]
+JOINT = {"arcs": "joint", "faces": "faces_joint"}  # experiment B's table, by world
 
 
-def judge(tables: Tables, claim: str, cells: Cells) -> Judgement:
-    """By the rule of ``gmmdiff.study.verdicts``."""
-    return by_rule(claim, list(cells(tables)), partial(tell, "cells", ours=OURS, units=UNITS))
+def _more_than_brier(tables: Tables, world: str) -> Iterator[Cell]:
+    """N4: both questions where both are asked."""
+    yield from steadiness(tables[JOINT[world]], "Brier", "raw")
+    if world == "arcs":
+        yield from errors(tables["classifier"], "Brier")
 
 
-def _more_than_brier(tables: Tables) -> Iterable[Cell]:
-    """N4: both questions, against the Brier score."""
-    measured, _ = measured_seeds(tables, "Brier", "raw")
-    yield from steadiness(tables, "Brier", "raw", STEADINESS)
-    yield from errors(tables, "Brier", ERROR, measured["variation"].index)
+def _helps(rival: str, tables: Tables, world: str) -> Iterator[Cell]:
+    return helps(tables[JOINT[world]], tables["faces_choice"], rival)
 
 
-def on_faces(tables: Tables, cells: Cells) -> Iterable[Cell]:
-    """Cells of the runs on faces."""
-    return cells({name: tables[f"faces_{name}"] for name in ("joint", "choice")})
+class Asked(NamedTuple):
+    """One claim, wherever it is asked."""
+
+    statement: str
+    source: str
+    criterion: str
+    cells: Callable[[Tables, str], Iterator[Cell]]  # of a world
+    metrics: tuple[str, ...]
+    worlds: tuple[str, ...] = ("arcs", "faces")
 
 
-def reference_sentence(tables: Tables) -> str:
-    """What twice the steps change for the denoiser without a cost, and its defects, in words with
-    their numbers.
-    """
-    joint = tables["joint"]
-    reference = joint[joint["lam"] == 0]
-    short, long = sorted(reference["steps"].unique())
-    changes = []
-    for rate, table in reference.groupby("learning_rate"):
-        losses = table[table["metric"] == "final_loss"]
-        found = paired_by_seed(
-            losses.assign(value=np.log(losses["value"])), f"steps == {long}", f"steps == {short}"
-        )
-        ends = np.expm1(found)
-        shares = table[(table["metric"] == "defect") & (table["steps"] == short)]
-        changes.append((rate, *ends, shares["value"].mean()))
-    return tell("reference", short=short, long=long, changes=changes)
-
-
-STATEMENTS = {  # claim -> statement, source
-    "N1": ("NGMG trains more stably than binary cross entropy.", PAPER),
-    "N2": ("The same when both send back equally strong signals.", f"{PAPER} (ours to ask)"),
-    "N3": ("NGMG's classifier beats binary cross entropy's in some tasks.", PAPER),
-    "N4": ("It is more than the Brier score.", "ours"),
-    "N5": ("The stability costs no quality.", "ours"),
-    "N6a": ("A classifier trained with NGMG helps the denoiser.", "ours"),
-    "N6b": ("NGMG lets the classifier help more than binary cross entropy does.", "ours"),
-}
 STEADIER = (
-    "spike rate and variation of the denoiser's gradient norm, NGMG minus BCE, at every lambda "
-    "and learning rate where either is above the run without a cost by delta"
+    "spike rate and variation of the denoiser's gradient norm, NGMG against {}, at every lambda "
+    "where either is above the run without a cost by delta"
 )
-MATCHED = "as N1, at signals matched to BCE's root mean square at the start"
-NO_WORSE = (
-    "defects on seen combinations, NGMG minus BCE and NGMG minus the run without a cost, below "
-    "delta at every lambda and learning rate"
+HELPS = (
+    "defects on rare and on held-out combinations, NGMG against {}, each cost at the lambda of its "
+    "least validation loss on other seeds"
 )
-HELPS = "misses on seen and on held-out combinations, NGMG minus {}, each cost at its best lambda, "
-HELPS += "chosen on other seeds"
-ARCS = {  # claim -> what is compared, its cells, their deltas
-    "N1": (STEADIER, partial(steadiness, rival="BCE", signal="raw", delta=STEADINESS), STEADINESS),
-    "N2": (
-        MATCHED,
-        partial(steadiness, rival="BCE", signal="matched", delta=STEADINESS),
-        STEADINESS,
+ASKED = {
+    "N1": Asked(
+        "NGMG trains more stably than binary cross entropy.",
+        PAPER,
+        STEADIER.format("BCE"),
+        lambda tables, world: steadiness(tables[JOINT[world]], "BCE", "raw"),
+        UNSTEADY,
     ),
-    "N3": (
-        "classification error at each cost's best learning rate, NGMG minus BCE, at every label "
-        "noise; partly, at some, is what the claim says",
-        partial(errors, rival="BCE", delta=ERROR),
-        ERROR,
+    "N2": Asked(
+        "The same when both send back equally strong signals.",
+        f"{PAPER} (ours to ask)",
+        "as N1, with signals matched to BCE's root mean square at the start",
+        lambda tables, world: steadiness(tables[JOINT[world]], "BCE", "matched"),
+        UNSTEADY,
     ),
-    "N4": (
-        "as N1 and, where it is asked, as N3, NGMG minus Brier",
+    "N3": Asked(
+        "NGMG's classifier beats binary cross entropy's in some tasks.",
+        PAPER,
+        "classification error at each cost's best learning rate, NGMG against BCE, at every label "
+        "noise; partly, in some tasks, is what the claim says",
+        lambda tables, world: errors(tables["classifier"], "BCE"),
+        ("error",),
+        ("arcs",),
+    ),
+    "N4": Asked(
+        "It is more than the Brier score.",
+        "ours",
+        f"{STEADIER.format('Brier')}; on arcs also as N3, NGMG against Brier",
         _more_than_brier,
-        STEADINESS | ERROR,
+        (*UNSTEADY, "error"),
     ),
-    "N5": (NO_WORSE, partial(defects, delta=DEFECTS), DEFECTS),
-}
-FACES = {
-    "N1": (STEADIER, partial(steadiness, rival="BCE", signal="raw", delta=FACES_BCE), FACES_BCE),
-    "N2": (MATCHED, partial(steadiness, rival="BCE", signal="matched", delta=FACES_BCE), FACES_BCE),
-    "N4": (
-        "as N1 and, where it is asked, as N3, NGMG minus Brier",
-        partial(steadiness, rival="Brier", signal="raw", delta=FACES_BRIER),
-        FACES_BRIER,
+    "N5": Asked(
+        "The stability costs no quality.",
+        "ours",
+        "validation loss and defects on seen combinations, less than delta above the run without a "
+        "cost, at lambda 0.1 and 1, of those that are tried",
+        lambda tables, world: no_worse(tables[JOINT[world]]),
+        tuple(NO_WORSE),
     ),
-    "N5": (NO_WORSE, partial(defects, delta=FACES_DEFECTS), FACES_DEFECTS),
-    "N6a": (
+    "N6a": Asked(
+        "A classifier trained with NGMG helps the denoiser.",
+        "ours",
         HELPS.format("the run without a cost"),
-        partial(helps, rival=REFERENCE, delta=FACES_WITHOUT),
-        FACES_WITHOUT,
+        partial(_helps, REFERENCE),
+        ("defect",),
+        ("faces",),
     ),
-    "N6b": (HELPS.format("BCE"), partial(helps, rival="BCE", delta=FACES_HELPED), FACES_HELPED),
+    "N6b": Asked(
+        "NGMG lets the classifier help more than binary cross entropy does.",
+        "ours",
+        HELPS.format("BCE"),
+        partial(_helps, "BCE"),
+        ("defect",),
+        ("faces",),
+    ),
 }
-SETTINGS = {
-    ("arcs", "dense"): ARCS,
-    ("faces", "sparse"): {
-        claim: (compared, partial(on_faces, cells=cells), delta)
-        for claim, (compared, cells, delta) in FACES.items()
-    },
-}
+REGIMES = {"arcs": "dense", "faces": "sparse"}
+
+
+def judge(tables: Tables, claim: str, world: str) -> Judgement:
+    """By the rule of ``gmmdiff.study.verdicts``; N3's classifiers have no validation loss."""
+    short = claim != "N3" and undertrained(tables[JOINT[world]])
+    return by_rule(claim, list(ASKED[claim].cells(tables, world)), undertrained=short)
+
+
+def cells(tables: Tables) -> pd.DataFrame:
+    """Every cell of every claim, and BCE beside the run without a cost, N5's control, see
+    ``gmmdiff.study.claims.cell_table``; columns world and control.
+    """
+    found = []
+    for world, joint in JOINT.items():
+        asked = {
+            claim: one.cells(tables, world) for claim, one in ASKED.items() if world in one.worlds
+        }
+        asked["N5, BCE"] = no_worse(tables[joint], "BCE")
+        for claim, own in asked.items():
+            own = list(own)
+            table = cell_table(claim.partition(",")[0], cell_rows(own, *assess(claim, own)))
+            found.append(table.assign(world=world, control=claim.endswith("BCE")))
+    return pd.concat(found, ignore_index=True)
+
+
 CLAIMS = tuple(
     Claim(
         id=claim,
-        statement=statement,
-        source=source,
-        criterion=asked[claim][0],
+        statement=asked.statement,
+        source=asked.source,
+        criterion=asked.criterion,
         stage="ngmg_stability",
-        judge=partial(judge, claim=claim, cells=asked[claim][1]),
+        judge=partial(judge, claim=claim, world=world),
         world=world,
-        regime=regime,
-        delta=asked[claim][2],
+        regime=REGIMES[world],
+        delta={
+            metric: DELTA[metric]
+            for metric in asked.metrics
+            if metric != "error" or world == "arcs"
+        },
     )
-    for claim, (statement, source) in STATEMENTS.items()
-    for (world, regime), asked in SETTINGS.items()
-    if claim in asked
+    for claim, asked in ASKED.items()
+    for world in asked.worlds
 )

@@ -1,39 +1,43 @@
-"""What the runs of NGMG and of its rivals are compared by: paired contrasts, basins, spreads."""
+"""What the claims of NGMG compare: arms paired by seed, each at the weight that it is asked at."""
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
 
-from gmmdiff.core.streams import numpy_stream
-from gmmdiff.study.claims import Tables
-from gmmdiff.study.statistics import paired
-from gmmdiff.study.verdicts import Cell, assess
+from gmmdiff.study.statistics import iqm
+from gmmdiff.study.verdicts import DELTA, Cell
 
 OURS = "NGMG s=1"  # judged; every other cost is reported
 REFERENCE = "without a cost"
-RIVALS = ("BCE", "Brier", REFERENCE)
-UNSTEADY = ("spike_rate", "variation")  # of the gradient norm: what N1 judges
-STABILITY = (*UNSTEADY, "spread", "diverged")
-QUALITY = ("accuracy", "defect", "energy_distance")
-CELL = ["lam", "learning_rate"]  # of experiment B
-NEAR_BEST = 0.95  # of the best accuracy: what still lies in the basin of learning rates
+UNSTEADY = ("spike_rate", "variation")  # of the gradient norm
+NO_WORSE = {"validation_loss": "all", "defect": "seen"}  # metric -> its group, in N5
+NO_WORSE_AT = (0.1, 1.0)  # lambdas
+HELPED = ("rare", "held out")  # groups of N6
+NOT_FINITE = 1e6  # stands for a loss or a variation of a diverged run
+LEVELS = {  # metric and group of experiment B -> its name in a table
+    ("validation_loss", "all"): "validation loss",
+    ("spike_rate", "all"): "spike rate",
+    ("variation", "all"): "variation",
+    ("defect", "seen"): "defects, seen",
+    ("defect", "rare"): "defects, rare",
+    ("defect", "held out"): "defects, held out",
+    ("accuracy", "all"): "accuracy",
+}
 
 
-def with_spread(runs: pd.DataFrame) -> pd.DataFrame:
-    """The runs, and the metric "spread".
+def judged_rate(joint: pd.DataFrame) -> pd.DataFrame:
+    """Experiment B at the learning rate of the most seeds; the others are controls."""
+    seeds = joint.groupby("learning_rate", sort=False)["seed"].nunique()
+    return joint[joint["learning_rate"] == seeds.idxmax()]
 
-    It is how far a final loss lies from its arm's median, relative to that; 1 if not finite.
-    """
-    last = runs[runs["metric"] == "final_loss"]
-    arm = [name for name in runs if name not in ("seed", "value")]
-    middle = last.groupby(arm)["value"].transform("median")
-    away = ((last["value"] - middle).abs() / middle).replace(np.inf, np.nan).fillna(1.0)
-    return pd.concat([runs, last.assign(metric="spread", value=away)], ignore_index=True)
+
+def undertrained(joint: pd.DataFrame) -> bool:
+    """Whether fewer than nine in ten of the judged runs were trained long enough."""
+    runs = judged_rate(joint)
+    return bool(runs.loc[runs["metric"] == "long_enough", "value"].mean() < 0.9)
 
 
 def at_best_rate(classifier: pd.DataFrame) -> pd.DataFrame:
@@ -45,189 +49,114 @@ def at_best_rate(classifier: pd.DataFrame) -> pd.DataFrame:
     return classifier.merge(best, on=[*arm, "learning_rate"])
 
 
-def basins(classifier: pd.DataFrame) -> pd.DataFrame:
-    """Decades of learning rate within 5 % of the arm's best accuracy.
-
-    One row a noise, cost, signal and seed, with the metric "basin".
-    """
-    accuracy = classifier[classifier["metric"] == "accuracy"]
-    arm = ["label_noise", "cost", "signal", "seed"]
-    best = accuracy.groupby(arm)["value"].transform("max")
-    near = accuracy[accuracy["value"] >= NEAR_BEST * best]
-    rates = near.groupby(arm)["learning_rate"].agg(["min", "max"]).reset_index()
-    return rates[arm].assign(metric="basin", value=np.log10(rates["max"] / rates["min"]))
-
-
-def _of_rival(rival: str, signal: str) -> tuple[str, str]:
-    """The arm that a rival stands for at one signal: matched to itself, BCE stands once."""
-    return (rival, signal if rival == "Brier" else "raw")
-
-
-def with_reference(joint: pd.DataFrame) -> pd.DataFrame:
-    """Experiment B at its published length, the run without a cost an arm at every lambda."""
-    runs = joint[joint["steps"] == joint["steps"].min()]
-    reference = runs[runs["lam"] == 0].assign(cost=REFERENCE)
-    levels = [lam for lam in runs["lam"].unique() if lam]
-    beside = [reference.assign(lam=lam) for lam in levels]
-    return pd.concat([runs[runs["lam"] > 0], *beside], ignore_index=True)
-
-
-def cost_contrasts(
-    runs: pd.DataFrame, cells: list[str], metrics: tuple[str, ...], costs: Sequence[str] | None
-) -> pd.DataFrame:
-    """Costs against each rival, raw and matched, paired by seed, in every cell and metric.
-
-    Args:
-        cells: the columns that make a cell.
-        costs: which, all of the runs if None.
-    """
-    rows = []
-    found = runs[runs["metric"].isin(metrics)].groupby([*cells, "metric"], sort=False)
-    for (*cell, metric), table in found:
-        arms = table.pivot(index="seed", columns=["cost", "signal"], values="value")
-        for cost, rival, signal in itertools.product(
-            costs or table["cost"].unique(), RIVALS, ("raw", "matched")
-        ):
-            one, other = (cost, signal), _of_rival(rival, signal)
-            if cost in ("BCE", REFERENCE, rival) or other not in arms:
-                continue
-            if rival == REFERENCE and metric == "accuracy":  # its classifier learns nothing
-                continue
-            both = arms[[one, other]].dropna()
-            if len(both) < 2:  # a run without one finite norm has no variation
-                continue
-            labels = dict(zip(cells, cell, strict=True)) | {
-                "metric": metric,
-                "cost": cost,
-                "rival": rival,
-                "signal": signal,
-            }
-            rng = numpy_stream(0, " ".join(map(str, labels.values())))
-            contrast = paired(*both.to_numpy().T, rng)
-            rows.append(labels | contrast._asdict() | {"n_seeds": len(both)})
-    return pd.DataFrame(rows)
-
-
-def stability_contrasts(tables: Tables, costs: Sequence[str] | None = None) -> pd.DataFrame:
-    """Experiment B: one row a lambda, learning rate, metric, cost, rival and signal."""
-    runs = with_spread(with_reference(tables["joint"]))
-    return cost_contrasts(runs, CELL, (*STABILITY, *QUALITY), costs)
-
-
-def classifier_contrasts(tables: Tables, costs: Sequence[str] | None = None) -> pd.DataFrame:
-    """Experiment A, every arm at its best learning rate.
-
-    One row a label noise, metric, cost, rival and signal.
-    """
-    best = at_best_rate(with_spread(tables["classifier"]))
-    runs = pd.concat([best, basins(tables["classifier"])], ignore_index=True)
-    return cost_contrasts(runs, ["label_noise"], (*STABILITY, "accuracy", "basin"), costs)
-
-
-def _arms(runs: pd.DataFrame, metric: str, cell: Sequence[str]) -> pd.DataFrame:
-    """``(seeds, arms)`` of one metric; variations as logarithms, accuracy as error."""
-    found = runs[runs["metric"] == ("accuracy" if metric == "error" else metric)]
-    wide = found.pivot(index="seed", columns=[*cell, "cost", "signal"], values="value")
-    if metric == "variation":
-        return np.log(wide)
-    return 1 - wide if metric == "error" else wide
-
-
-def _arms_of(runs: pd.DataFrame, rival: str, signal: str, cost: str) -> dict[tuple, list[tuple]]:
-    """In every cell the arms that N1 compares: the cost, its rival, and the run without a cost."""
-    cells = sorted(set(runs[CELL].itertuples(index=False, name=None)))
-    arms = [(cost, signal), _of_rival(rival, signal), (REFERENCE, "raw")]
-    return {cell: [(*cell, *arm) for arm in arms] for cell in cells}
-
-
-def measured_seeds(
-    tables: Tables, rival: str, signal: str, cost: str = OURS
-) -> tuple[dict[str, pd.DataFrame], dict[tuple, list[tuple]]]:
-    """Spike rate and variation ``(seeds, arms)``, and the arms of every cell.
-
-    A run without one finite norm has no variation: its seed is left out, everywhere.
-    """
-    runs = with_reference(tables["joint"])
-    arms = _arms_of(runs, rival, signal, cost)
-    columns = list(dict.fromkeys(arm for cell in arms.values() for arm in cell))
-    wide = {metric: _arms(runs, metric, CELL)[columns] for metric in UNSTEADY}
-    whole = pd.concat(wide.values(), axis=1).dropna().index
-    return {metric: table.loc[whole] for metric, table in wide.items()}, arms
-
-
-def steadiness(
-    tables: Tables, rival: str, signal: str, delta: Mapping[str, float], cost: str = OURS
-) -> Iterator[Cell]:
-    """Cells of N1, N2 and N4: spike rate and variation at every lambda and learning rate.
-
-    There is something to ask where either arm lies above the run without a cost by delta.
-    """
-    measured, arms = measured_seeds(tables, rival, signal, cost)
-    for (metric, wide), (cell, columns) in itertools.product(measured.items(), arms.items()):
-        ours, theirs, without = wide[columns].to_numpy().T
-        factors = {"metric": metric} | dict(zip(CELL, cell, strict=True))
-        yield Cell(factors, ours - theirs, delta[metric], (ours - without, theirs - without))
-
-
-def errors(
-    tables: Tables, rival: str, delta: Mapping[str, float], seeds: pd.Index | None = None
-) -> Iterator[Cell]:
-    """Cells of N3 and N4: the classifier's error at each arm's best rate, at every label noise.
-
-    Args:
-        seeds: which, all if None.
-    """
-    wide = _arms(at_best_rate(tables["classifier"]), "error", ["label_noise"])
-    wide = wide if seeds is None else wide.loc[seeds]
-    for noise in sorted({column[0] for column in wide}):
-        ours, theirs = wide[[(noise, OURS, "raw"), (noise, rival, "raw")]].to_numpy().T
-        yield Cell({"metric": "error", "label_noise": noise}, ours - theirs, delta["error"])
-
-
-def defects(tables: Tables, delta: Mapping[str, float]) -> Iterator[Cell]:
-    """Cells of N5: defects, less than delta above BCE's and above those without a cost."""
-    wide = _arms(with_reference(tables["joint"]), "defect", CELL)
-    for rival in ("BCE", REFERENCE):
-        for cell in sorted({column[:2] for column in wide}):
-            ours, theirs = wide[[(*cell, OURS, "raw"), (*cell, rival, "raw")]].to_numpy().T
-            factors = {"metric": f"defects, minus {rival}"} | dict(zip(CELL, cell, strict=True))
-            yield Cell(factors, ours - theirs, delta["defect"], margin=True)
-
-
 def best_lambda(choice: pd.DataFrame) -> dict[str, float]:
-    """Every cost's lambda of the fewest misses on seen combinations, mean over the seeds that
-    choose.
+    """Every cost's lambda of the least validation loss, geometric mean over the choosing seeds."""
+    losses = choice[(choice["metric"] == "validation_loss") & (choice["signal"] == "raw")]
+    logs = np.log(losses["value"].clip(upper=NOT_FINITE))
+    return logs.groupby([losses["cost"], losses["lam"]]).mean().unstack().idxmin(axis=1).to_dict()
+
+
+class Joint:
+    """Experiment B, read by arm: values ``(seeds,)``, alike ordered.
+
+    Args:
+        runs: experiment B; read at the learning rate that is judged.
     """
-    misses = choice[(choice["metric"] == "miss") & (choice["signal"] == "raw")]
-    found = misses.groupby(["cost", "lam"])["value"].mean().unstack("lam")
-    return found.idxmin(axis=1).to_dict()
+
+    def __init__(self, runs: pd.DataFrame) -> None:
+        runs = judged_rate(runs)
+        self.lams = sorted(lam for lam in runs["lam"].unique() if lam)
+        values = runs["value"].fillna(NOT_FINITE).clip(upper=NOT_FINITE)
+        arms = ["metric", "group", "lam", "cost", "signal"]
+        self._wide = runs.assign(value=values).pivot(index="seed", columns=arms, values="value")
+
+    def arm(self, metric: str, cost: str, lam: float, signal: str, group: str) -> np.ndarray:
+        """One arm's values; of ``REFERENCE`` whatever lambda and signal.
+
+        Matched to itself, BCE stands once.
+        """
+        if cost == REFERENCE:
+            cost, lam = "BCE", 0
+        signal = "raw" if cost == "BCE" else signal
+        return self._wide[metric, group, lam, cost, signal].to_numpy()
+
+    def cell(
+        self,
+        metric: str,
+        first: str,
+        second: str,
+        lam: float,
+        signal: str = "raw",
+        group: str = "all",
+        second_lam: float | None = None,
+        margin: bool = False,
+        above: bool = False,
+    ) -> Cell:
+        """One cost beside another.
+
+        Args:
+            second_lam: of the second, if another than lam.
+            margin: whether the first may be worse by less than delta.
+            above: whether there is nothing to ask unless one is above the reference by delta.
+        """
+        other = lam if second_lam is None else second_lam
+        arms = {
+            cost: self.arm(metric, cost, at, signal, group)
+            for cost, at in ((first, lam), (second, other))
+        }
+        factors = {"metric": metric, "contrast": f"{first} against {second}"}
+        factors |= {"group": group} if group != "all" else {}
+        factors |= {"lam": float(lam)} | ({"rival_lam": float(other)} if other != lam else {})
+        gaps = []
+        if above:
+            without = {REFERENCE: self.arm(metric, REFERENCE, 0, "raw", group)}
+            pairs = ({cost: values} | without for cost, values in arms.items())
+            gaps = [Cell.between(factors, pair).difference for pair in pairs]
+        return Cell.between(factors, arms, gaps, DELTA[metric] if margin else None)
 
 
-def helps(tables: Tables, rival: str, delta: Mapping[str, float]) -> Iterator[Cell]:
-    """Cells of N6: misses on seen and on held-out combinations, each cost at its best lambda."""
-    runs, best = with_reference(tables["joint"]), best_lambda(tables["choice"])
-    for metric, least in delta.items():
-        wide = _arms(runs, metric, ["lam"])
-        theirs = wide[(best.get(rival, best[OURS]), rival, "raw")]
-        factors = {"metric": f"{metric.replace('miss', 'misses')}, minus {rival}"}
-        factors |= {"lam": best[OURS]} | ({"rival_lam": best[rival]} if rival in best else {})
-        difference = wide[(best[OURS], OURS, "raw")] - theirs
-        yield Cell(factors, difference.to_numpy(), least)
+def steadiness(joint: pd.DataFrame, rival: str, signal: str) -> Iterator[Cell]:
+    """Cells of N1, N2 and N4: spike rate and variation at every lambda."""
+    runs = Joint(joint)
+    for metric in UNSTEADY:
+        for lam in runs.lams:
+            yield runs.cell(metric, OURS, rival, lam, signal, above=True)
 
 
-def every_cost(tables: Tables, delta: Mapping[str, float]) -> pd.DataFrame:
-    """Every cost as N1 judges one: how many of its cells are in each state.
+def errors(classifier: pd.DataFrame, rival: str) -> Iterator[Cell]:
+    """Cells of N3 and N4: the classifier's error at each arm's best rate, at every label noise."""
+    best = at_best_rate(classifier)
+    shown = best[(best["metric"] == "accuracy") & (best["signal"] == "raw")]
+    wide = 1 - shown.pivot(index="seed", columns=["label_noise", "cost"], values="value")
+    for noise in sorted(classifier["label_noise"].unique()):
+        arms = {cost: wide[noise, cost].to_numpy() for cost in (OURS, rival)}
+        factors = {"metric": "error", "contrast": f"{OURS} against {rival}", "label_noise": noise}
+        yield Cell.between(factors, arms)
 
-    One row a rival, signal and cost, with its number of seeds.
+
+def no_worse(joint: pd.DataFrame, cost: str = OURS) -> Iterator[Cell]:
+    """Cells of N5: validation loss and defects, less than delta above those without a cost."""
+    runs = Joint(joint)
+    for metric, group in NO_WORSE.items():
+        for lam in (lam for lam in runs.lams if lam in NO_WORSE_AT):
+            yield runs.cell(metric, cost, REFERENCE, lam, group=group, margin=True)
+
+
+def helps(joint: pd.DataFrame, choice: pd.DataFrame, rival: str) -> Iterator[Cell]:
+    """Cells of N6: defects on rare and on held-out combinations, each cost at its best lambda."""
+    runs, best = Joint(joint), best_lambda(choice)
+    for group in HELPED:
+        theirs = best.get(rival, best[OURS])
+        yield runs.cell("defect", OURS, rival, best[OURS], group=group, second_lam=theirs)
+
+
+def levels(joint: pd.DataFrame) -> pd.DataFrame:
+    """Every arm of experiment B: one row a learning rate, lambda, cost and signal, with its number
+    of seeds and the interquartile means of what ``LEVELS`` names.
     """
-    costs = [cost for cost in tables["joint"]["cost"].unique() if cost != "BCE"]
-    rows = []
-    for rival, signal, cost in itertools.product(("BCE", "Brier"), ("raw", "matched"), costs):
-        if cost != rival:
-            cells = list(steadiness(tables, rival, signal, delta, cost))
-            states = pd.Series(assess(f"{cost}, {rival}, {signal}", cells)[1]).fillna("not judged")
-            arm: dict[str, Any] = {"rival": rival, "signal": signal, "cost": cost}
-            rows.append(
-                arm | {"n_seeds": len(cells[0].difference)} | states.value_counts().to_dict()
-            )
-    return pd.DataFrame(rows).fillna(0)
+    arm = ["learning_rate", "lam", "cost", "signal"]
+    values = joint.groupby([*arm, "metric", "group"], sort=False)["value"]
+    wide = values.agg(lambda column: float(iqm([column.to_numpy()]))).unstack(["metric", "group"])
+    found = pd.DataFrame({name: wide[metric] for metric, name in LEVELS.items()})
+    found.insert(0, "seeds", joint.groupby(arm)["seed"].nunique())
+    return found.reset_index()

@@ -10,12 +10,10 @@ import pandas as pd
 
 from gmmdiff.core.checks import require
 from gmmdiff.study.engine.runs import Recipe
-from gmmdiff.study.ngmg_stability.runs import GRANULARITY, JUDGED, run_rows
+from gmmdiff.study.ngmg_stability.runs import GRANULARITY, JUDGED, kinds, require_lam, run_rows
 from gmmdiff.worlds.faces import Faces
 
 CENTRE = 0.4  # about the mean grey of the data
-RAW = [(cost, "raw") for cost in JUDGED]
-ARMS = [*RAW, ("NGMG s=1", "matched")]
 
 
 def parts(
@@ -33,36 +31,28 @@ def parts(
 ) -> dict[str, tuple[pd.DataFrame, Recipe]]:
     """Run tables and recipes by name, each trained and kept by itself.
 
-    ``lam_X``: every judged cost at that lambda, raw, and NGMG matched too; 0, which has to be among
-    them, is the reference without a cost, on ``choosing_seeds`` also trained twice as long.
-    ``choice``: the raw ones at every lambda on as many seeds of their own, which choose each cost's
-    best lambda.
+    ``lam_X``: every judged cost at that lambda, raw and matched; 0, which has to be among them, is
+    the reference without a cost.  ``choice``: the raw ones at every lambda on ``choosing_seeds`` of
+    their own, which choose each cost's best lambda.
 
     Args:
         held_out: share of the combinations that is left out of training, in (0, 1).
         network: further fields of ``Recipe``.
     """
-    owner, allowed = "ngmg_faces", "0 (the reference) and others, all distinct"
-    good = len(set(lam)) == len(lam) > 1 and min(lam) == 0
-    require(good, owner, "lam", allowed, list(lam))
-    good, allowed = 1 <= choosing_seeds <= seeds, f"in 1 .. seeds, which is {seeds}"
-    require(good, owner, "choosing_seeds", allowed, choosing_seeds)
-    left_out = round(held_out * 2**attributes)
-    world = partial(Faces, attributes, size)
+    owner = "ngmg_faces"
+    require_lam(owner, lam)
+    require(seeds >= 1, owner, "seeds", ">= 1", seeds)
+    require(choosing_seeds >= 1, owner, "choosing_seeds", ">= 1", choosing_seeds)
+    world, left_out = partial(Faces, attributes, size), round(held_out * 2**attributes)
     recipe = Recipe(world, left_out, centre=CENTRE, size=1.0, **network)
-    alike = {"learning_rate": [learning_rate], "n_train": n_train, "s_c": 0.0}
-    alike |= {"label_noise": 0.0, "granularity": GRANULARITY}
-    found = {}
-    for level in lam:
-        arms = [(*arm, seeds) for arm in (ARMS if level else RAW[:1])]
-        tables = [run_rows(arms, lam=level, steps=steps, first_seed=seed, **alike)]
-        if not level:
-            longer = [(*RAW[0], choosing_seeds)]
-            tables.append(run_rows(longer, lam=0.0, steps=2 * steps, first_seed=seed, **alike))
-        found[f"lam_{level}"] = pd.concat(tables, ignore_index=True), recipe
-    arms, others = [(*arm, choosing_seeds) for arm in RAW], seed + seeds
-    tables = [
-        run_rows(arms, lam=level, steps=steps, first_seed=others, **alike) for level in lam if level
-    ]
-    found["choice"] = pd.concat(tables, ignore_index=True), recipe
-    return found
+    alike = {"granularity": GRANULARITY, "s_c": 0.0, "n_train": n_train, "steps": steps}
+    alike |= {"learning_rate": learning_rate, "label_noise": 0.0}
+    every, others = range(seed, seed + seeds), range(seed + seeds, seed + seeds + choosing_seeds)
+    found = {
+        f"lam_{level}": run_rows(kinds(JUDGED if level else ["BCE"]), every, lam=level, **alike)
+        for level in lam
+    }
+    raw = [(cost, "raw") for cost in JUDGED]
+    choice = [run_rows(raw, others, lam=level, **alike) for level in lam if level]
+    found["choice"] = pd.concat(choice, ignore_index=True)
+    return {name: (rows, recipe) for name, rows in found.items()}

@@ -9,7 +9,7 @@ import pandas as pd
 
 from gmmdiff.core.streams import numpy_stream
 from gmmdiff.study.claims import sentence
-from gmmdiff.study.feature_vs_class.runs import ANCESTRAL_STEPS
+from gmmdiff.study.speed.sampling import MOMENTS
 from gmmdiff.study.speed.stages import pipeline_share
 from gmmdiff.study.statistics import paired
 
@@ -58,14 +58,14 @@ def sampling_finding(errors: pd.DataFrame) -> str:
     most = TARGETS["evaluations"]
     own = errors[errors["side"] == "ours, own times"]
     mine = own.set_index(["sampler", "evaluations", "seed"])["error"].sort_index()
-    full = mine["ancestral", ANCESTRAL_STEPS]
+    full = mine["ancestral", MOMENTS]
     counts = sorted({n for name, n, _ in mine.index if name == "DPM-Solver++(2M)" and n <= most})
     if not counts:
         return tell("not_sampled", most=most)
     few = mine["DPM-Solver++(2M)", counts[-1]].loc[full.index]
     found = paired(few.to_numpy(), full.to_numpy(), numpy_stream(0, "performance"))
     real = errors.loc[errors["sampler"] == "real", "error"].mean()
-    steps = {"few": counts[-1], "many": ANCESTRAL_STEPS}
+    steps = {"few": counts[-1], "many": MOMENTS}
     return tell("sampling", found=found, seeds=len(full), full=full.mean(), real=real, **steps)
 
 

@@ -22,7 +22,6 @@ from gmmdiff.core.distances import energy_distance
 from gmmdiff.core.streams import stream
 from gmmdiff.study.engine.runs import LAST, SCHEDULE, Progress, Recipe, Run
 from gmmdiff.study.engine.training import Trained, side_by_side
-from gmmdiff.study.feature_vs_class.runs import ANCESTRAL_STEPS
 from gmmdiff.study.speed.race import Contestant, beside, race
 
 MOMENTS = 1000  # steps of the discrete schedule that both sides share
@@ -61,16 +60,10 @@ def _grid(count: int) -> Tensor:
     """The falling times that a scheduler with "trailing" spacing visits in ``count`` evaluations,
     then 0.
     """
-    require(
-        count >= 1 and MOMENTS % count == 0,
-        "sampling",
-        "evaluations",
-        f"divisors of {MOMENTS}",
-        count,
-    )
-    return torch.cat(
-        [moments().flip(0)[:: MOMENTS // count], torch.zeros(1, dtype=torch.float64)]
-    ).float()
+    good = count >= 1 and MOMENTS % count == 0
+    require(good, "sampling", "evaluations", f"divisors of {MOMENTS}", count)
+    visited = moments().flip(0)[:: MOMENTS // count]
+    return torch.cat([visited, visited.new_zeros(1)]).float()
 
 
 def ours(name: str, count: int) -> Callable:
@@ -133,15 +126,9 @@ def law_error(run: Run, z: Tensor, combination: Tensor) -> float:
     """Energy distance of samples ``(n, D)`` to as many true points of the same combination, mean
     over combinations.
     """
-    real = run.scene.world.sample(combination, stream(run.row.seed, "reference"))
-    return float(
-        np.mean(
-            [
-                energy_distance(z[combination == c].double(), real[combination == c])
-                for c in combination.unique()
-            ]
-        )
-    )
+    real = run.scene.world.sample(combination, stream(run.row.seed, "reference"), "test")
+    parts = [combination == c for c in combination.unique()]
+    return float(np.mean([energy_distance(z[part].double(), real[part]) for part in parts]))
 
 
 def sampling_errors(
@@ -154,11 +141,11 @@ def sampling_errors(
     """Error and seconds of every sampler, side and number of evaluations: one row a run.
 
     The side "ours, own times" is what the experiments use: times even in the log signal-to-noise
-    ratio.  "real" are true points, the floor.  Ancestral sampling also takes ``ANCESTRAL_STEPS``
+    ratio.  "real" are true points, the floor.  Ancestral sampling also takes ``MOMENTS``
     evaluations.
     """
     settings = [(name, count) for count in evaluations for name in SAMPLERS] + [
-        ("ancestral", ANCESTRAL_STEPS)
+        ("ancestral", MOMENTS)
     ]
     makers = {**sides(), "ours, own times": lambda name, count: SAMPLERS[name]}
 
@@ -167,7 +154,7 @@ def sampling_errors(
         run = Run(row, recipe)
         every = torch.arange(len(run.scene.world.combinations))
         combination = every.repeat_interleave(recipe.n_eval)
-        real = run.scene.world.sample(combination, stream(row.seed, "floor"))
+        real = run.scene.world.sample(combination, stream(row.seed, "floor"), "test")
         rows = [("real", "", 0, row.seed, law_error(run, real, combination), math.nan)]
         for (name, count), (side, make) in itertools.product(settings, makers.items()):
             sampler, start = make(name, count), time.perf_counter()
@@ -199,13 +186,8 @@ def evaluation_turns(
     noise = torch.randn(samples, run.dimension, generator=stream(row.seed, "start"))
 
     def contestant(sampler: Callable) -> Contestant:
-        return beside(
-            [
-                lambda _: sampler(
-                    denoiser, noise, None, SCHEDULE, "sample", stream(row.seed, "noise")
-                )
-            ]
-        )
+        given = denoiser, noise, None, SCHEDULE, "sample"
+        return beside([lambda _: sampler(*given, stream(row.seed, "noise"))])
 
     entrants = {
         f"{name}|{side}": (contestant(make(name, count)), count, count)
@@ -225,15 +207,6 @@ def evaluation_ratios(turns: pd.DataFrame) -> pd.DataFrame:
     for (sampler, samples), table in turns.groupby(["sampler", "samples"], sort=False):
         wide = table.pivot(index="turn", columns="side", values="seconds")
         if "diffusers" in wide:
-            median, low, high = (wide["ours"] / wide["diffusers"]).quantile([0.5, 0.25, 0.75])
-            rows.append(
-                {
-                    "sampler": sampler,
-                    "samples": samples,
-                    "device": "cpu",
-                    "median": median,
-                    "low": low,
-                    "high": high,
-                }
-            )
+            found = (wide["ours"] / wide["diffusers"]).quantile([0.5, 0.25, 0.75])
+            rows.append((sampler, samples, "cpu", *found))
     return pd.DataFrame(rows, columns=["sampler", "samples", "device", "median", "low", "high"])

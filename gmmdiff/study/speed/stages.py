@@ -29,31 +29,13 @@ def stage_times(records: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
             bars = {name: spent.get(name, 0.0) for name in ("training", "sampling")}
             bars["other"] = sum(spent.values()) - sum(bars.values())
             bars["outside"] = 1 - (bars["training"] + bars["sampling"]) / record["seconds"]
-        known = {name: record.get(name, math.nan) for name in ("started", "memory")}
-        rows.append(
-            {
-                "stage": stage,
-                "device": record["device"],
-                "seconds": record["seconds"],
-                **bars,
-                **known,
-            }
-        )
-    columns = [
-        "stage",
-        "device",
-        "started",
-        "seconds",
-        "training",
-        "sampling",
-        "other",
-        "outside",
-        "memory",
-    ]
-    found = pd.DataFrame(rows, columns=columns).astype(dict.fromkeys(columns[3:], float))
-    return found.assign(
-        started=pd.to_datetime(found["started"], utc=True, format="ISO8601")
-    ).sort_values(["started", "stage"], ignore_index=True)
+        known = {name: record.get(name, math.nan) for name in ("started", "seconds", "memory")}
+        rows.append({"stage": stage, "device": record["device"], **known, **bars})
+    numbers = ["seconds", "training", "sampling", "other", "outside", "memory"]
+    found = pd.DataFrame(rows, columns=["stage", "device", "started", *numbers])
+    started = pd.to_datetime(found["started"], utc=True, format="ISO8601")
+    found = found.astype(dict.fromkeys(numbers, float)).assign(started=started)
+    return found.sort_values(["started", "stage"], ignore_index=True)
 
 
 def pipeline_share(stages: pd.DataFrame) -> float:

@@ -69,17 +69,13 @@ def products(ensemble: Ensemble) -> Contestant:
         )
         layers = StackedMLP.split(network.sizes, torch.randn_like(network.parameters))
         for place, (weight, bias) in enumerate(layers):
-            work.append(
-                (torch.baddbmm, (bias, weight, values[place]), torch.empty_like(values[place + 1]))
-            )
+            forward = (bias, weight, values[place])
+            work.append((torch.baddbmm, forward, torch.empty_like(values[place + 1])))
         for place, (weight, _) in reversed(list(enumerate(layers))):
-            work.append(
-                (torch.bmm, (signals[place + 1], values[place].mT), weight.new_empty(weight.shape))
-            )
+            signal = signals[place + 1]
+            work.append((torch.bmm, (signal, values[place].mT), weight.new_empty(weight.shape)))
             if place or number:
-                work.append(
-                    (torch.bmm, (weight.mT, signals[place + 1]), torch.empty_like(signals[place]))
-                )
+                work.append((torch.bmm, (weight.mT, signal), torch.empty_like(signals[place])))
 
     @torch.inference_mode()
     def go(steps: int) -> None:
@@ -92,19 +88,15 @@ def products(ensemble: Ensemble) -> Contestant:
 
 def engine(ensemble: Callable[[], Ensemble]) -> Contestant:
     """The engine on a fresh ensemble each time; making it, its costs and its batches are part of
-    the time.
+    the time.  Without validation: a turn would look far more often than a long training does.
     """
 
     def go(steps: int) -> None:
         made = ensemble()
+        made.validated = False
         for run in made.runs:
-            require(
-                run.row.steps == steps,
-                "engine",
-                "steps of the run table",
-                f"{steps} as asked for",
-                run.row.steps,
-            )
+            good, allowed = run.row.steps == steps, f"{steps} as asked for"
+            require(good, "engine", "steps of the run table", allowed, run.row.steps)
         train_block(made)
 
     return go
@@ -199,6 +191,10 @@ class Workload(NamedTuple):
             for block in blocks_of(self.table, self.recipe, device)
         ]
 
+    def engines(self, blocks: Sequence[Sequence[Run]], device: str) -> Contestant:
+        """The engine on each block, side by side."""
+        return beside([engine(partial(self.ensemble, block, device)) for block in blocks])
+
 
 def workloads(
     feature: Recipe,
@@ -233,40 +229,22 @@ def training_turns(
     """Engine and products take turns, blocks side by side: ``race``'s table, rates in operations a
     second.
     """
-    require(
-        len(workload.table) >= rows,
-        "training_turns",
-        "rows",
-        f"at most {len(workload.table)}, the table's",
-        rows,
-    )
+    allowed = f"at most {len(workload.table)}, the table's"
+    require(len(workload.table) >= rows, "training_turns", "rows", allowed, rows)
     blocks = workload.first(rows).blocks(device)
     ensembles = [workload.ensemble(runs, device) for runs in blocks]
     work = steps * sum(len(made.runs) * ensemble_operations(made) for made in ensembles)
     contestants = {
         "products": (beside([products(made) for made in ensembles]), steps, work),
-        "engine": (
-            beside([engine(partial(workload.ensemble, runs, device)) for runs in blocks]),
-            steps,
-            work,
-        ),
+        "engine": (workload.engines(blocks, device), steps, work),
     }
     return race(contestants, turns).assign(device=device_name(device), rows=rows)
 
 
 def shares(turns: pd.DataFrame) -> pd.DataFrame:
     """The engine's rate over that of the products, turn by turn: one row a device and shape."""
-    tables = []
-    for (device, shape, rows), table in turns.groupby(["device", "shape", "rows"], sort=False):
-        tables.append(
-            {
-                "device": device,
-                "shape": shape,
-                "rows": rows,
-                **ratios(table, "products").loc["engine"],
-            }
-        )
-    return pd.DataFrame(tables)
+    found = speedups(turns)
+    return found[found["rival"] == "products"].drop(columns="rival").reset_index(drop=True)
 
 
 def full_rows(recipe: Recipe) -> int:
@@ -292,8 +270,7 @@ def thread_turns(workload: Workload, steps: int, turns: int) -> pd.DataFrame:
 def _on_threads(threads: int, workload: Workload) -> Contestant:
     """The engine's blocks on so many threads, which torch keeps."""
     torch.set_num_threads(threads)
-    blocks = workload.blocks("cpu")
-    go_all = beside([engine(partial(workload.ensemble, block, "cpu")) for block in blocks])
+    go_all = workload.engines(workload.blocks("cpu"), "cpu")
 
     def go(steps: int) -> None:
         torch.set_num_threads(threads)
@@ -325,11 +302,7 @@ def growth_turns(
     runs = [run for block in blocks for run in block]
     few = runs[:LOOPED]
     contestants = {
-        "engine": (
-            beside([engine(partial(workload.ensemble, block, device)) for block in blocks]),
-            steps,
-            steps * rows,
-        ),
+        "engine": (workload.engines(blocks, device), steps, steps * rows),
         "loop": (plain_loop(few, device=device), steps, steps * len(few)),
         "loop, tuned": (beside([plain_loop(few, True, device)]), steps, steps * len(few)),
     }
@@ -353,11 +326,8 @@ def growth(
     found = []
     with progress(total=len(shapes) * len(rows), desc="racing", unit="races") as bar:
         for (shape, workload), count in itertools.product(shapes.items(), rows):
-            found.append(
-                growth_turns(workload, count, steps, turns, device, count <= stacked).assign(
-                    shape=shape
-                )
-            )
+            raced = growth_turns(workload, count, steps, turns, device, count <= stacked)
+            found.append(raced.assign(shape=shape))
             bar.update()
     return pd.concat(found, ignore_index=True)
 

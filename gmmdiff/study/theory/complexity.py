@@ -67,12 +67,14 @@ def exact_costs(mixtures: dict[str, NGMG], dim: int) -> dict[str, float]:
     return truth
 
 
-def complexity_slopes(errors: pd.DataFrame) -> pd.DataFrame:
-    """Slope of log r.m.s. error against log n, by cost and D, with its interval; NaN for one n."""
+def complexity_slopes(errors: pd.DataFrame, column: str = "error") -> pd.DataFrame:
+    """Slope of log r.m.s. ``column`` against log n, by cost and D, with its interval; NaN for one
+    n.
+    """
     rows = []
     rng = numpy_stream(0, "complexity slopes")
     for (cost, dim), group in errors.groupby(["cost", "dimension"], sort=False):
-        by_size = {n: g["error"].to_numpy() for n, g in group.groupby("n")}
+        by_size = {n: g[column].to_numpy() for n, g in group.groupby("n")}
         apart = np.log(list(by_size)) - np.log(list(by_size)).mean()
         lever = apart / (np.square(apart).sum() if len(by_size) > 1 else np.nan)
 

@@ -14,6 +14,8 @@ from matplotlib.ticker import MaxNLocator
 from gmmdiff.core.ngmg import NGMG
 from gmmdiff.study.style import PALETTE, WIDTH, legend_below, with_source
 from gmmdiff.study.theory.complexity import complexity_slopes
+from gmmdiff.study.theory.costs import MIXTURES
+from gmmdiff.study.theory.laws import against_w1
 from gmmdiff.study.theory.sets import nested_pairs, share_that_differs
 from gmmdiff.worlds.arcs import Arcs
 
@@ -228,6 +230,43 @@ def affinity(table: pd.DataFrame, mixtures: dict[str, NGMG], upper: float) -> Fi
             ylabel="number of scales",
         )
     figure.suptitle("Is NGMG a linear transformation of W1?")
+    return figure
+
+
+@with_source
+def laws(samples: pd.DataFrame, pairs: pd.DataFrame) -> Figure:
+    """W1 and NGMG between two n-samples of one law, against n and each other; any laws' bound."""
+    figure, axes = plt.subplot_mosaic(
+        [["W1", "NGMG scale mixture"], ["both", "bound"]], figsize=(WIDTH, 7)
+    )
+    slopes = complexity_slopes(samples, "value").set_index(["cost", "dimension"])["estimate"]
+    means, both = against_w1(samples), axes["both"]
+    for dim, marker, colour in zip(means["dimension"].unique(), "osD^v", PALETTE, strict=False):
+        look = {"marker": marker, "color": colour}
+        for cost in ("W1", "NGMG scale mixture"):
+            some = samples[(samples["cost"] == cost) & (samples["dimension"] == dim)]
+            mean, slope = some.groupby("n")["value"].mean(), slopes[cost, dim]
+            label = f"D = {dim}: slope {slope:.2f}" if len(mean) > 1 else f"D = {dim}"
+            axes[cost].loglog(mean.index, mean, label=label, **look)
+        both.plot("W1", "NGMG scale mixture", data=means[means["dimension"] == dim], **look)
+    shown, n = samples[samples["cost"].isin(["W1", "NGMG scale mixture"])], samples["n"].unique()
+    ends = shown["value"].min() / 2, shown["value"].max() * 2
+    for name in ("W1", "NGMG scale mixture"):
+        title = f"{name},\ntwo samples of one law"
+        axes[name].set(title=title, xlabel="sample size n", ylim=ends, xticks=n, xticklabels=n)
+        axes[name].minorticks_off()
+        axes[name].legend(loc="lower left")
+    axes["W1"].set(ylabel="cost")
+    both.set(title="The same two against each other", xlabel="W1", ylabel="NGMG scale mixture")
+    for name in MIXTURES:
+        some = pairs[pairs["cost"] == name]
+        look = {"color": COST_COLOURS[name], "label": name, "alpha": 0.5, "rasterized": True}
+        axes["bound"].loglog(some["bound"], some["value"], ".", markersize=3, **look)
+    ends = np.array([pairs["bound"].min(), pairs["bound"].max()])
+    axes["bound"].loglog(ends, ends, color="black", lw=1, ls="--", label="the bound")
+    axes["bound"].set(title="Random pairs of laws", xlabel="L W1", ylabel="cost")
+    axes["bound"].legend()
+    figure.suptitle("Is NGMG linear in W1 on laws? Two slopes, no line between them")
     return figure
 
 

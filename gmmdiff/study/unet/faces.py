@@ -17,8 +17,7 @@ def judged(
     """What images ``(n, *shape)`` show that were asked for combinations ``(n,)``: one row an image.
 
     Columns: those of ``told``, group, combination, shown (the combination that the judge reads),
-    wrong (share of the attributes that are not those asked for), off (off-manifold), p0, p1, ...
-    (greys).
+    wrong (share of the attributes that are not those asked for), malformed, p0, p1, ... (greys).
 
     Args:
         groups: of every combination.
@@ -29,6 +28,6 @@ def judged(
     table = pd.DataFrame(told, range(len(images)))
     table["group"] = [groups[c] for c in combination.tolist()]
     table["combination"], table["shown"] = combination, found.combination
-    table["wrong"], table["off"] = wrong.double().mean(1), found.off_manifold
+    table["wrong"], table["malformed"] = wrong.double().mean(1), found.malformed
     greys = pd.DataFrame(images.flatten(1).double().numpy().round(3)).add_prefix("p")
     return pd.concat([table, greys], axis=1)

@@ -46,25 +46,46 @@ def plainly(training, steps, seed, parts):
 @pytest.mark.parametrize("parts", [1, 4])
 def test_it_is_the_plain_loop(tmp_path, parts):
     training = Training(16, parts, 0.01, 0.9, every=3, device="cpu")
-    found = fit(network(), loss, len(DATA), training, 7, 5, tmp_path / "run", tqdm)
+    found, losses = fit(network(), loss, len(DATA), training, 7, 5, tmp_path / "run", tqdm)
     wanted = plainly(training, 7, 5, parts)
     for one, other in zip(found.parameters(), wanted.parameters(), strict=True):
         assert torch.allclose(one, other, atol=1e-6) and one.isfinite().all()
-    assert not found.training
+    assert not found.training and not losses
 
 
-def test_longer_training_goes_on_and_a_finished_one_is_loaded(tmp_path):
-    training = Training(16, learning_rate=0.01, ema=0.9, every=4, device="cpu")
-    run = network(), loss, len(DATA), training
-    first = copy.deepcopy(fit(*run, 5, 1, tmp_path / "run", tqdm))
-    longer = fit(*run, 9, 1, tmp_path / "run", tqdm)
-    whole = fit(network(), loss, len(DATA), training, 9, 1, tmp_path / "other", tqdm)
-    again = fit(network(), None, len(DATA), training, 5, 1, tmp_path / "run", tqdm)
-    for one, other in ((longer, whole), (first, again)):
-        for a, b in zip(one.parameters(), other.parameters(), strict=True):
-            assert torch.equal(a, b)
-    names = sorted(path.name for path in (tmp_path / "run").iterdir())
-    assert names == ["averaged_5.safetensors", "averaged_9.safetensors", "step_9"]
+def test_the_least_validation_loss_chooses_also_after_a_stop(tmp_path):
+    """Looked at every twenty steps; the second look is the best."""
+    training = Training(16, learning_rate=0.01, ema=0.9, every=30, device="cpu")
+    wanted, seen = [3.0, 1.0, 2.0], []
+
+    def validate(average):
+        seen.append(copy.deepcopy(average))
+        return torch.tensor(wanted[len(seen) - 1])
+
+    def stopped(network, places, generator):
+        if len(seen) == 2:
+            raise KeyboardInterrupt
+        return loss(network, places, generator)
+
+    run = network(), loss, len(DATA), training, 60, 1
+    found, losses = fit(*run, tmp_path / "run", tqdm, validate)
+    assert losses == wanted and len(seen) == 3
+    for one, best in zip(found.parameters(), seen[1].parameters(), strict=True):
+        assert torch.equal(one, best)
+    seen.clear()
+    with pytest.raises(KeyboardInterrupt):
+        fit(network(), stopped, *run[2:], tmp_path / "other", tqdm, validate)
+    seen.pop()  # of step 40, after the checkpoint at 30
+    again, losses = fit(network(), *run[1:], tmp_path / "other", tqdm, validate)
+    assert losses == wanted
+    for one, other in zip(again.parameters(), found.parameters(), strict=True):
+        assert torch.equal(one, other)
+    loaded, losses = fit(network(), None, *run[2:], tmp_path / "other", tqdm)
+    assert losses == wanted
+    for one, other in zip(loaded.parameters(), found.parameters(), strict=True):
+        assert torch.equal(one, other)
+    names = sorted(path.name for path in (tmp_path / "other").iterdir())
+    assert names == ["averaged.safetensors", "step_60"]
 
 
 def test_what_it_refuses_before_any_step(tmp_path):

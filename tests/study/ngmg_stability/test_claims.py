@@ -1,193 +1,213 @@
-"""The verdict rules of N1 to N5, and what they compare, on tables with known answers."""
+"""The verdicts of N1 to N6 on tables with known answers, and what they compare."""
 
-import itertools
 import math
+from dataclasses import asdict
 
 import pandas as pd
 import pytest
 
-from gmmdiff.core.costs import COSTS
-from gmmdiff.study import register
-from gmmdiff.study.engine.classifiers import JointEnsemble
-from gmmdiff.study.ngmg_stability import contrasts
-from gmmdiff.study.ngmg_stability.claims import CLAIMS, DEFECTS, STEADINESS
-from gmmdiff.study.ngmg_stability.runs import JOINT_COSTS, kinds
+from gmmdiff.study import findings
+from gmmdiff.study.ngmg_stability import claims, contrasts
+from tests.study.ngmg_stability.tables import OURS, classifier, everything, joint
 
 pytestmark = pytest.mark.usefixtures("few_replicates")
-SEEDS = range(20)
+UNSTEADY = ("spike_rate", "variation")
 
 
-def joint(steadier, defects=0.0, seeds=SEEDS, matched=None, cost_over_reference=1.0):
-    """Experiment B in which NGMG s = 1 has ``steadier(lam)`` times the variation of BCE, and more
-    or fewer spikes by as many tenths as its logarithm; Brier lies in between.
+def judged(tables, *names):
+    """Judgements of some claims by claim and world."""
+    asked = [claim for claim in claims.CLAIMS if claim.id in names]
+    return {(claim.id, claim.world): claim.judge(tables) for claim in asked}
 
-    Args:
-        defects: how many more NGMG makes than all others.
-        matched: ``steadier`` at matched signals, if another.
-        cost_over_reference: by how much BCE's spikes and log variation lie above those without a
-            cost.
+
+def verdicts(tables, *names):
+    """The verdicts of some claims, in every world where they are asked."""
+    return [one.verdict for one in judged(tables, *names).values()]
+
+
+def unsteady(amounts):
+    """A change of spikes and variation: (cost, signal) -> by how much, others by 0.2."""
+
+    def change(metric, group, cost, signal, lam):
+        return amounts.get((cost, signal), 0.2) if metric in UNSTEADY else 0.0
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("claim", "ours", "rival"),
+    [
+        ("N1", (OURS, "raw"), ("BCE", "raw")),
+        ("N2", (OURS, "matched"), ("BCE", "raw")),
+        ("N4", (OURS, "raw"), ("Brier", "raw")),
+    ],
+)
+def test_steadiness_follows_the_levels(claim, ours, rival):
+    """For each claim the numbers as claimed, turned round, and equal; on arcs N4 asks for the error
+    as well, which is equal here.
     """
-    rows = []
-    for lam, (cost, signal), rate, seed in itertools.product(
-        (0.0, 1.0, 10.0), kinds(JOINT_COSTS), (0.003, 0.01), seeds
-    ):
-        if lam == 0 and (cost, signal) != ("BCE", "raw"):
-            continue
-        share = {"NGMG s=1": 1.0, "Brier": 0.5}.get(cost, 0.0)
-        log = share * math.log((steadier if signal == "raw" or matched is None else matched)(lam))
-        if not lam:
-            log = -cost_over_reference
-        wiggle = 0.0001 * ((7 * seed + len(cost)) % 5)
-        values = {
-            "spike_rate": 0.5 + 0.1 * log + 0.01 * (seed % 3) + wiggle,
-            "variation": math.exp(log + 0.1 * (seed % 3) + wiggle),
-            "final_loss": 1.0 + 0.01 * seed,
-            "diverged": 0.0,
-            "accuracy": 0.9,
-            "validation_accuracy": 0.9,
-            "energy_distance": 0.1,
-            "defect": 0.2 + 0.001 * seed + wiggle + defects * (cost == "NGMG s=1"),
-        }
-        rows += [
-            ("feature", 0.1, 50, rate, 100, seed, cost, signal, lam, 0.0, name, value)
-            for name, value in values.items()
-        ]
-    return pd.DataFrame(rows, columns=[*JointEnsemble.columns, "metric", "value"])
-
-
-def classifier(better, seeds=SEEDS):
-    """Experiment A in which NGMG s = 1 is ``better(noise)`` more accurate at its best rate, 0.1."""
-    rows = []
-    for noise, (cost, signal), rate, seed in itertools.product(
-        (0.0, 0.2), kinds(COSTS), (0.01, 0.1, 1.0), seeds
-    ):
-        ours = cost == "NGMG s=1"
-        best = 0.1 if ours else 0.01
-        accuracy = 0.8 - 0.1 * (rate != best) + 0.001 * seed + better(noise) * ours * (rate == best)
-        values = {
-            "accuracy": accuracy + 0.0001 * ((3 * seed + ours) % 4),
-            "validation_accuracy": accuracy,
-            "spike_rate": 0.0,
-            "variation": 0.5,
-            "final_loss": 1.0,
-            "diverged": 0.0,
-        }
-        rows += [
-            ("none", 0.0, 50, rate, 100, seed, cost, signal, 1.0, noise, name, value)
-            for name, value in values.items()
-        ]
-    return pd.DataFrame(rows, columns=[*JointEnsemble.columns, "metric", "value"])
-
-
-def on_arcs(tables):
-    claims = [claim for claim in CLAIMS if claim.world == "arcs"]
-    return {claim.id: register.judged(claim, tables) for claim in claims}
-
-
-def judged(steadier=lambda lam: 0.5, better=lambda noise: 0.05, **changes):
-    tables = {
-        "joint": joint(steadier, **changes),
-        "classifier": classifier(better, changes.get("seeds", SEEDS)),
-    }
-    return on_arcs(tables)
-
-
-def verdicts(found):
-    return [found[f"N{number}"]["verdict"] for number in range(1, 6)]
-
-
-def test_verdicts_follow_the_cells():
-    found = judged()
-    assert verdicts(found) == ["reproduced"] * 5
-    assert {cell["state"] for cell in found["N1"]["cells"]} == {"holds"}
-    assert found["N1"]["delta"] == pytest.approx(STEADINESS, rel=1e-5)
-    worse = judged(lambda lam: 2.0, lambda noise: -0.05, defects=0.1)
-    assert verdicts(worse) == ["reversed"] * 5
-    same = judged(lambda lam: 1.0, lambda noise: 0.0)
-    assert verdicts(same)[:4] == ["no effect"] * 4 and same["N5"]["verdict"] == "reproduced"
-
-
-def test_cells_that_differ_are_mixed_or_partly():
-    assert judged(lambda lam: 0.5 if lam == 1 else 2.0)["N1"]["verdict"] == "mixed"
-    assert judged(lambda lam: 0.5 if lam == 1 else 1.0)["N1"]["verdict"] == "partly"
-    assert judged(better=lambda noise: 0.05 if noise else 0.0)["N3"]["verdict"] == "partly"
-
-
-def test_a_ratio_of_variations_is_told_as_one():
-    """To the third digit, though the seeds differ by more."""
-    told = judged(lambda lam: 0.5)["N1"]["details"]
-    assert "Variation, as a factor (delta 1.1): lambda 1, rate 0.003: 0.5 [0.5, 0.5], holds" in told
+    also_error = claim == "N4"
+    as_claimed = verdicts(everything(unsteady({ours: 0.05, rival: 0.4})), claim)
+    assert as_claimed == ["partly" if also_error else "reproduced", "reproduced"]
+    turned = verdicts(everything(unsteady({ours: 0.4, rival: 0.05})), claim)
+    assert turned == ["mixed" if also_error else "reversed", "reversed"]
+    assert verdicts(everything(unsteady({})), claim) == ["no effect"] * 2
 
 
 def test_matched_signals_are_judged_apart():
-    found = judged(matched=lambda lam: 2.0)
-    assert (found["N1"]["verdict"], found["N2"]["verdict"]) == ("reproduced", "reversed")
+    found = everything(unsteady({(OURS, "raw"): 0.05, (OURS, "matched"): 0.4}))
+    assert verdicts(found, "N1", "N2") == ["reproduced"] * 2 + ["reversed"] * 2
 
 
-def test_where_nothing_is_above_the_reference_there_is_nothing_to_judge():
-    found = judged(cost_over_reference=0.01)["N1"]
-    assert found["verdict"] == "inconclusive"
-    assert {cell["state"] for cell in found["cells"]} == {"not judged"}
-    above = judged(lambda lam: 2.0, cost_over_reference=0.01)["N1"]  # of NGMG, though not of BCE
-    assert above["verdict"] == "reversed"
+def test_where_nothing_is_above_the_reference_there_is_nothing_to_ask():
+    none = unsteady({(OURS, "raw"): 0.0, ("BCE", "raw"): 0.005})
+    found = judged(everything(none), "N1")["N1", "faces"]
+    assert found.verdict == "inconclusive"
+    assert {cell["state"] for cell in found.cells} == {"not judged"}
+    above = unsteady({(OURS, "raw"): 0.3, ("BCE", "raw"): 0.005})
+    assert verdicts(everything(above), "N1") == ["reversed"] * 2
 
 
-def test_quality_is_judged_beside_bce_and_beside_the_run_without_a_cost():
-    assert judged(defects=0.5 * DEFECTS["defect"])["N5"]["verdict"] == "reproduced"
-    tables = {"joint": joint(lambda lam: 0.5), "classifier": classifier(lambda noise: 0.0)}
-    table = tables["joint"]
-    table.loc[(table["lam"] == 0) & (table["metric"] == "defect"), "value"] -= 0.1
-    found = on_arcs(tables)["N5"]
-    states = {cell["factors"]["metric"]: cell["state"] for cell in found["cells"]}
-    assert states == {"defects, minus BCE": "holds", "defects, minus without a cost": "reversed"}
-    assert found["verdict"] == "mixed"
+def test_cells_hold_both_arms_own_levels():
+    found = judged(everything(unsteady({("BCE", "raw"): 0.4})), "N1")["N1", "faces"]
+    cell = next(one for one in found.cells if one["factors"]["metric"] == "variation")
+    assert [level["arm"] for level in cell["levels"]] == [OURS, "BCE"]
+    assert [level["estimate"] for level in cell["levels"]] == pytest.approx([0.48, 0.56], rel=1e-3)
+    assert cell["estimate"] == pytest.approx(math.log(0.48 / 0.56), abs=1e-3)
+    assert cell["factors"]["lam"] == 0.1 and len(found.cells) == 6
 
 
-def test_too_few_seeds_give_no_verdict():
-    assert set(verdicts(judged(seeds=range(19)))) == {"inconclusive"}
-
-
-def test_a_run_without_a_variation_leaves_its_seed_out():
-    tables = {"joint": joint(lambda lam: 0.5), "classifier": classifier(lambda noise: 0.0)}
-    table = tables["joint"]
-    gone = (table["seed"] == 3) & (table["cost"] == "NGMG s=1") & (table["metric"] == "variation")
-    table.loc[gone & (table["lam"] == 10), "value"] = math.nan
-    found = on_arcs(tables)["N1"]
-    assert (found["n_seeds"], found["verdict"]) == (19, "inconclusive")
-
-
-def test_every_cost_is_judged_as_n1_judges_one():
-    tables = {"joint": joint(lambda lam: 0.5)}
-    found = contrasts.every_cost(tables, STEADINESS).set_index(["rival", "signal", "cost"])
-    assert found.loc[("BCE", "raw", "NGMG s=1"), "holds"] == 8
-    assert found.loc[("BCE", "raw", "NGMG with entropy"), "negligible"] == 8
-    assert ("Brier", "raw", "Brier") not in found.index
+def test_a_classifier_is_compared_at_each_costs_best_rate():
+    for better, verdict in ((0.05, "reproduced"), (-0.05, "reversed"), (0.0, "no effect")):
+        tables = everything(better=lambda cost, noise, b=better: b * (cost == OURS))
+        assert verdicts(tables, "N3") == [verdict]
+    some = everything(better=lambda cost, noise: 0.05 * (cost == OURS and noise > 0))
+    assert verdicts(some, "N3", "N4") == ["partly", "partly", "inconclusive"]
 
 
 def test_the_best_rate_is_chosen_on_validation_points_alone():
-    table = classifier(lambda noise: 0.0)
-    table.loc[
-        (table["metric"] == "validation_accuracy") & (table["learning_rate"] == 1.0), "value"
-    ] = 0.99
+    table = classifier()
+    other = (table["metric"] == "validation_accuracy") & (table["learning_rate"] == 1.0)
+    table.loc[other, "value"] = 0.99
     assert set(contrasts.at_best_rate(table)["learning_rate"]) == {1.0}
 
 
-def test_basins_count_decades_near_the_best():
-    table = classifier(lambda noise: 0.0)
-    accurate = (table["metric"] == "accuracy") & (table["cost"] == "BCE")
-    table.loc[accurate, "value"] = table.loc[accurate, "learning_rate"].map(
-        {0.01: 0.9, 0.1: 0.86, 1.0: 0.5}
-    )
-    found = contrasts.basins(table).groupby("cost")["value"].first()
-    assert found["BCE"] == pytest.approx(1.0) and found["MAE"] == 0.0
+@pytest.mark.parametrize(
+    ("changed", "amount", "verdict"),
+    [
+        ("validation_loss", 0.01, "reproduced"),  # less than 2 %
+        ("validation_loss", -0.3, "reproduced"),
+        ("validation_loss", 0.1, "mixed"),  # the defects still hold
+        ("defect", 0.01, "reproduced"),  # less than 2 points
+        ("defect", 0.1, "mixed"),
+        ("both", 0.1, "reversed"),
+    ],
+)
+def test_quality_may_be_worse_by_less_than_delta(changed, amount, verdict):
+    def change(metric, group, cost, signal, lam):
+        mine = cost == OURS and lam <= 1 and metric in ("validation_loss", "defect")
+        return amount if mine and changed in (metric, "both") else 0.0
+
+    assert verdicts(everything(change), "N5") == [verdict] * 2
 
 
-def test_spread_is_the_distance_from_the_arms_median():
-    table = contrasts.with_spread(joint(lambda lam: 1.0))
-    assert table.query("metric == 'spread' and cost == 'MAE'").empty
-    found = table.query(
-        "metric == 'spread' and cost == 'BCE' and lam == 1 and learning_rate == 0.01"
-    )
-    assert found.sort_values("seed")["value"].to_list() == pytest.approx(
-        [abs(0.01 * seed - 0.095) / 1.095 for seed in SEEDS]
-    )
+def test_quality_is_asked_at_small_weights_and_of_bce_as_a_control():
+    def change(metric, group, cost, signal, lam):
+        return 0.5 * (metric == "defect" and (cost == "BCE" or lam == 10))
+
+    tables = everything(change)
+    assert verdicts(tables, "N5") == ["reproduced"] * 2
+    found = claims.cells(tables).query("claim == 'N5' and metric == 'defect' and world == 'faces'")
+    states = found.groupby("control")["state"].unique()
+    assert list(states[False]) == ["holds"] and list(states[True]) == ["reversed"]
+    assert set(claims.cells(tables)["world"]) == {"arcs", "faces"}
+
+
+def helping(ours, bce):
+    """Defects on rare and held-out combinations, ours and BCE's, changed at lambda 1, and 0.3 more
+    at every other.
+    """
+
+    def change(metric, group, cost, signal, lam):
+        if metric == "validation_loss":
+            return 0.1 * (lam != 1)
+        if metric != "defect" or group == "seen":
+            return 0.0
+        return {OURS: ours, "BCE": bce}.get(cost, 0.0) if lam == 1 else 0.3
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("ours", "bce", "expected"),
+    [
+        (-0.1, 0.0, ["reproduced", "reproduced"]),
+        (0.1, 0.0, ["reversed", "reversed"]),
+        (0.0, 0.0, ["no effect", "no effect"]),
+        (0.1, 0.2, ["reversed", "reproduced"]),  # fewer than BCE is no help
+        (-0.1, -0.2, ["reproduced", "reversed"]),
+    ],
+)
+def test_help_is_asked_beside_none_and_beside_bce(ours, bce, expected):
+    found = judged(everything(helping(ours, bce)), "N6a", "N6b")
+    assert [found[name, "faces"].verdict for name in ("N6a", "N6b")] == expected
+    groups = [cell["factors"]["group"] for cell in found["N6a", "faces"].cells]
+    assert groups == ["rare", "held out"]
+
+
+def test_other_seeds_choose_the_weight_by_validation_loss():
+    def chosen(metric, group, cost, signal, lam):
+        best = {"BCE": 0.1}.get(cost, 10.0)
+        return {"validation_loss": 0.1 * (lam != best), "defect": -0.05 * lam / 10}.get(metric, 0.0)
+
+    tables = everything(helping(-0.1, -0.1), chosen=chosen)
+    best = contrasts.best_lambda(tables["faces_choice"])
+    assert best == {"BCE": 0.1, "Brier": 10.0, OURS: 10.0}
+    cell = judged(tables, "N6b")["N6b", "faces"].cells[0]
+    assert (cell["factors"]["lam"], cell["factors"]["rival_lam"]) == (10.0, 0.1)
+
+
+def test_the_rate_of_most_seeds_is_judged():
+    """A control at another rate, on fewer seeds, moves nothing."""
+    tables = everything(unsteady({(OURS, "raw"): 0.05}))
+    other = joint(unsteady({(OURS, "raw"): 0.9}), (0.0, 1.0, 10.0), range(5), rate=0.02)
+    tables["joint"] = pd.concat([other, tables["joint"]], ignore_index=True)
+    assert verdicts(tables, "N1") == ["reproduced"] * 2
+    seeds = contrasts.levels(tables["joint"]).groupby("learning_rate")["seeds"].unique()
+    assert (list(seeds[0.01]), list(seeds[0.02])) == ([20], [5])
+
+
+def test_what_is_not_finite_counts_as_unsteady():
+    tables = everything(unsteady({}))
+    for table in (tables["joint"], tables["faces_joint"]):
+        ours = (table["cost"] == OURS) & (table["signal"] == "raw")
+        table.loc[ours & (table["metric"] == "variation"), "value"] = math.nan
+    found = judged(tables, "N1")["N1", "faces"]
+    states = {cell["factors"]["metric"]: cell["state"] for cell in found.cells}
+    assert states == {"spike_rate": "negligible", "variation": "reversed"}
+    assert found.n_seeds == 20
+
+
+def test_every_question_of_the_findings_has_its_cell():
+    asked = {(claim.id, claim.world) for claim in claims.CLAIMS}
+    found = judged(everything(), *claims.ASKED)
+    objects = [
+        asdict(one) | {"id": name, "world": world, "regime": claims.REGIMES[world]}
+        for (name, world), one in found.items()
+    ]
+    rows = [row for row in findings.rows() if (row["claims"][0], row.get("world")) in asked]
+    answered = [one.question for one in findings.findings(objects)]
+    assert answered == [row["question"] for row in rows] and len(rows) >= 6
+
+
+def test_too_few_seeds_give_no_verdict():
+    found = everything(unsteady({(OURS, "raw"): 0.05}), seeds=range(19))
+    assert set(verdicts(found, *claims.ASKED)) == {"inconclusive"}
+
+
+def test_an_undertrained_table_is_told():
+    tables = everything()
+    table = tables["faces_joint"]
+    table.loc[(table["metric"] == "long_enough") & (table["seed"] < 4), "value"] = 0.0
+    found = judged(tables, "N1")
+    assert found["N1", "faces"].undertrained and not found["N1", "arcs"].undertrained

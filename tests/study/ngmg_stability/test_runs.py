@@ -1,6 +1,7 @@
 """The experiment's parts, and what is measured of them."""
 
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -38,15 +39,15 @@ def test_every_arm_is_there_with_every_seed():
     assert (arms[judged] == 10).all() and (arms[~judged] == 4).all()
     assert len(arms) == 2 * (2 * len(COSTS) - 1)
     assert ("BCE", "matched") not in {arm[:2] for arm in arms.index}
-    assert (
-        set(noisy["label_noise"]) == {0.2}
-        and set(noisy["lam"]) == {1.0}
-        and set(noisy["seed"]) == set(range(5, 15))
-    )
+    assert set(noisy["label_noise"]) == {0.2} and set(noisy["lam"]) == {1.0}
+    assert set(noisy["seed"]) == set(range(5, 15))
     joint = PARTS["lam_10.0"]
-    assert set(joint["cost"]) == set(runs.JOINT_COSTS) and len(joint) == 2 * (5 * 10 + 4 * 4)
-    reference = PARTS["lam_0.0"]
-    assert set(reference["steps"]) == {200, 400} and len(reference) == 2 * 2 * 10
+    assert set(joint["cost"]) == set(runs.JOINT_COSTS)
+    by_rate = joint.groupby("learning_rate").size()  # the second rate is a control
+    assert by_rate.to_dict() == {0.003: 5 * 10 + 4 * 4, 0.01: 5 * 4}
+    assert PARTS["lam_0.0"].groupby("learning_rate").size().to_dict() == {0.003: 10, 0.01: 4}
+    for rows in PARTS.values():
+        JointEnsemble.check(rows, RECIPE)
 
 
 def test_parts_are_called_as_their_levels_are_written():
@@ -58,13 +59,11 @@ def test_parts_are_called_as_their_levels_are_written():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (
-            {"lam": [0.1, 1.0]},
-            r"lam must be 0 \(the reference\) and at least one larger, got \[0.1, 1.0\]",
-        ),
+        ({"lam": [0.1, 1.0]}, r"lam must be 0 \(no cost\), 1 .*, got \[0.1, 1.0\]"),
         ({"lam": [0.0]}, "lam must be 0"),
         ({"label_noise": [0.2, 0.2]}, r"label_noise must be distinct levels, got \[0.2, 0.2\]"),
         ({"learning_rate": []}, r"learning_rate must be distinct levels, got \[\]"),
+        ({"joint_learning_rate": []}, "joint_learning_rate must be distinct levels"),
         ({"seeds": 0}, "seeds must be >= 1, got 0"),
         ({"other_seeds": 11}, "other_seeds must be in 1 .. seeds = 10, got 11"),
     ],
@@ -74,17 +73,44 @@ def test_bad_experiments_are_named(change, message):
         runs.parts(**(GOOD | change))
 
 
-def test_a_part_is_measured():
-    for part, metrics in (("label_noise_0.2", 6), ("lam_1.0", 10)):
-        rows = PARTS[part].query("seed < 7 and learning_rate <= 0.003")
-        tables = runs.run_part(rows, RECIPE, 200, "cpu", QUIET)
-        found = tables["runs"]
-        assert (
-            len(found) == metrics * len(rows)
-            and not found.isna().any().any()
-            and ("traces" in tables) == (metrics == 10)
-        )
-        assert not found.duplicated([*JointEnsemble.columns, "metric"]).any()
+ALONE = {"spike_rate", "variation", "diverged", "accuracy", "validation_accuracy"}
+TRAINED = ALONE | {"validation_loss", "validation_step", "long_enough"}
+
+
+def test_a_part_is_trained_and_measured():
+    """Of B, at one lambda: what is said of a run, what its samples are worth, its norms."""
+    rows = PARTS["lam_1.0"].query("seed < 7 and learning_rate == 0.003 and cost in @runs.JUDGED")
+    tables = runs.run_part(rows, RECIPE, 200, "cpu", QUIET)
+    found = tables["runs"]
+    assert list(found) == [*JointEnsemble.columns, "group", "metric", "value"]
+    assert not found.isna().any().any()
+    assert not found.duplicated([*JointEnsemble.columns, "group", "metric"]).any()
+    by_group = found.groupby("group")["metric"].unique().map(set)
+    assert by_group.pop("all") == TRAINED
+    assert {"seen", "held out"} <= set(by_group.index) <= set(runs.GROUPS)
+    assert all(metrics == set(runs.QUALITY) for metrics in by_group)
+    assert len(found.query("group == 'all' and metric == 'diverged'")) == len(rows)
+    curves = tables["norm_curves"]
+    arms = curves.groupby(runs.ARM, sort=False)
+    assert len(arms) == 5 and set(arms["step"].max()) == {200} and set(arms.size()) == {10}
+    assert (curves["worst"] > 0).all() and (curves["median"] > 0).all()
+
+
+def test_a_classifier_alone_has_no_validation_loss_and_no_samples():
+    rows = PARTS["label_noise_0.2"].query("seed == 5 and learning_rate == 0.001")
+    tables = runs.run_part(rows, RECIPE, 200, "cpu", QUIET)
+    assert list(tables) == ["runs"]
+    assert set(tables["runs"]["metric"]) == ALONE and set(tables["runs"]["group"]) == {"all"}
+
+
+def test_the_worst_seed_is_the_one_of_most_spikes():
+    rows = PARTS["lam_1.0"].query("seed < 8 and cost == 'BCE' and learning_rate == 0.003")
+    norms = torch.tensor([[1.0, 2.0], [5.0, 6.0], [3.0, 9.0]])
+    trained = SimpleNamespace(norms=norms, spike_rate=torch.tensor([0.1, torch.nan, 0.3]))
+    found = runs.norm_curves(rows.assign(steps=30).reset_index(drop=True), trained)
+    assert found["step"].to_list() == [20, 30]
+    assert found["median"].to_list() == [3.0, 6.0] and found["worst"].to_list() == [3.0, 9.0]
+    assert found["worst_spike_rate"].to_list() == pytest.approx([0.3, 0.3])
 
 
 def test_a_perfect_classifier_is_accurate(monkeypatch):

@@ -16,6 +16,7 @@ from gmmdiff.study.theory import (
     descent,
     diffusion,
     figures,
+    laws,
     lines,
     sets,
 )
@@ -91,6 +92,8 @@ def small_tables():
         "sample_complexity": complexity.sample_complexity(
             [3], [8], 6, MIXTURES, stream(0, "complexity")
         ),
+        "one_law": laws.samples_of_one_law([3], [8], 8, 2, MIXTURES, stream(0, "one law")),
+        "pairs_of_laws": laws.pairs_of_laws([3], 4, MIXTURES, stream(0, "pairs")),
     }
 
 
@@ -122,6 +125,7 @@ def test_every_figure_takes_lists_of_one():
             lines.line_costs(lines.refine([0.1]), [0.0], MIXTURES), tables["line_estimates"]
         ),
         figures.affinity(affinity.affinity([4], [0.1], 3.0, (0.1, 5.0), 1.0), MIXTURES, 3.0),
+        figures.laws(tables["one_law"], tables["pairs_of_laws"]),
         figures.descents(
             descent.descend_lines([0.5], [0.0, 0.1], MIXTURES, 5, 0.05), tables["descent_helix"]
         ),

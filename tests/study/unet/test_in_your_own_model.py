@@ -105,7 +105,7 @@ def test_the_notebook_counts_wrong_attributes_of_both_arms(executed):
     kinds = table[["granularity", "guidance"]].drop_duplicates().itertuples(index=False, name=None)
     assert list(kinds) == [("real", 1)] + [(a, g) for a in ("class", "feature") for g in (1, 3)]
     real = table[table["granularity"] == "real"]
-    assert (real[["wrong_attributes", "off_manifold"]] < 0.1).all(None)
+    assert (real[["wrong_attributes", "malformed"]] < 0.1).all(None)
     shown, world = names["shown"], names["world"]
     asked, seen = (world.combinations[shown[name].tolist()] for name in ("combination", "shown"))
     again = shown.assign(again=(asked != seen).double().mean(1).numpy())
