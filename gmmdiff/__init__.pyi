@@ -38,11 +38,7 @@ from gmmdiff.worlds.digits import Digits as Digits
 from gmmdiff.worlds.faces import Faces as Faces
 from gmmdiff.worlds.helix import Helix as Helix
 from gmmdiff.worlds.lines import LineCosts as LineCosts, ParallelLine as ParallelLine
-from gmmdiff.worlds.measures import (
-    Copies as Copies,
-    Defects as Defects,
-    find_defects as find_defects,
-)
+from gmmdiff.worlds.measures import Copies as Copies, find_defects as find_defects
 from gmmdiff.worlds.world import World as World
 
 __version__: str

@@ -48,7 +48,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel):
     held = {name for name in names if not name.startswith(f"gmmdiff-{VERSION}.dist-info/")}
     files = (p for p in (ROOT / "gmmdiff").rglob("*") if p.is_file() and p.suffix != ".pyc")
     assert held == {path.relative_to(ROOT).as_posix() for path in files}
-    assert {name.rpartition(".")[2] for name in held} == {"py", "pyi", "typed", "j2"}
+    assert {name.rpartition(".")[2] for name in held} == {"py", "pyi", "typed", "j2", "yaml"}
 
 
 def test_the_source_holds_the_package_and_what_tells_of_it(built):

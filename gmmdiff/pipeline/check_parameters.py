@@ -104,6 +104,9 @@ def _check_theory(values: Mapping[str, Any]) -> None:
         f"below affine_upper = {values['affine_upper']}",
         lower,
     )
+    sizes, most = values["law_sizes"], values["transported"]
+    allowed = f"at least 2 distinct numbers up to transported = {most}, the largest with a W1"
+    require(len({n for n in sizes if n <= most}) >= 2, owner, "law_sizes", allowed, sizes)
     starts = values["helix_starts"]
     require(
         all(len(start) == 3 and start[2] > 0 for start in starts),
@@ -127,6 +130,9 @@ def _run_parts(owner: str, values: Mapping[str, Any]) -> None:
     from gmmdiff.study.feature_vs_class import arcs, digits, faces, images
     from gmmdiff.study.feature_vs_class.runs import DENSE, regime
 
+    if owner == "faces":  # whose first seed is trained again for the denoisers
+        n, judged = values["story_n_train"], values["judged_n_train"]
+        require(n in judged, owner, "story_n_train", f"one of judged_n_train {judged}", n)
     parts = {"feature_vs_class": arcs.parts, "faces": faces.parts, "digits": digits.parts}[owner]
     unused = ("device", "part", "finished")
     regimes = set()

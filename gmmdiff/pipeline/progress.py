@@ -54,7 +54,7 @@ class Overall:
         self._name, self._expected = "", 0.0
 
     def __str__(self) -> str:
-        """Such as "3 of 36 stages done, about 81 min left; now faces@judged-4"."""
+        """Such as "3 of 36 stages done, about 81 min left; now faces_judged@1000"."""
         told = f"{self._of - len(self._waiting) - bool(self._name)} of {self._of} stages done"
         pace = self._ran / self._ran_recorded if self._ran_recorded else 1.0
         this = max(0.0, pace * self._expected - (self._now() - self._since))

@@ -23,12 +23,11 @@ PARTS = (  # of reports/, in the snapshot, which also has a page of its own
     "environment",
 )
 NOT_PUBLISHED = {  # results that the snapshot leaves out: what it has already, or nobody reads
-    "tables/feature_vs_class_runs": "joined in tables/feature_vs_class, training curves as drawn; "
-    "losses and places of the sweeps, which no figure draws, are nowhere else",
-    "tables/faces_runs": "joined in tables/feature_vs_class, without losses and places",
+    "tables/feature_vs_class_runs": "joined in tables/feature_vs_class",
+    "tables/faces_runs": "the same, without the map's validation curves and controls",
     "tables/digits_runs": "the same",
-    "tables/ngmg_stability_runs": "joined in tables/ngmg_stability, traces as drawn",
-    "tables/ngmg_faces_runs": "joined in tables/ngmg_stability, without traces",
+    "tables/ngmg_stability_runs": "joined in tables/ngmg_stability",
+    "tables/ngmg_faces_runs": "the same, without gradient norms",
     "notebooks/feature_vs_class_runs": "they show a few rows of those tables",
     "notebooks/ngmg_stability_runs": "they show a few rows of those tables",
     "notebooks/faces_runs": "they show a few rows of those tables",

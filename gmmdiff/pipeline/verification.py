@@ -19,30 +19,33 @@ from gmmdiff.core.streams import numpy_stream
 from gmmdiff.study.statistics import bootstrap
 
 RELATIVE, ABSOLUTE = 0.01, 0.001
-REPEATS = {  # stage -> table -> (what tells repeats apart, the columns with values)
+# Stage -> table -> (what tells repeats apart, the columns with values); what is made of these,
+# such as levels and tolerances, tells nothing new.
+REPEATS = {
     "theory_checks": {
         "affinity": ((), ("deviation",)),
         "latent_tests": (("feature", "class"), ("energy_distance",)),
         "line_estimates": ((), ("value", "slope")),
+        "one_law": (("repeat",), ("value",)),
+        "pairs_of_laws": (("pair",), ("w1", "value", "bound")),
         "sample_complexity": (("repeat",), ("error",)),
         "sampler_orders": ((), ("error",)),
     },
     "feature_vs_class": {
-        "runs": (("seed",), ("value",)),
-        "s_c": (("seed",), ("value",)),
-        "steps": (("seed",), ("value",)),
+        "arcs": (("seed",), ("value",)),
         "samplers": (("seed",), ("value",)),
-        "v_prediction": (("seed",), ("value",)),
         "faces": (("seed",), ("value",)),
         "faces_map": (("seed",), ("value",)),
-        "faces_steps": (("seed",), ("value",)),
+        "story": (("seed",), ("value",)),
+        "notices": (("seed",), ("value",)),
         "digits": (("seed",), ("value",)),
-        "digits_steps": (("seed",), ("value",)),
+        "validation": (("seed",), ("loss",)),
     },
     "ngmg_stability": {
         "classifier": (("seed",), ("value",)),
         "joint": (("seed",), ("value",)),
         "faces_joint": (("seed",), ("value",)),
+        "faces_choice": (("seed",), ("value",)),
         "known_terms": ((), ("measured",)),
     },
 }

@@ -3,7 +3,8 @@
 A data sheet.  *Source*: 202,599 aligned photographs with 40 binary attributes (Liu et al. 2015,
 arXiv 1411.7766), for research that is not commercial; nothing of it comes with this package.
 *What varies*: everything; of the attributes some are chosen.  *Splits*: those that are distributed,
-by person: training, validation, which here is also the judge's, and test.
+by person: training, validation and test; of every combination's images in the distributed
+validation split one in four is for validation here, the others teach the judge.
 *Frequencies*: as in the training split; a combination that it does not show is none of the
 world's.  *Judge*: none here; a network has to learn it, see ``gmmdiff.study.celeba``.
 """
@@ -26,8 +27,9 @@ from torch import Tensor
 from gmmdiff.core.checks import indices, refuse, require, require_generator, whole
 from gmmdiff.worlds.world import Judged, Split, World
 
-# As list_eval_partition numbers them; the validation split also teaches the judge.
+# As list_eval_partition numbers them; one of them is shared by two.
 SPLITS: dict[str, int] = {"train": 0, "validation": 1, "judge": 1, "test": 2}
+SHARE = 4  # one image in so many of that one is for validation
 IMAGES, ATTRIBUTES, PARTITION = "img_align_celeba", "list_attr_celeba", "list_eval_partition"
 OWNER = "CelebA"
 
@@ -91,8 +93,11 @@ class CelebA(World):
         self._parts = {}
         for name, number in SPLITS.items():
             rows = ((split == number) & (combination >= 0)).nonzero().flatten()
-            order = combination[rows].argsort(stable=True)
-            self._parts[name] = rows[order], combination[rows[order]]
+            rows = rows[combination[rows].argsort(stable=True)]
+            if number == SPLITS["judge"]:
+                chosen = torch.arange(len(rows)) % SHARE == 0
+                rows = rows[chosen if name == "validation" else ~chosen]
+            self._parts[name] = rows, combination[rows]
 
     def part(self, split: Split) -> tuple[Tensor, Tensor]:
         """The rows in ``images`` of a split ``(n,)`` and their combinations ``(n,)``, in order of

@@ -148,7 +148,6 @@ CALLS = {  # a public name -> what is done with a sample (4, 5)
         lambda x: ARCS.points([3] * 20, unit(x)),
     ],
     "find_defects": [defects],
-    "Defects": [defects],
     "Copies": [lambda x: COPIES.nearest(as_numbers(x), [0, 1, 2, 3])[0]],
     "Digits": [lambda x: DIGITS.judge(image(x, 8, 16)).distance],
     "Faces": [

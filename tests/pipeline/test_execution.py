@@ -48,11 +48,10 @@ def arguments(tmp_path, book, params, stage="stage"):
 
 def one_part(folder, **shared):
     """The command line of a small part of an experiment: the stage `runs/20`."""
-    small = {"n_train": [20, 30], "steps": [50, 50], "width": 8, "n_eval": 2, "evaluations": 8}
-    params = shared | {"feature_vs_class": small | {"swept_steps": [25]}}
+    small = {"n_train": 20, "steps": 40, "width": 8, "n_eval": 2, "evaluations": 8}
     book = ROOT / "notebooks" / "02a_feature_vs_class_runs.ipynb"
-    command = arguments(folder, book, params, "runs/20")
-    return [*command, "--section", "feature_vs_class", "-p", "part=20"]
+    command = arguments(folder, book, shared | {"feature_vs_class": small}, "runs/20")
+    return [*command, "--section", "feature_vs_class"]
 
 
 @pytest.fixture
@@ -216,27 +215,27 @@ def test_the_theory_notebook_twice_gives_the_same_bytes(tmp_path):
     first, second = (
         quick_look(tmp_path / name, "01_theory_checks.ipynb", "theory_checks") for name in "ab"
     )
-    assert len(first) == 6 + 11 + 1
+    assert len(first) == 7 + 13 + 1
     assert [path for path in first if first[path] != second.get(path)] == []
 
 
 def test_feature_vs_class_runs_at_quick_look_size(tmp_path):
     files = quick_look(tmp_path / "a", "02_feature_vs_class.ipynb", "feature_vs_class")
-    assert len(files) == 17 + 22 + 1
+    assert len(files) == 17 + 16 + 1
     assert (
         "inconclusive" in files["reports/notebooks/feature_vs_class.ipynb"].decode()
     )  # two seeds are not enough
 
 
 def test_one_part_is_a_stage_of_its_own(tmp_path):
-    """Another section than the stage's name, a nested name, an override that stays text though it
-    looks like a number.
-    """
+    """Another section than the stage's name, and a nested name."""
     assert runner.main(one_part(tmp_path)) == 0
     assert sorted(p.name for p in (tmp_path / "reports/tables/runs/20").iterdir()) == [
-        "losses.csv",
-        "places.csv",
+        "pictures.csv",
         "runs.csv",
+        "samplers.csv",
+        "strip.csv",
+        "validation.csv",
     ]
     assert (
         no_cell_warns(tmp_path / "reports/notebooks/runs/20.ipynb")
@@ -246,7 +245,7 @@ def test_one_part_is_a_stage_of_its_own(tmp_path):
 
 def test_ngmg_stability_runs_at_quick_look_size(tmp_path):
     files = quick_look(tmp_path / "a", "03_ngmg_stability.ipynb", "ngmg_stability")
-    assert len(files) == 10 + 13 + 1
+    assert len(files) == 6 + 12 + 1
     assert "inconclusive" in files["reports/notebooks/ngmg_stability.ipynb"].decode()
 
 
@@ -260,8 +259,8 @@ def test_one_part_of_the_stability_experiments_is_a_stage(tmp_path):
     ]
     assert runner.main([*command, "-p", "part=lam_1.0"]) == 0
     assert sorted(p.name for p in (tmp_path / "reports/tables/runs/lam_1.0").iterdir()) == [
+        "norm_curves.csv",
         "runs.csv",
-        "traces.csv",
     ]
     assert no_cell_warns(tmp_path / "reports/notebooks/runs/lam_1.0.ipynb")
 

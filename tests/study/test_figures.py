@@ -17,13 +17,14 @@ from PIL import Image
 from gmmdiff.pipeline.execution.notebook import RESULTS, Results, read_tables
 from gmmdiff.study import style
 from gmmdiff.study.feature_vs_class import curves, figures, image_figures
+from gmmdiff.study.feature_vs_class.contrasts import SETTINGS
 from gmmdiff.study.ngmg_stability import figures as ngmg
 from gmmdiff.study.speed import figures as speed
 from gmmdiff.study.theory import figures as theory
 from gmmdiff.study.theory.costs import mixtures_under_test
 from gmmdiff.worlds.arcs import Arcs
+from gmmdiff.worlds.faces import Faces
 from tests.paths import PUBLISHED, ROOT
-from tests.study.feature_vs_class import tables as made_up
 
 MODULES = (style, theory, figures, curves, image_figures, ngmg, speed)
 
@@ -45,39 +46,44 @@ def tables(stage):
     return read_tables(PUBLISHED / "tables" / stage)
 
 
+def every_world(arms):
+    """The runs of all worlds."""
+    return pd.concat([arms[name].assign(world=name) for name in ("arcs", "faces", "digits")])
+
+
 def drawn(name):
     """The figure of one function, from the published tables."""
     arms, checks = tables("feature_vs_class"), tables("theory_checks")
     costs, measured = tables("ngmg_stability"), tables("performance")
-    manifold = Arcs(8, torch.Generator())
+    manifold, faces = Arcs(8, torch.Generator()), Faces(6, generator=torch.Generator())
+    sparse = next(setting for setting in SETTINGS if setting[:2] == ("faces", "sparse"))
     given = {
-        "forest": lambda: (arms["contrasts"], "Which cells hold on the arcs?"),
+        "forest": lambda: (arms["cells"].query("world == 'arcs'"), "Which cells hold on the arcs?"),
         "diffusion_checks": lambda: (checks["marginals"], checks["sampler_orders"]),
         "latent_sets": lambda: (manifold, checks["latent_tests"]),
         "line_costs": lambda: (checks["line_costs"], checks["line_estimates"]),
         "affinity": lambda: (checks["affinity"], mixtures_under_test(1, 0.02, 20, 16), 3.0),
+        "laws": lambda: (checks["one_law"], checks["pairs_of_laws"]),
         "descents": lambda: (checks["descent_lines"], checks["descent_helix"]),
         "sample_complexity": lambda: (checks["sample_complexity"],),
-        "arm_pictures": lambda: (made_up.arc_pictures(), made_up.arcs()),
-        "reverse_strip": lambda: (made_up.arc_strip(), made_up.arcs()),
-        "sampler_check": lambda: (made_up.samplers(), 20),
-        "levels": lambda: (made_up.runs(), "Faces, few images"),
-        "controls": lambda: (made_up.runs(), "Faces, few images"),
-        "comparison_map": lambda: (made_up.sized(),),
-        "story": lambda: (made_up.story(),),
-        "notices": lambda: (made_up.notices(),),
-        "validation_curves": lambda: (made_up.validation(), made_up.settings()),
-        "ask_for_unseen": lambda: (made_up.pictures(), made_up.faces()),
-        "sheet": lambda: (made_up.pictures(), made_up.faces(), "Which faces?"),
-        "nearest_training_image": lambda: (made_up.pictures(), made_up.faces()),
-        "reverse_images": lambda: (made_up.face_strip(), made_up.faces()),
+        "arm_pictures": lambda: (arms["pictures"], manifold),
+        "reverse_strip": lambda: (arms["strip"], manifold),
+        "sampler_check": lambda: (arms["samplers"], 20),
+        "levels": lambda: (sparse.runs(arms), "Faces, few images"),
+        "controls": lambda: (sparse.runs(arms), "Faces, few images"),
+        "comparison_map": lambda: (arms["faces_map"],),
+        "story": lambda: (arms["story"],),
+        "notices": lambda: (arms["notices"],),
+        "validation_curves": lambda: (arms["validation"], every_world(arms)),
+        "ask_for_unseen": lambda: (arms["faces_pictures"], faces),
+        "sheet": lambda: (arms["faces_pictures"], faces, "Which faces?"),
+        "nearest_training_image": lambda: (arms["faces_pictures"], faces),
+        "reverse_images": lambda: (arms["faces_strip"], faces),
         "backward_signals": lambda: (costs["signals"],),
         "gradient_traces": lambda: (costs["norm_curves"], "raw"),
         "against_learning_rate": lambda: (costs["classifier"],),
-        "stability_forest": lambda: (costs["contrasts"], "NGMG s=1"),
-        "quality_beside_stability": lambda: (costs["joint"],),
-        "reference_losses": lambda: (costs["reference_curves"],),
         "against_lambda": lambda: (costs["faces_joint"],),
+        "tolerated": lambda: (costs["faces_choice"], costs["tolerance"]),
         "training_rates": lambda: (measured["training_rates"], measured["training_ratio"], 0.75),
         "growth": lambda: (measured["growth"],),
         "sampling_costs": lambda: (measured["sampling_errors"], measured["evaluation_ratio"]),
@@ -156,7 +162,7 @@ def test_the_same_figure_is_the_same_bytes(tmp_path):
     assert len({saved(drawn("growth"), tmp_path).read_bytes() for _ in range(2)}) == 1
 
 
-@pytest.mark.parametrize("name", ["forest", "stability_forest", "quality_beside_stability"])
+@pytest.mark.parametrize("name", ["forest", "levels", "tolerated"])
 def test_no_interval_ends_at_an_edge(name):
     figure = drawn(name)
     figure.draw_without_rendering()

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from gmmdiff.core.streams import stream
-from gmmdiff.worlds.celeba import CelebA
+from gmmdiff.worlds.celeba import SPLITS, CelebA
 from tests.celeba_folder import ATTRIBUTES, COLOURS, write
 
 
@@ -38,15 +38,22 @@ def test_every_layout_gives_the_same_world(folder, tmp_path):
     other = world(tmp_path)
     assert np.array_equal(first.images, other.images)
     assert torch.equal(first.combinations, other.combinations)
-    for split in ("train", "judge", "test"):
+    for split in SPLITS:
         assert all(map(torch.equal, first.part(split), other.part(split)))
+
+
+def test_no_image_is_of_two_splits(folder):
+    rows = torch.cat([world(folder).part(split)[0] for split in SPLITS])
+    assert len(rows) == len(rows.unique())
+    fresh, taught = (len(world(folder).part(split)[0]) for split in ("validation", "judge"))
+    assert 0 < fresh < taught
 
 
 def test_images_show_their_attributes_in_their_own_split(folder, tmp_path):
     shown, split = write(tmp_path, 120)  # the same ones as the folder's: one seed
     mine, names = world(folder), sorted(shown)
     count = 0
-    for number, name in enumerate(("train", "judge", "test")):
+    for name, number in SPLITS.items():
         rows, combination = mine.part(name)
         assert [split[names[row]] for row in rows] == [number] * len(rows)
         asked = [shown[names[row]] for row in rows]
@@ -165,7 +172,7 @@ def test_a_corrupt_image_is_named_and_left_out_on_demand(fresh, spoil):
         with pytest.raises(ValueError, match=r"left out by skip_corrupt, got 000011.jpg$"):
             world(fresh)
     left = world(fresh, skip_corrupt=True)
-    rows = torch.cat([left.part(split)[0] for split in ("train", "judge", "test")])
+    rows = torch.cat([left.part(split)[0] for split in SPLITS])
     assert len(rows) == 119 and 10 not in rows
 
 

@@ -45,6 +45,7 @@ def module_of(run: Run, parameters: Tensor) -> Denoiser:
         recipe.hidden,
         recipe.centre,
         run.data[2],
+        *(run.data[2] * end + recipe.centre for end in run.range),
         LAST,
     )
     denoiser = Denoiser(settings)

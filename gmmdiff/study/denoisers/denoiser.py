@@ -35,6 +35,8 @@ class Settings:
     hidden: int  # hidden layers
     centre: float = 0.0  # of the greys, taken out of every pixel
     scale: float = 1.0  # and what they are divided by then
+    least: float = 0.0  # of the greys to whose range predictions are clipped in sampling
+    most: float = 1.0
     earliest: float = 0.15  # time of the last step: one prediction takes the rest of the noise away
 
 
@@ -111,7 +113,7 @@ class Denoiser(Module):
     def sample(self, attributes: Any, generator: torch.Generator, evaluations: int = 20) -> Tensor:
         """A face for each row of attributes ``(n, m)``: greys ``(n, size, size)``, about in [0, 1].
 
-        By DPM-Solver++(2M), as in the study.
+        By DPM-Solver++(2M), predictions clipped to the training images' range, as in the study.
 
         Args:
             generator: of the noise to start from, and of the conditions.
@@ -127,11 +129,14 @@ class Denoiser(Module):
         times = SCHEDULE.even_times(evaluations - 1, end=self.settings.earliest)
         times = torch.cat([times.float(), torch.zeros(1)])
 
+        given = self.settings
+        ends = [(grey - given.centre) / given.scale for grey in (given.least, given.most)]
+
         def predict(x_t: Tensor, t: Tensor) -> Tensor:
-            return self(x_t, t, condition)
+            return self(x_t, t, condition).clamp(*ends)
 
         x_0 = dpmpp_2m(predict, start.to(condition), times, SCHEDULE, "sample")
-        return self.settings.scale * x_0 + self.settings.centre
+        return given.scale * x_0 + given.centre
 
 
 def save(denoiser: Denoiser, path: str | os.PathLike[str]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pandas as pd
@@ -49,9 +49,13 @@ def at_best_rate(classifier: pd.DataFrame) -> pd.DataFrame:
     return classifier.merge(best, on=[*arm, "learning_rate"])
 
 
-def best_lambda(choice: pd.DataFrame) -> dict[str, float]:
-    """Every cost's lambda of the least validation loss, geometric mean over the choosing seeds."""
-    losses = choice[(choice["metric"] == "validation_loss") & (choice["signal"] == "raw")]
+def best_lambda(choice: pd.DataFrame, among: Sequence[float]) -> dict[str, float]:
+    """Every cost's lambda of the least validation loss, geometric mean over the choosing seeds.
+
+    Args:
+        among: the lambdas that are judged.
+    """
+    losses = choice[(choice["metric"] == "validation_loss") & choice["lam"].isin(among)]
     logs = np.log(losses["value"].clip(upper=NOT_FINITE))
     return logs.groupby([losses["cost"], losses["lam"]]).mean().unstack().idxmin(axis=1).to_dict()
 
@@ -65,10 +69,15 @@ class Joint:
 
     def __init__(self, runs: pd.DataFrame) -> None:
         runs = judged_rate(runs)
-        self.lams = sorted(lam for lam in runs["lam"].unique() if lam)
+        self._with_cost = runs[runs["lam"] > 0]
         values = runs["value"].fillna(NOT_FINITE).clip(upper=NOT_FINITE)
         arms = ["metric", "group", "lam", "cost", "signal"]
         self._wide = runs.assign(value=values).pivot(index="seed", columns=arms, values="value")
+
+    def lams(self, signal: str = "raw") -> list[float]:
+        """The lambdas at which there is ``OURS`` with that signal."""
+        alike = (self._with_cost["cost"] == OURS) & (self._with_cost["signal"] == signal)
+        return sorted(self._with_cost.loc[alike, "lam"].unique())
 
     def arm(self, metric: str, cost: str, lam: float, signal: str, group: str) -> np.ndarray:
         """One arm's values; of ``REFERENCE`` whatever lambda and signal.
@@ -119,7 +128,7 @@ def steadiness(joint: pd.DataFrame, rival: str, signal: str) -> Iterator[Cell]:
     """Cells of N1, N2 and N4: spike rate and variation at every lambda."""
     runs = Joint(joint)
     for metric in UNSTEADY:
-        for lam in runs.lams:
+        for lam in runs.lams(signal):
             yield runs.cell(metric, OURS, rival, lam, signal, above=True)
 
 
@@ -138,13 +147,14 @@ def no_worse(joint: pd.DataFrame, cost: str = OURS) -> Iterator[Cell]:
     """Cells of N5: validation loss and defects, less than delta above those without a cost."""
     runs = Joint(joint)
     for metric, group in NO_WORSE.items():
-        for lam in (lam for lam in runs.lams if lam in NO_WORSE_AT):
+        for lam in (lam for lam in runs.lams() if lam in NO_WORSE_AT):
             yield runs.cell(metric, cost, REFERENCE, lam, group=group, margin=True)
 
 
 def helps(joint: pd.DataFrame, choice: pd.DataFrame, rival: str) -> Iterator[Cell]:
     """Cells of N6: defects on rare and on held-out combinations, each cost at its best lambda."""
-    runs, best = Joint(joint), best_lambda(choice)
+    runs = Joint(joint)
+    best = best_lambda(choice, runs.lams())
     for group in HELPED:
         theirs = best.get(rival, best[OURS])
         yield runs.cell("defect", OURS, rival, best[OURS], group=group, second_lam=theirs)

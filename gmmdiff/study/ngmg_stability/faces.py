@@ -18,6 +18,8 @@ CENTRE = 0.4  # about the mean grey of the data
 
 def parts(
     lam: Sequence[float],
+    matched_lam: Sequence[float],
+    choosing_lam: Sequence[float],
     learning_rate: float,
     steps: int,
     n_train: int,
@@ -31,9 +33,10 @@ def parts(
 ) -> dict[str, tuple[pd.DataFrame, Recipe]]:
     """Run tables and recipes by name, each trained and kept by itself.
 
-    ``lam_X``: every judged cost at that lambda, raw and matched; 0, which has to be among them, is
-    the reference without a cost.  ``choice``: the raw ones at every lambda on ``choosing_seeds`` of
-    their own, which choose each cost's best lambda.
+    ``lam_X``: every judged cost at that lambda, raw and, where it is one of ``matched_lam``,
+    matched; 0, which has to be among them, is the reference without a cost.  ``choice``: the raw
+    ones and the reference on ``choosing_seeds`` of their own at every lambda of the finer grid
+    ``choosing_lam``, which choose each cost's best lambda and tell how much of it is borne.
 
     Args:
         held_out: share of the combinations that is left out of training, in (0, 1).
@@ -47,12 +50,19 @@ def parts(
     recipe = Recipe(world, left_out, centre=CENTRE, size=1.0, **network)
     alike = {"granularity": GRANULARITY, "s_c": 0.0, "n_train": n_train, "steps": steps}
     alike |= {"learning_rate": learning_rate, "label_noise": 0.0}
+    for name, levels in (("matched_lam", matched_lam), ("choosing_lam", choosing_lam)):
+        good = len(set(levels)) == len(levels) and all(level > 0 for level in levels)
+        require(good, owner, name, "distinct numbers > 0", levels)
+    allowed = f"with every lambda > 0 of lam {list(lam)}, and matched_lam among them"
+    good = set(matched_lam) <= set(lam) - {0} <= set(choosing_lam)
+    require(good, owner, "choosing_lam", allowed, choosing_lam)
     every, others = range(seed, seed + seeds), range(seed + seeds, seed + seeds + choosing_seeds)
-    found = {
-        f"lam_{level}": run_rows(kinds(JUDGED if level else ["BCE"]), every, lam=level, **alike)
-        for level in lam
-    }
     raw = [(cost, "raw") for cost in JUDGED]
-    choice = [run_rows(raw, others, lam=level, **alike) for level in lam if level]
+    found = {"lam_0.0": run_rows(raw[:1], every, lam=0.0, **alike)}
+    for level in (level for level in lam if level):
+        arms = kinds(JUDGED) if level in matched_lam else raw
+        found[f"lam_{level}"] = run_rows(arms, every, lam=level, **alike)
+    choice = [run_rows(raw, others, lam=level, **alike) for level in choosing_lam]
+    choice.append(run_rows(raw[:1], others, lam=0.0, **alike))
     found["choice"] = pd.concat(choice, ignore_index=True)
     return {name: (rows, recipe) for name, rows in found.items()}

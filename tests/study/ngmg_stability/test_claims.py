@@ -161,7 +161,7 @@ def test_other_seeds_choose_the_weight_by_validation_loss():
         return {"validation_loss": 0.1 * (lam != best), "defect": -0.05 * lam / 10}.get(metric, 0.0)
 
     tables = everything(helping(-0.1, -0.1), chosen=chosen)
-    best = contrasts.best_lambda(tables["faces_choice"])
+    best = contrasts.best_lambda(tables["faces_choice"], [0.1, 1.0, 10.0])
     assert best == {"BCE": 0.1, "Brier": 10.0, OURS: 10.0}
     cell = judged(tables, "N6b")["N6b", "faces"].cells[0]
     assert (cell["factors"]["lam"], cell["factors"]["rival_lam"]) == (10.0, 0.1)

@@ -8,6 +8,8 @@ from gmmdiff.study.ngmg_stability.runs import JUDGED, kinds
 
 GOOD = {
     "lam": [0.0, 1.0, 3.0],
+    "matched_lam": [3.0],
+    "choosing_lam": [0.3, 1.0, 3.0],
     "learning_rate": 1e-3,
     "steps": 200,
     "n_train": 50,
@@ -23,12 +25,13 @@ GOOD = {
 def test_every_cost_has_its_seeds_and_others_choose():
     parts = {name: rows for name, (rows, _) in faces.parts(**GOOD).items()}
     assert list(parts) == ["lam_0.0", "lam_1.0", "lam_3.0", "choice"]
-    arms = parts["lam_1.0"].groupby(["cost", "signal"]).size()
+    assert set(parts["lam_1.0"]["signal"]) == {"raw"} and len(parts["lam_1.0"]) == 3 * 20
+    arms = parts["lam_3.0"].groupby(["cost", "signal"]).size()
     assert set(arms) == {20} and set(arms.index) == set(kinds(JUDGED)) and len(arms) == 5
     assert len(parts["lam_0.0"]) == 20 and set(parts["lam_0.0"]["cost"]) == {"BCE"}
     choice = parts["choice"]
-    assert set(choice["seed"]) == set(range(27, 32)) and set(choice["lam"]) == {1.0, 3.0}
-    assert set(choice["signal"]) == {"raw"} and len(choice) == 2 * 3 * 5
+    assert set(choice["seed"]) == set(range(27, 32)) and set(choice["lam"]) == {0.0, 0.3, 1.0, 3.0}
+    assert set(choice["signal"]) == {"raw"} and len(choice) == (3 * 3 + 1) * 5
     for rows, recipe in faces.parts(**GOOD).values():
         JointEnsemble.check(rows, recipe)
 
@@ -40,6 +43,9 @@ def test_every_cost_has_its_seeds_and_others_choose():
         ({"lam": [0.0, 3.0]}, r"got \[0.0, 3.0\]"),
         ({"lam": [0.0, 1.0, 1.0]}, "lam must be 0"),
         ({"lam": [-1.0, 0.0, 1.0]}, "lam must be 0"),
+        ({"matched_lam": [2.0]}, r"choosing_lam must be with every lambda > 0 of lam"),
+        ({"choosing_lam": [0.3, 1.0]}, r"choosing_lam must be with every lambda > 0 of lam"),
+        ({"choosing_lam": [0.0, 1.0, 3.0]}, r"choosing_lam must be distinct numbers > 0"),
         ({"choosing_seeds": 0}, "choosing_seeds must be >= 1, got 0"),
         ({"attributes": 9}, "attributes must be in 2..8, got 9"),
     ],
