@@ -38,7 +38,7 @@ class Judgement:
             margin, levels.
         replication: share of the resamples of the seeds that give the same verdict.
         rival_verdict: the most frequent other verdict, of a fragile one.
-        undertrained: whether fewer than nine in ten of the runs compared were trained long enough.
+        undertrained: whether some of the runs compared would still gain from longer training.
     """
 
     verdict: Verdict

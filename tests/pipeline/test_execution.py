@@ -221,7 +221,7 @@ def test_the_theory_notebook_twice_gives_the_same_bytes(tmp_path):
 
 def test_feature_vs_class_runs_at_quick_look_size(tmp_path):
     files = quick_look(tmp_path / "a", "02_feature_vs_class.ipynb", "feature_vs_class")
-    assert len(files) == 17 + 16 + 1
+    assert len(files) == 17 + 17 + 1
     assert (
         "inconclusive" in files["reports/notebooks/feature_vs_class.ipynb"].decode()
     )  # two seeds are not enough

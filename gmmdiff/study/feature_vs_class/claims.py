@@ -61,9 +61,8 @@ STATEMENTS = {  # claim -> statement, source, what is compared
 
 def judge(tables: Tables, setting: Setting, claim: str) -> Judgement:
     """By the rule of ``gmmdiff.study.verdicts``."""
-    runs = setting.runs(tables)
-    cells = setting.cells(claim, runs)
-    return by_rule(claim, cells, undertrained=setting.undertrained(claim, runs))
+    cells = setting.cells(claim, setting.runs(tables))
+    return by_rule(claim, cells, undertrained=setting.undertrained(claim, tables))
 
 
 def claim_of(claim: str, setting: Setting, stage: str) -> Claim:

@@ -223,7 +223,7 @@ def test_workers_of_this_machine_leave_the_same_files(tmp_path, monkeypatch):
         for path in here.rglob("*")
         if path.is_file() and "environment" not in path.parts
     ]
-    assert len(files) == 1 + 3
+    assert len(files) == 1 + 5
     assert [
         path for path in files if (here / path).read_bytes() != (there / path).read_bytes()
     ] == []

@@ -186,6 +186,22 @@ def test_undertrained_is_fewer_than_nine_in_ten_of_the_runs_compared(short, expe
     assert not judged("F1", table[table["metric"] != "long_enough"]).undertrained
 
 
+@pytest.mark.parametrize(("gain", "expected"), [(0.005, False), (0.02, True)])
+def test_undertrained_is_also_what_a_longer_training_betters(gain, expected):
+    """By more than a hundredth, in any arm that the claim compares."""
+    table, arms = runs(), ["granularity", "s_c", "seed"]
+    losses = table[table["metric"] == "validation_loss"]
+    longer = losses[losses["seed"] < 5][[*arms, "metric", "value"]].assign(step=100)
+    mixture = (longer["granularity"] == "feature") & (longer["s_c"] > 0)
+    longer["value"] *= 1 - gain * mixture
+    worse = longer.assign(step=200, value=2 * longer["value"])
+    tables = {"moons": table, "story": pd.concat([longer, worse])}
+    setting = Setting("moons", "dense", ("F1", "F5"), "story")
+    assert setting.undertrained("F1", tables) is expected
+    assert not setting.undertrained("F5", tables)  # of points alone
+    assert not setting.undertrained("F1", {"moons": table})
+
+
 def test_details_are_a_sentence_a_cell():
     told = judged("F5", runs([PLANTED["F5"]])).details
     assert "Defect (rare), feature against scrambled, points: feature 10.0 % [" in told
