@@ -159,10 +159,11 @@ def _dvc(*command: str) -> str:
 def stale_stages() -> dict[str, Any]:
     """What `dvc status` finds changed since dvc.lock was written; empty when nothing is.
 
-    The stage that always runs does not count.
+    The stage that always runs does not count, nor one of another pipeline, as notebooks/longer is.
     """
     found = json.loads(_dvc("status", "--json") or "{}")
-    return {stage: why for stage, why in found.items() if why != ["always changed"]}
+    own = {stage: why for stage, why in found.items() if ":" not in stage}
+    return {stage: why for stage, why in own.items() if why != ["always changed"]}
 
 
 def forget_old_stages(lock: Path) -> list[str]:

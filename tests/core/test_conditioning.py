@@ -62,11 +62,11 @@ def test_shared_adds_a_code_of_its_own_where_the_class_is_known():
     torch.testing.assert_close(own @ own.T, 16 * torch.eye(14).double(), rtol=0, atol=1e-9)
 
 
-@pytest.mark.parametrize("granularity", GRANULARITIES[1:])
-def test_s_c_is_counted_in_smallest_distances(granularity):
-    arm = conditioning(granularity, 0.25)
-    gaps = [float((a - b).norm()) for a, b in itertools.combinations(arm.means, 2)]
-    assert arm.scale == pytest.approx(0.25 * min(gap for gap in gaps if gap > 1e-9))
+@pytest.mark.parametrize("granularity", GRANULARITIES)
+def test_s_c_is_counted_in_the_features_smallest_distance(granularity):
+    arm, features = conditioning(granularity, 0.25), conditioning("feature")
+    gaps = [float((a - b).norm()) for a, b in itertools.combinations(features.means, 2)]
+    assert arm.scale == pytest.approx(0.25 * min(gaps))
     drawn = arm.sample(torch.full((20_000,), 5), stream(0, "draws"))
     torch.testing.assert_close(
         drawn.std(0), torch.full((16,), arm.scale, dtype=torch.float64), rtol=0.03, atol=0

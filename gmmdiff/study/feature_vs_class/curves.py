@@ -61,7 +61,7 @@ def _legend(axis: Axes, arms: list[tuple[str, float]], floor: bool) -> None:
     """In an axis of its own: the arms, the star, and fresh real samples."""
     handles = [Line2D([], [], **{**look(*arm), "marker": ""}) for arm in arms]
     star = {"marker": "*", "ms": 13, "mfc": "white", "mec": "0.2"}
-    handles.append(Line2D([], [], ls="", label="least validation loss:\nwhat is judged", **star))
+    handles.append(Line2D([], [], ls="", label="least validation loss", **star))
     handles += [Line2D([], [], **FLOOR)] if floor else []
     axis.set_axis_off()
     axis.legend(handles=handles, loc="center")

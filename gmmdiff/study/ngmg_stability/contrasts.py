@@ -162,11 +162,12 @@ def helps(joint: pd.DataFrame, choice: pd.DataFrame, rival: str) -> Iterator[Cel
 
 def levels(joint: pd.DataFrame) -> pd.DataFrame:
     """Every arm of experiment B: one row a learning rate, lambda, cost and signal, with its number
-    of seeds and the interquartile means of what ``LEVELS`` names.
+    of seeds and the interquartile means of what ``LEVELS`` names, where the runs have it.
     """
     arm = ["learning_rate", "lam", "cost", "signal"]
     values = joint.groupby([*arm, "metric", "group"], sort=False)["value"]
     wide = values.agg(lambda column: float(iqm([column.to_numpy()]))).unstack(["metric", "group"])
-    found = pd.DataFrame({name: wide[metric] for metric, name in LEVELS.items()})
+    there = {name: wide[what] for what, name in LEVELS.items() if what in wide}
+    found = pd.DataFrame(there)
     found.insert(0, "seeds", joint.groupby(arm)["seed"].nunique())
     return found.reset_index()
