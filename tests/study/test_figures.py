@@ -34,6 +34,7 @@ def drawing():
     for module in MODULES:
         for name, function in inspect.getmembers(module, inspect.isfunction):
             own = function.__module__ == module.__name__
+            own = own and not name.startswith("_")
             if own and function.__annotations__.get("return") == "Figure":
                 yield name, function
 

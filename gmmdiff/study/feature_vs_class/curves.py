@@ -122,6 +122,7 @@ def notices(table: pd.DataFrame) -> Figure:
         for place, (granularity, s_c) in enumerate(arms):
             mine = part[(part["granularity"] == granularity) & (part["s_c"] == s_c)]
             _arrow(axis, mine, place, guess.better == "higher", granularity, s_c)
+        axis.xaxis.set_major_formatter("{x:g}")
         axis.axvline(part.loc[part["granularity"] == "real", "value"].mean(), zorder=0, **FLOOR)
         axis.set_title(textwrap.fill(metric[0].upper() + metric[1:], 22))
         axis.set_xlabel(f"{BETTER[guess.better]}  (guess: {guess.movement})", fontsize=9)

@@ -121,10 +121,11 @@ def test_two_workers_train_as_none(running):
 
 def test_two_workers_measure_as_none(running):
     """Every table of both experiments."""
-    arms = arcs.parts([0.0, 0.1], [20, 30], 1e-2, [50, 50], 2, 0, [0.3], [25], 2)["30"]
+    network = {"width": 8, "hidden": 1, "batch": 8, "n_eval": 4, "evaluations": 8}
+    arms, recipe = arcs.parts(30, 50, 0.1, 1e-2, 2, 2, 0, 8, **network)["judged"]
     costs = ngmg_stability_runs.parts([0.2], [1e-3], 150, [0.0, 1.0], [1e-2], 150, 20, 0.1, 2, 2, 0)
     experiments = [
-        partial(arcs.run_part, arms, RECIPE, "cpu", QUIET, True),
+        partial(arcs.run_part, arms, recipe, "cpu", QUIET),
         *(
             partial(ngmg_stability_runs.run_part, rows, RECIPE, 20, "cpu", QUIET)
             for rows in costs.values()
