@@ -162,11 +162,17 @@ def _check_stability(values: Mapping[str, Any]) -> None:
 
 def _check_ngmg_faces(values: Mapping[str, Any]) -> None:
     from gmmdiff.study.engine.classifiers import JointEnsemble
+    from gmmdiff.study.feature_vs_class.images import require_groups
+    from gmmdiff.study.feature_vs_class.runs import DENSE, regime
     from gmmdiff.study.ngmg_stability.faces import parts
 
+    owner = "ngmg_faces"
     given = {k: v for k, v in values.items() if k not in ("device", "part", "n_test")}
     for rows, recipe in parts(**given).values():
         JointEnsemble.check(rows, recipe)
+        few, allowed = values["n_train"], f"fewer than {DENSE} images a combination, so sparse"
+        require(regime(few, recipe) == "sparse", owner, "n_train", allowed, few)
+        require_groups(owner, rows, recipe)
 
 
 def _check_performance(values: Mapping[str, Any]) -> None:

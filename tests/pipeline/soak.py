@@ -85,6 +85,7 @@ SMALL = {
         "n_train": [30, 400],
         "steps": [40, 40],
         "judged_n_train": [30, 400],
+        "mixture_steps": [40, 40],
         "story_n_train": 30,
         "story": [20, 40],
         "held_out": 0.25,
@@ -92,7 +93,14 @@ SMALL = {
         "evaluations": 4,
         "n_eval": 2,
     },
-    "digits": {"n_train": [50, 3000], "steps": [40, 40], **NETWORK, "evaluations": 4, "n_eval": 2},
+    "digits": {
+        "n_train": [50, 3000],
+        "steps": [40, 40],
+        "mixture_steps": [40, 40],
+        **NETWORK,
+        "evaluations": 4,
+        "n_eval": 2,
+    },
     "ngmg_faces": {
         "attributes": 4,
         "n_train": 30,

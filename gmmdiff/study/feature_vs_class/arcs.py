@@ -47,7 +47,7 @@ def parts(
         network: further fields of ``Recipe``.
     """
     recipe, m = Recipe(partial(Arcs, dimension), **network), 4
-    rows = judged(n_train, steps, s_c, m, learning_rate, seeds, control_seeds, seed)
+    rows = judged(n_train, steps, steps, s_c, m, learning_rate, seeds, control_seeds, seed)
     return {"judged": (rows, recipe)}
 
 

@@ -17,6 +17,7 @@ CENTRE = 0.3  # about the mean grey of the data
 def parts(
     n_train: Sequence[int],
     steps: Sequence[int],
+    mixture_steps: Sequence[int],
     s_c: float,
     learning_rate: float,
     seeds: int,
@@ -31,17 +32,19 @@ def parts(
     """Run tables and recipes by name, ``judged_n`` for every n_train: see ``runs.judged``.
 
     Args:
-        steps: of the training at every ``n_train``.
+        steps, mixture_steps: of the training at every ``n_train``, see ``runs.judged``.
         train, validation, judge: shares of the images, see ``Digits``.
         held_out: share of the combinations that is left out of training, in (0, 1).
         network: further fields of ``Recipe``.
     """
-    good = len(set(n_train)) == len(n_train) == len(steps)
-    allowed = "distinct sizes, and steps for each"
-    require(good, "digits", "n_train, steps", allowed, [*n_train, *steps])
+    lengths, allowed = {"steps": steps, "mixture_steps": mixture_steps}, "one for each n_train"
+    require(len(set(n_train)) == len(n_train), "digits", "n_train", "distinct sizes", n_train)
+    for name, length in lengths.items():
+        require(len(length) == len(n_train), "digits", name, allowed, length)
     world = partial(Digits, train=train, validation=validation, judge=judge)
     of_all, m = recipe(world, round(held_out * 100), CENTRE, **network), 2
     alike = s_c, m, learning_rate, seeds, control_seeds, seed
     return {
-        f"judged_{n}": (judged(n, s, *alike), of_all) for n, s in zip(n_train, steps, strict=True)
+        f"judged_{n}": (judged(n, *length, *alike), of_all)
+        for n, *length in zip(n_train, steps, mixture_steps, strict=True)
     }

@@ -13,9 +13,8 @@ from gmmdiff.core.checks import require
 from gmmdiff.study.engine.runs import run_table
 from gmmdiff.study.feature_vs_class.images import recipe
 from gmmdiff.study.feature_vs_class.runs import COMPARED, POINT, Parts, judged, regime
-from gmmdiff.worlds.faces import Faces
+from gmmdiff.worlds.faces import CENTRE, Faces
 
-CENTRE = 0.4  # about the mean grey of the data
 CONTROLS = ("scrambled", "shared")
 
 
@@ -25,6 +24,7 @@ def parts(
     n_train: Sequence[int],
     steps: Sequence[int],
     judged_n_train: Sequence[int],
+    mixture_steps: Sequence[int],
     story_n_train: int,
     story: Sequence[int],
     s_c: float,
@@ -46,7 +46,8 @@ def parts(
 
     Args:
         attributes: the number m of attributes of what is judged.
-        steps: of the training at every ``n_train``.
+        steps: of the training with points at every ``n_train``.
+        mixture_steps: of that with mixtures at every ``judged_n_train``.
         held_out: share of the combinations that is left out of training, in (0, 1).
         network: further fields of ``Recipe``.
     """
@@ -55,6 +56,8 @@ def parts(
     require(good, owner, "n_train, steps", "distinct sizes, and steps for each", [*n_train, *steps])
     for name, sizes in (("judged_n_train", judged_n_train), ("story_n_train", [story_n_train])):
         require(set(sizes) <= set(n_train), owner, name, f"of n_train {list(n_train)}", sizes)
+    good, allowed = len(mixture_steps) == len(judged_n_train), "one for each judged_n_train"
+    require(good, owner, "mixture_steps", allowed, list(mixture_steps))
     good, allowed = list(story) == sorted(set(story)), "increasing numbers of steps"
     require(good and len(story) > 0, owner, "story", allowed, list(story))
 
@@ -62,9 +65,9 @@ def parts(
         return recipe(partial(Faces, m, size), round(held_out * 2**m), CENTRE, **network)
 
     alike, found = (learning_rate, seeds, control_seeds, seed), {}
-    for n in judged_n_train:
+    for n, longer in zip(judged_n_train, mixture_steps, strict=True):
         controls = CONTROLS if regime(n, of_m(attributes)) == "sparse" else ()
-        rows = judged(n, length[n], s_c, attributes, *alike, controls)
+        rows = judged(n, length[n], longer, s_c, attributes, *alike, controls)
         found[f"judged_{n}"] = rows, of_m(attributes)
     few = {"learning_rate": [learning_rate], "seeds": control_seeds, "first_seed": seed}
     for m in mapped:

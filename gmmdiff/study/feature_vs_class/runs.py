@@ -25,6 +25,7 @@ Parts = dict[str, tuple[pd.DataFrame, Recipe]]  # run tables and recipes by name
 def judged(
     n_train: int,
     steps: int,
+    mixture_steps: int,
     s_c: float,
     attributes: int,
     learning_rate: float,
@@ -37,6 +38,10 @@ def judged(
     ``seeds``; with ``control_seeds`` no condition, and classes whose mixtures are scaled by their
     own smallest distance, which is sqrt(``attributes``) times that of features.
 
+    Args:
+        steps, mixture_steps: of the training, with point and with mixture conditions, which learn
+            more slowly; features and classes have the same.
+
     Raises:
         ValueError: on s_c <= 0, or more control seeds than seeds.
     """
@@ -44,15 +49,14 @@ def judged(
     good, allowed = 1 <= control_seeds <= seeds, f"in 1 .. seeds, which is {seeds}"
     require(good, "run table", "control_seeds", allowed, control_seeds)
     arms = [
-        (COMPARED, [POINT, s_c], seeds),
-        (controls, [POINT], seeds),
-        (["none"], [POINT], control_seeds),
-        (["class"], [s_c * attributes**0.5], control_seeds),
+        ([*COMPARED, *controls], POINT, steps, seeds),
+        (COMPARED, s_c, mixture_steps, seeds),
+        (["none"], POINT, steps, control_seeds),
+        (["class"], s_c * attributes**0.5, mixture_steps, control_seeds),
     ]
     tables = [
-        run_table(names, scales, [n_train], [learning_rate], [steps], count, seed)
-        for names, scales, count in arms
-        if names
+        run_table(names, [scale], [n_train], [learning_rate], [length], count, seed)
+        for names, scale, length, count in arms
     ]
     return pd.concat(tables, ignore_index=True)
 

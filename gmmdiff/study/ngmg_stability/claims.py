@@ -115,8 +115,9 @@ REGIMES = {"arcs": "dense", "faces": "sparse"}
 
 def judge(tables: Tables, claim: str, world: str) -> Judgement:
     """By the rule of ``gmmdiff.study.verdicts``; N3's classifiers have no validation loss."""
-    short = claim != "N3" and undertrained(tables[JOINT[world]])
-    return by_rule(claim, list(ASKED[claim].cells(tables, world)), undertrained=short)
+    cells = list(ASKED[claim].cells(tables, world))
+    short = claim != "N3" and undertrained(tables[JOINT[world]], cells)
+    return by_rule(claim, cells, undertrained=short)
 
 
 def cells(tables: Tables) -> pd.DataFrame:

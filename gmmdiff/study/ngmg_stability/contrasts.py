@@ -34,10 +34,19 @@ def judged_rate(joint: pd.DataFrame) -> pd.DataFrame:
     return joint[joint["learning_rate"] == seeds.idxmax()]
 
 
-def undertrained(joint: pd.DataFrame) -> bool:
-    """Whether fewer than nine in ten of the judged runs were trained long enough."""
-    runs = judged_rate(joint)
-    return bool(runs.loc[runs["metric"] == "long_enough", "value"].mean() < 0.9)
+def undertrained(joint: pd.DataFrame, cells: Sequence[Cell]) -> bool:
+    """Whether fewer than nine in ten of the runs that the cells compare were trained long enough;
+    no, where none is of experiment B.
+    """
+    compared = set()
+    for cell in (cell for cell in cells if "lam" in cell.factors):
+        lam = cell.factors["lam"]
+        lams = lam, cell.factors.get("rival_lam", lam)
+        named = zip(cell.arms, lams, strict=True)
+        compared |= {("BCE", 0.0) if name == REFERENCE else (name, at) for name, at in named}
+    runs = judged_rate(joint).query("metric == 'long_enough'").set_index(["cost", "lam"])["value"]
+    found = runs[runs.index.isin(compared)]
+    return 10 * found.sum() < 9 * len(found)
 
 
 def at_best_rate(classifier: pd.DataFrame) -> pd.DataFrame:

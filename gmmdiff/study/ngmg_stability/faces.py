@@ -11,9 +11,8 @@ import pandas as pd
 from gmmdiff.core.checks import require
 from gmmdiff.study.engine.runs import Recipe
 from gmmdiff.study.ngmg_stability.runs import GRANULARITY, JUDGED, kinds, require_lam, run_rows
-from gmmdiff.worlds.faces import Faces
+from gmmdiff.worlds.faces import CENTRE, Faces
 
-CENTRE = 0.4  # about the mean grey of the data
 
 
 def parts(

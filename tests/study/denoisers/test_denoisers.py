@@ -30,6 +30,7 @@ FACES = {
     "n_train": [30, 60],
     "steps": [60, 60],
     "judged_n_train": [30],
+    "mixture_steps": [40],
     "story_n_train": 30,
     "story": [40],
     "s_c": 0.1,

@@ -22,6 +22,7 @@ FACES = {
     "n_train": [30, 60, 420],
     "steps": [40, 40, 60],
     "judged_n_train": [60, 420],
+    "mixture_steps": [60, 60],
     "story_n_train": 60,
     "story": [20, 60],
     "size": 16,
@@ -32,6 +33,7 @@ FACES = {
 DIGITS = {
     "n_train": [100, 2700],
     "steps": [40, 40],
+    "mixture_steps": [40, 60],
     "train": 0.45,
     "validation": 0.05,
     "judge": 0.4,
@@ -117,7 +119,8 @@ def test_what_the_claims_read_is_there(sparse_faces):
     real = runs.query("granularity == 'real' and metric == 'law'")["value"]
     assert real.to_list() == pytest.approx([1] * len(real))
     curves = tables["validation"]
-    assert set(curves["step"]) == {20, 40} and len(curves) == 2 * len(rows)
+    assert curves.groupby("s_c")["step"].max().round(4).to_list() == [40, 60, 60]
+    assert len(curves) == rows["steps"].sum() // 20
 
 
 def test_a_condition_that_admits_all_is_never_wrong(sparse_faces):
@@ -193,6 +196,7 @@ def test_an_unknown_part_is_named():
         ("arcs", {"control_seeds": 4}, "control_seeds must be in 1 .. seeds, which is 3, got 4"),
         ("faces", {"attributes": 9}, "attributes must be in 2..8, got 9"),
         ("faces", {"n_train": [60]}, "n_train, steps must be distinct sizes, and steps for each"),
+        ("faces", {"mixture_steps": [60]}, "mixture_steps must be one for each judged_n_train"),
         ("faces", {"judged_n_train": [70]}, r"judged_n_train must be of n_train \[30, 60, 420\]"),
         ("faces", {"story_n_train": 70}, r"story_n_train must be of n_train \[30, 60, 420\]"),
         ("faces", {"story": [60, 20]}, "story must be increasing numbers of steps"),
@@ -207,7 +211,8 @@ def test_an_unknown_part_is_named():
         ),
         ("digits", {"train": 0.6, "validation": 0.2, "judge": 0.2}, "validation"),
         ("digits", {"validation": 0.0}, "validation"),
-        ("digits", {"n_train": [100, 100]}, "n_train, steps must be distinct"),
+        ("digits", {"n_train": [100, 100]}, "n_train must be distinct sizes"),
+        ("digits", {"mixture_steps": [40]}, "mixture_steps must be one for each n_train"),
     ],
 )
 def test_bad_settings_are_named_before_any_training(world, change, message):

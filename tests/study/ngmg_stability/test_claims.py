@@ -211,3 +211,11 @@ def test_an_undertrained_table_is_told():
     table.loc[(table["metric"] == "long_enough") & (table["seed"] < 4), "value"] = 0.0
     found = judged(tables, "N1")
     assert found["N1", "faces"].undertrained and not found["N1", "arcs"].undertrained
+
+
+def test_a_weight_that_a_claim_does_not_compare_leaves_it_trained_long_enough():
+    tables = everything()
+    table = tables["faces_joint"]
+    table.loc[(table["metric"] == "long_enough") & (table["lam"] == 10), "value"] = 0.0
+    assert judged(tables, "N1")["N1", "faces"].undertrained
+    assert not judged(tables, "N5")["N5", "faces"].undertrained
