@@ -179,7 +179,7 @@ BAD = {  # params.yaml -> what its one line has to say
     ),
     "steps missing": (
         put("digits.steps", [1500]),
-        "n_train, steps must be distinct sizes, and steps for each, got [1000, 4000, 1500]",
+        "digits: steps must be one for each n_train, got [1500]",
     ),
     "judged at a size of its own": (
         put("faces.judged_n_train", [1000, 2000]),

@@ -19,7 +19,7 @@ def parts(
     steps: Sequence[int],
     mixture_steps: Sequence[int],
     s_c: float,
-    learning_rate: float,
+    learning_rate: Sequence[float],
     seeds: int,
     control_seeds: int,
     seed: int,
@@ -32,19 +32,19 @@ def parts(
     """Run tables and recipes by name, ``judged_n`` for every n_train: see ``runs.judged``.
 
     Args:
-        steps, mixture_steps: of the training at every ``n_train``, see ``runs.judged``.
+        steps, mixture_steps, learning_rate: of every ``n_train``, see ``runs.judged``.
         train, validation, judge: shares of the images, see ``Digits``.
         held_out: share of the combinations that is left out of training, in (0, 1).
         network: further fields of ``Recipe``.
     """
-    lengths, allowed = {"steps": steps, "mixture_steps": mixture_steps}, "one for each n_train"
     require(len(set(n_train)) == len(n_train), "digits", "n_train", "distinct sizes", n_train)
-    for name, length in lengths.items():
-        require(len(length) == len(n_train), "digits", name, allowed, length)
+    settings = {"steps": steps, "mixture_steps": mixture_steps, "learning_rate": learning_rate}
+    for name, values in settings.items():
+        good = len(values) == len(n_train)
+        require(good, "digits", name, "one for each n_train", values)
     world = partial(Digits, train=train, validation=validation, judge=judge)
     of_all, m = recipe(world, round(held_out * 100), CENTRE, **network), 2
-    alike = s_c, m, learning_rate, seeds, control_seeds, seed
     return {
-        f"judged_{n}": (judged(n, *length, *alike), of_all)
-        for n, *length in zip(n_train, steps, mixture_steps, strict=True)
+        f"judged_{n}": (judged(n, *lengths, s_c, m, rate, seeds, control_seeds, seed), of_all)
+        for n, rate, *lengths in zip(n_train, learning_rate, steps, mixture_steps, strict=True)
     }

@@ -40,7 +40,8 @@ def parts(
 
     ``judged_n``, for every n of ``judged_n_train``: see ``runs.judged``; where a combination has
     few images, with the controls scrambled and shared.  ``map_m``, for every m of ``mapped``:
-    class and feature, points, with ``control_seeds`` at every n_train that is not judged at that m.
+    class and feature, points, with ``control_seeds`` at every n_train that is not judged at that m,
+    and as many samples in all as there.
     ``story``: class and feature, points and mixtures, with as many seeds, trained for the last of
     the steps ``story`` and measured at each.
 
@@ -74,7 +75,8 @@ def parts(
         others = [n for n in n_train if m != attributes or n not in judged_n_train]
         tables = [run_table(COMPARED, [POINT], [n], steps=[length[n]], **few) for n in others]
         require(len(tables) > 0, owner, "mapped", "an m at which some n_train is not judged", m)
-        found[f"map_{m}"] = pd.concat(tables, ignore_index=True), of_m(m)
+        n_eval = max(2, network["n_eval"] * 2**attributes // 2**m)
+        found[f"map_{m}"] = pd.concat(tables, ignore_index=True), replace(of_m(m), n_eval=n_eval)
     rows = run_table(COMPARED, [POINT, s_c], [story_n_train], steps=[max(story)], **few)
     found["story"] = rows, replace(of_m(attributes), checkpoints=tuple(story))
     return found

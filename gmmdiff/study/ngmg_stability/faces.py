@@ -14,7 +14,6 @@ from gmmdiff.study.ngmg_stability.runs import GRANULARITY, JUDGED, kinds, requir
 from gmmdiff.worlds.faces import CENTRE, Faces
 
 
-
 def parts(
     lam: Sequence[float],
     matched_lam: Sequence[float],

@@ -39,6 +39,7 @@ DIGITS = {
     "judge": 0.4,
     "held_out": 0.12,
     **SEEDS,
+    "learning_rate": [1e-3, 2e-3],
     **NETWORK,
 }
 MADE = {"arcs": (arcs, ARCS), "faces": (faces, FACES), "digits": (digits, DIGITS)}
@@ -212,6 +213,7 @@ def test_an_unknown_part_is_named():
         ("digits", {"train": 0.6, "validation": 0.2, "judge": 0.2}, "validation"),
         ("digits", {"validation": 0.0}, "validation"),
         ("digits", {"n_train": [100, 100]}, "n_train must be distinct sizes"),
+        ("digits", {"learning_rate": []}, "learning_rate must be one for each n_train"),
         ("digits", {"mixture_steps": [40]}, "mixture_steps must be one for each n_train"),
     ],
 )
