@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import numbers
 from collections.abc import Callable
-from contextlib import ExitStack
 from functools import reduce, wraps
 from typing import Any, NoReturn, ParamSpec, TypeVar
 
@@ -18,7 +17,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 LONGEST = 200  # characters of a refused value that are shown
-DOUBLE = torch.empty(0, dtype=torch.float64)  # ``like`` for numbers that mean double precision
+DOUBLE = torch.empty(0, dtype=torch.float64, device="cpu")  # ``like`` for double precision
 Given = ParamSpec("Given")
 Result = TypeVar("Result")
 
@@ -37,8 +36,8 @@ def require(condition: bool, owner: str, what: str, allowed: str, got: object) -
 
 
 def holds(condition: Tensor) -> bool:
-    """Whether a condition on values holds everywhere; True where a transform hides the values."""
-    if torch.compiler.is_compiling():
+    """Whether a condition on values holds everywhere; True where there are no values to see."""
+    if torch.compiler.is_compiling() or condition.is_meta:
         return True
     try:
         return bool(condition.all())
@@ -58,7 +57,7 @@ def floating(owner: str, what: str, value: Any, like: Tensor | None = None) -> T
         ValueError: on what is no real number, or no array of them.
     """
     plain = not hasattr(value, "dtype")  # numbers and lists have digits, and no type of their own
-    place = None if like is None or isinstance(value, Tensor) else like.device
+    place = getattr(value if isinstance(value, Tensor) else like, "device", None)
     try:
         tensor = torch.as_tensor(value, device=place, dtype=torch.float64 if plain else None)
     except (TypeError, ValueError, RuntimeError):
@@ -79,10 +78,11 @@ def whole(owner: str, what: str, value: Any, least: int = 0) -> int:
     """A whole number >= ``least``, also one that a table turned into a float.
 
     Raises:
-        ValueError: on anything else.
+        ValueError: on anything else, True and False too.
     """
     number = value.item() if hasattr(value, "item") and getattr(value, "size", None) else value
-    good = isinstance(number, numbers.Real) and number == number // 1 and not number < least
+    good = isinstance(number, numbers.Real) and not isinstance(number, bool)
+    good = good and number == number // 1 and not number < least
     require(good, owner, what, f"a whole number >= {least}", repr(value))
     return int(number)
 
@@ -112,11 +112,13 @@ def indices(owner: str, what: str, value: Any, count: int) -> Tensor:
     """``(n,)`` whole numbers in 0 .. count - 1, of a list, array or tensor of any type.
 
     Raises:
-        ValueError: on another shape, or a number that is not there.
+        ValueError: on another shape, a number that is not there, or a mask of True and False.
     """
-    given = floating(owner, what, value) if not isinstance(value, Tensor) else value
+    floating(owner, what, value)  # refuses what is no array of numbers
+    given = torch.as_tensor(value)
     index = given.long()
-    good = index.ndim == 1 and holds((index == given) & (index >= 0) & (index < count))
+    good = index.ndim == 1 and given.dtype != torch.bool
+    good = good and holds((index == given) & (index >= 0) & (index < count))
     require(good, owner, what, f"(n,) in 0 .. {count - 1}", given.tolist())
     return index
 
@@ -164,10 +166,9 @@ def in_own_precision(function: Callable[Given, Result]) -> Callable[Given, Resul
 
     @wraps(function)
     def outside(*args: Given.args, **options: Given.kwargs) -> Result:
-        with ExitStack() as stack:
-            for device in ("cpu", "cuda"):
-                if torch.is_autocast_enabled(device):
-                    stack.enter_context(torch.autocast(device, enabled=False))
+        if not (torch.is_autocast_enabled("cpu") or torch.is_autocast_enabled("cuda")):
+            return function(*args, **options)
+        with torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
             return function(*args, **options)
 
     return outside

@@ -18,7 +18,8 @@ and two controls that tell why features help:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -40,6 +41,7 @@ from gmmdiff.core.checks import (
 )
 from gmmdiff.core.frames import orthonormal_frame
 from gmmdiff.core.mixtures import GaussianMixture
+from gmmdiff.core.streams import random_on
 
 GRANULARITIES = ("none", "coarse", "class", "feature", "scrambled", "shared")
 COARSE = 2  # attributes that a coarse class knows
@@ -91,8 +93,6 @@ class GaussianMixtureConditioning(Module):
     log_scales: Tensor  # where they are learned,
     fixed_scales: Tensor  # and where not
     null: Tensor
-    counts: Tensor
-    first: Tensor
 
     def __init__(
         self, means: Any, scales: Any, learned: bool = False, counts: Sequence[int] | None = None
@@ -112,7 +112,8 @@ class GaussianMixtureConditioning(Module):
             refuse(owner, "scales", allowed, tuple(given["scales"].shape))
         good = holds(scales > 0 if learned else scales >= 0)
         allowed = "> 0 to be learned" if learned else ">= 0"
-        require(good, owner, "scales", allowed, float(scales.min()))
+        if not good:
+            refuse(owner, "scales", allowed, float(scales.min()))
         null = torch.zeros_like(means[0])
         if learned:
             self.means, self.log_scales = Parameter(means), Parameter(scales.log())
@@ -121,12 +122,14 @@ class GaussianMixtureConditioning(Module):
             self.register_buffer("means", means)
             self.register_buffer("fixed_scales", scales)
             self.register_buffer("null", null)
-        choices = torch.tensor(len(means) if counts is None else list(counts))
-        good = int(choices.sum()) == len(means)
-        require(good, owner, "the sum of counts", f"{len(means)} as means", int(choices.sum()))
-        first = choices.cumsum(0) - choices if choices.ndim else torch.tensor(0)
-        self.register_buffer("counts", choices, persistent=False)
-        self.register_buffer("first", first, persistent=False)  # component of every token
+        # Plain numbers: of buffers ``AveragedModel`` would make averages, and ``to_empty`` nothing.
+        self.counts: int | list[int] = len(means)
+        self.first: int | list[int] = 0  # component of every token
+        if counts is not None:
+            self.counts = [whole(owner, "counts", count) for count in counts]
+            total, expected = sum(self.counts), f"{len(means)} as means"
+            require(total == len(means), owner, "the sum of counts", expected, total)
+            self.first = [0, *accumulate(self.counts)][:-1]
 
     @staticmethod
     def for_features(
@@ -155,7 +158,7 @@ class GaussianMixtureConditioning(Module):
         owner = "GaussianMixtureConditioning.for_features"
         counts = [whole(owner, "values_per_attribute", n, 1) for n in values_per_attribute]
         require(len(counts) > 0, owner, "values_per_attribute", "at least one number", "none")
-        means = torch.randn(sum(counts), whole(owner, "dim", dim, 1), generator=generator)
+        means = _normal([sum(counts), whole(owner, "dim", dim, 1)], generator)
         return GaussianMixtureConditioning(means, scale, learned, counts)
 
     @staticmethod
@@ -185,8 +188,7 @@ class GaussianMixtureConditioning(Module):
         owner = "GaussianMixtureConditioning.for_classes"
         given = {"n": n, "tokens": tokens, "dim": dim}
         shape = [whole(owner, name, value, 1) for name, value in given.items()]
-        means = torch.randn(shape, generator=generator)
-        return GaussianMixtureConditioning(means, scale, learned)
+        return GaussianMixtureConditioning(_normal(shape, generator), scale, learned)
 
     @staticmethod
     def from_sklearn(fitted: Any, learned: bool = False) -> GaussianMixtureConditioning:
@@ -212,8 +214,9 @@ class GaussianMixtureConditioning(Module):
         return GaussianMixtureConditioning(law.means, law.scales, learned)
 
     @property
+    @in_own_precision
     def scales(self) -> Tensor:
-        return self.log_scales.exp() if "log_scales" in self._parameters else self.fixed_scales
+        return self.log_scales.exp() if hasattr(self, "log_scales") else self.fixed_scales
 
     def forward(
         self, index: Any, sample: bool = True, generator: torch.Generator | None = None
@@ -234,17 +237,19 @@ class GaussianMixtureConditioning(Module):
         index = torch.as_tensor(index)
         if index.is_floating_point():
             refuse(owner, "index", "of an integer type", index.dtype)
-        if self.counts.ndim and index.shape[-1:] != self.counts.shape:
-            refuse(owner, "index", f"(..., {len(self.counts)})", tuple(index.shape))
-        index = index.to(self.counts)
-        there = (index >= self.NULL) & (index < self.counts)
+        means = self.means
+        counts, first = (torch.as_tensor(z, device=means.device) for z in (self.counts, self.first))
+        if counts.ndim and index.shape[-1:] != counts.shape:
+            refuse(owner, "index", f"(..., {len(counts)})", tuple(index.shape))
+        index = index.to(counts)
+        there = (index >= self.NULL) & (index < counts)
         if not holds(there):
-            allowed = f"in 0 .. {(self.counts - 1).tolist()}, or {self.NULL} for none"
+            allowed = f"in 0 .. {(counts - 1).tolist()}, or {self.NULL} for none"
             refuse(owner, "index", allowed, index.tolist())
         # Of a null index some row, which is left out in the end; of one that is not there none, so
         # that torch refuses it where values cannot be seen.
-        row = (index + self.first).where(there, len(self.means))
-        return self._draw(self.means[row], self.scales[row], index == self.NULL, sample, generator)
+        row = (index + first).where(there, len(means))
+        return self._draw(means[row], self.scales[row], index == self.NULL, sample, generator)
 
     @in_own_precision
     def soft(
@@ -285,7 +290,7 @@ class GaussianMixtureConditioning(Module):
         generator: torch.Generator | None,
     ) -> Tensor:
         if sample:
-            noise = _random(torch.randn, means.shape, means.device, generator, means.dtype)
+            noise = random_on(means.device, torch.randn, means.shape, generator, means.dtype)
             means = means + scales * noise
         return torch.where(absent.reshape(*absent.shape, *[1] * self.null.ndim), self.null, means)
 
@@ -310,21 +315,15 @@ class GaussianMixtureConditioning(Module):
         require(0 <= probability <= 1, owner, "probability", "in [0, 1]", probability)
         index = torch.as_tensor(index)
         soft = index.is_floating_point()
-        dropped = _random(torch.rand, index.shape[:1], index.device, generator) < probability
-        dropped = dropped.reshape(-1, *[1] * (index.ndim - 1))
+        drawn = random_on(index.device, torch.rand, index.shape[:1], generator, torch.float32)
+        dropped = (drawn < probability).reshape(-1, *[1] * (index.ndim - 1))
         return index.where(~dropped, 0) if soft else index.long().where(~dropped, self.NULL)
 
 
-def _random(
-    law: Callable[..., Tensor],
-    shape: Sequence[int],
-    device: torch.device,
-    generator: torch.Generator | None,
-    dtype: torch.dtype = torch.float32,
-) -> Tensor:
-    """Random numbers, drawn where the generator is: a seed's are the same on every device."""
-    place = device if generator is None else generator.device
-    return law(shape, generator=generator, dtype=dtype, device=place).to(device)
+def _normal(shape: Sequence[int], generator: torch.Generator | None) -> Tensor:
+    """N(0, 1) in torch's default type and place."""
+    place, dtype = torch.get_default_device(), torch.get_default_dtype()
+    return random_on(place, torch.randn, shape, generator, dtype)
 
 
 class Conditioning(GaussianMixtureConditioning):

@@ -9,6 +9,7 @@ samplers; its prediction bears its name in ``diffusers``: ``"epsilon"``, ``"samp
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Callable
 from typing import Any, Literal, Protocol
 
@@ -16,10 +17,11 @@ import torch
 from torch import Tensor
 
 from gmmdiff.core.checks import DOUBLE, floating, holds, refuse, require, require_generator, whole
+from gmmdiff.core.streams import random_on
 
 Denoiser = Callable[[Tensor, Tensor], Tensor]
 Prediction = Literal["epsilon", "sample", "v_prediction"]
-Rate = float | Tensor  # alpha or sigma, of one shape with what they multiply
+Rate = float | Tensor  # alpha or sigma: a number, or ``(n,)``, one a sample of ``(n, ...)``
 
 
 class Schedule(Protocol):
@@ -85,11 +87,9 @@ class LinearBetaSchedule:
         steps = whole(owner, "steps", steps, 1)
         good = 0 < beta_start <= beta_end < 1
         require(good, owner, "beta_start, beta_end", allowed, (beta_start, beta_end))
-        beta = torch.linspace(beta_start, beta_end, steps, dtype=torch.float64)
+        beta = torch.linspace(beta_start, beta_end, steps, dtype=torch.float64, device="cpu")
         self.steps = steps
-        self._log_alpha = torch.cat(
-            [torch.zeros(1, dtype=torch.float64), 0.5 * torch.log1p(-beta).cumsum(0)]
-        )
+        self._log_alpha = torch.cat([beta.new_zeros(1), 0.5 * torch.log1p(-beta).cumsum(0)])
 
     def _log_alpha_at(self, t: Tensor) -> Tensor:
         position = t.double() * self.steps
@@ -116,8 +116,34 @@ def _time(owner: str, t: Any) -> Tensor:
     return t
 
 
+def _rates(owner: str, x: Tensor, y: Tensor, **rates: Any) -> list[Any]:
+    """Numbers as they are; tensors with their dimensions beside the first ones of x and y."""
+    shape = torch.broadcast_shapes(x.shape, y.shape)
+
+    def beside(name: str, rate: Any) -> Any:
+        if isinstance(rate, numbers.Real):
+            return rate
+        rate = floating(owner, name, rate, x)
+        pairs = zip(rate.shape, shape, strict=False)
+        good = rate.ndim <= len(shape) and all(a == b or 1 in (a, b) for a, b in pairs)
+        allowed = f"a number, or one a sample of {tuple(shape)}"
+        require(good, owner, name, allowed, tuple(rate.shape))
+        # A number in a tensor widens no type: it stays one.
+        return rate.reshape(rate.shape + (1,) * (len(shape) - rate.ndim)) if rate.ndim else rate
+
+    return [beside(name, rate) for name, rate in rates.items()]
+
+
 def diffuse(x_0: Tensor, noise: Tensor, alpha: Rate, sigma: Rate) -> Tensor:
     """The forward process: x_t = alpha x_0 + sigma eps.
+
+    Args:
+        x_0, noise: ``(n, ...)``.
+        alpha, sigma: numbers; or one a sample, ``(n,)`` or ``(n, 1)``, whose dimensions are the
+            first of x_0's.
+
+    Raises:
+        ValueError: on rates of another shape.
 
     Example:
         >>> import torch
@@ -126,11 +152,12 @@ def diffuse(x_0: Tensor, noise: Tensor, alpha: Rate, sigma: Rate) -> Tensor:
         tensor([0.8000, 1.4000])
     """
     x_0, noise = floating("diffuse", "x_0", x_0), floating("diffuse", "noise", noise)
+    alpha, sigma = _rates("diffuse", x_0, noise, alpha=alpha, sigma=sigma)
     return alpha * x_0 + sigma * noise
 
 
 def velocity(x_0: Tensor, noise: Tensor, alpha: Rate, sigma: Rate) -> Tensor:
-    """The v-prediction target: v = alpha eps - sigma x_0.
+    """The v-prediction target: v = alpha eps - sigma x_0; arguments and errors as ``diffuse``.
 
     Example:
         >>> import torch
@@ -139,6 +166,7 @@ def velocity(x_0: Tensor, noise: Tensor, alpha: Rate, sigma: Rate) -> Tensor:
         tensor([-0.6000,  0.2000])
     """
     x_0, noise = floating("velocity", "x_0", x_0), floating("velocity", "noise", noise)
+    alpha, sigma = _rates("velocity", x_0, noise, alpha=alpha, sigma=sigma)
     return alpha * noise - sigma * x_0
 
 
@@ -153,6 +181,7 @@ def split_prediction(
     """
     same, expected = prediction.shape == x_t.shape, f"{tuple(x_t.shape)} as x_t"
     require(same, "sampler", "the denoiser's prediction", expected, tuple(prediction.shape))
+    alpha, sigma = _rates("sampler", x_t, prediction, alpha=alpha, sigma=sigma)
     if kind == "v_prediction":
         return alpha * x_t - sigma * prediction, sigma * x_t + alpha * prediction
     if kind == "epsilon":
@@ -230,7 +259,7 @@ def ancestral(
         lost = s**2 - (kept * s_next) ** 2  # noise variance of x_t given x_s
         x = (kept * s_next**2 * x + a_next * lost * x_0) / s**2
         if s_next > 0:
-            noise = torch.randn(x.shape, generator=generator, dtype=x.dtype, device=x.device)
+            noise = random_on(x.device, torch.randn, x.shape, generator, x.dtype)
             x = x + s_next / s * math.sqrt(lost) * noise
     return x
 

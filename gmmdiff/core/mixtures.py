@@ -20,6 +20,7 @@ from gmmdiff.core.checks import (
     require_generator,
     whole,
 )
+from gmmdiff.core.streams import random_on
 
 Scalar = float | Tensor
 BLOCK = 2**18  # points times components times D at once: 2 MiB in float64, about one cache
@@ -139,7 +140,9 @@ class GaussianMixture:
     def _log_joint(self, x: Tensor) -> Tensor:
         squares = ((x.unsqueeze(-2) - self.means) / self.scales).square().sum(-1)
         height = 0.5 * self.means.shape[1] * math.log(2 * math.pi) + self.scales.log().sum(-1)
-        return self.weights.log() - height - 0.5 * squares
+        present = self.weights > 0  # the logarithm of 0 would have an infinite gradient
+        log_weights = self.weights.where(present, 1).log().where(present, -math.inf)
+        return log_weights - height - 0.5 * squares
 
     def _score(self, x: Tensor) -> Tensor:
         pull = (self.means - x.unsqueeze(-2)) / self.scales.square()
@@ -165,15 +168,24 @@ class GaussianMixture:
         """``n`` >= 1 independent draws, ``(n, D)``."""
         n = whole("GaussianMixture.sample", "n", n, 1)
         require_generator("GaussianMixture.sample", generator)
-        weights = self.weights.double()  # half precision cannot be drawn from
+        # Where the generator is; and half precision cannot be drawn from.
+        weights = self.weights.to(generator.device, torch.float64)
         k = torch.multinomial(weights, n, replacement=True, generator=generator)
-        noise = torch.randn(
-            n, self.means.shape[1], generator=generator, dtype=self.means.dtype, device=k.device
-        )
+        k, shape = k.to(self.means.device), (n, self.means.shape[1])
+        noise = random_on(k.device, torch.randn, shape, generator, self.means.dtype)
         return self.means[k] + self.scales[k] * noise
 
     def diffuse(self, alpha: Scalar, sigma: Scalar) -> GaussianMixture:
-        """The law of alpha x_0 + sigma eps: m -> alpha m, s^2 -> alpha^2 s^2 + sigma^2."""
+        """The law of alpha x_0 + sigma eps: m -> alpha m, s^2 -> alpha^2 s^2 + sigma^2.
+
+        Raises:
+            ValueError: on more than one alpha or sigma, which make more than one law; of one a
+                sample ``torch.vmap(law.posterior_mean)(x_t, alpha, sigma)`` takes care.
+        """
+        for name, rate in (("alpha", alpha), ("sigma", sigma)):
+            shape = tuple(torch.as_tensor(rate).shape)
+            allowed = "a number (torch.vmap takes one a sample)"
+            require(math.prod(shape) == 1, "GaussianMixture", name, allowed, shape)
         scales = ((alpha * self.scales).square() + sigma**2).sqrt()
         return GaussianMixture(self.weights, alpha * self.means, scales)
 

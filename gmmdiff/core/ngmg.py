@@ -98,7 +98,8 @@ class NGMG:
         require(good, owner, "s_min, s_max", "0 < s_min < s_max", (s_min, s_max))
         n_scales = whole(owner, "n_scales", n_scales)
         require(n_scales >= 2, owner, "n_scales", ">= 2", n_scales)
-        log_scales = torch.linspace(math.log(s_min), math.log(s_max), n_scales, dtype=torch.float64)
+        ends = math.log(s_min), math.log(s_max)
+        log_scales = torch.linspace(*ends, n_scales, dtype=torch.float64, device="cpu")
         scales = log_scales.exp()
         return cls(scales, math.sqrt(2 / math.pi) * float(log_scales[1] - log_scales[0]) * scales)
 

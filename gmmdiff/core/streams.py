@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from gmmdiff.core.checks import require, whole
 
@@ -31,6 +33,18 @@ def stream(seed: int, name: str) -> torch.Generator:
         True
     """
     return torch.Generator().manual_seed(_number(seed, name))
+
+
+def random_on(
+    device: torch.device,
+    law: Callable[..., Tensor],
+    shape: Sequence[int],
+    generator: torch.Generator | None,
+    dtype: torch.dtype,
+) -> Tensor:
+    """Random numbers, drawn where the generator is: a seed's are the same on every device."""
+    place = device if generator is None else generator.device
+    return law(shape, generator=generator, dtype=dtype, device=place).to(device)
 
 
 def numpy_stream(seed: int, name: str) -> np.random.Generator:

@@ -112,8 +112,14 @@ def paired(first: np.ndarray, second: np.ndarray, rng: np.random.Generator) -> I
 
 
 def holm(p_values: np.ndarray) -> np.ndarray:
-    """Holm's step-down correction of p values ``(n,)`` (Holm 1979, Scand. J. Statist. 6:65)."""
+    """Holm's step-down correction of p values ``(n,)`` (Holm 1979, Scand. J. Statist. 6:65).
+
+    Raises:
+        ValueError: on another shape, NaN, or a value outside [0, 1].
+    """
     p_values = np.asarray(p_values, dtype=float)
+    good = p_values.ndim == 1 and bool(((p_values >= 0) & (p_values <= 1)).all())
+    require(good, "holm", "p_values", "(n,) in [0, 1]", p_values.tolist())
     order = np.argsort(p_values, kind="stable")
     steps = p_values[order] * np.arange(p_values.size, 0, -1)
     corrected = np.empty_like(p_values)

@@ -15,6 +15,7 @@ from gmmdiff.core.diffusion import (
     split_prediction,
     velocity,
 )
+from gmmdiff.core.losses import NGMGLoss
 from gmmdiff.core.mixtures import GaussianMixture
 from gmmdiff.core.streams import stream
 from gmmdiff.study.theory.diffusion import sampler_orders
@@ -105,6 +106,83 @@ def test_diffuse_and_velocity_invert():
     torch.testing.assert_close(alpha * x_t - sigma * v, x_0)
 
 
+@pytest.mark.parametrize("size", [(), (3,), (3, 3), (2, 5, 4)])
+@pytest.mark.parametrize("call", ["diffuse", "velocity", "split_prediction"])
+def test_a_time_a_sample_is_that_samples(call, size, generator):
+    """Against ``torch.vmap``, also where other sizes are as many as the samples are."""
+    function = {"diffuse": diffuse, "velocity": velocity}.get(
+        call, lambda x, y, a, s: split_prediction(x, y, a, s, "v_prediction")[0]
+    )
+    x, y = torch.randn(2, 3, *size, generator=generator)
+    t = torch.rand(3, generator=generator)
+    alpha, sigma = CosineSchedule().alpha(t), CosineSchedule().sigma(t)
+    expected = torch.vmap(function)(x, y, alpha, sigma)
+    assert torch.equal(function(x, y, alpha, sigma), expected)
+    assert torch.equal(function(x, y, alpha.tolist(), sigma.tolist()), expected)
+    one = torch.tensor(0.25, dtype=torch.float64)  # a number widens no type, whatever its form
+    assert torch.equal(function(x, y, one, one), function(x, y, 0.25, 0.25))
+    column = (3, *[1] * len(size))
+    assert torch.equal(function(x, y, alpha.view(column), sigma.view(column)), expected)
+    compiled = torch.compile(function, fullgraph=True, backend="eager")
+    assert torch.equal(compiled(x, y, alpha, sigma), expected)
+    for wrong in (alpha[:2], alpha.view(*column, 1)):
+        with pytest.raises(ValueError, match=r"alpha must be a number, or one a sample of \(3,"):
+            function(x, y, wrong, sigma)
+
+
+def test_mixtures_take_one_time_or_vmap(generator):
+    """The posterior mean of samples at times of their own is that of each alone."""
+    x = torch.randn(2, 2, generator=generator, dtype=torch.float64)
+    alpha, sigma = torch.tensor([[0.6, 0.8], [0.8, 0.6]]).double()
+    each = [MIXTURE.posterior_mean(*given) for given in zip(x, alpha, sigma, strict=True)]
+    found = torch.vmap(MIXTURE.posterior_mean)(x, alpha, sigma)
+    torch.testing.assert_close(found, torch.stack(each))
+    for rate in (alpha, alpha[:, None]):
+        for call in (MIXTURE.diffuse, lambda *rates: MIXTURE.posterior_mean(x, *rates)):
+            with pytest.raises(ValueError, match=r"alpha must be a number .* got") as caught:
+                call(rate, sigma)
+            assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("draw", ["ancestral", "GaussianMixture.sample"])
+def test_noise_is_drawn_where_the_generator_is(draw, monkeypatch):
+    """As if the CPU's generator were another device's: all draws are asked for there."""
+
+    class Elsewhere(torch.Generator):
+        device = torch.device("cuda")
+
+    asked = []
+
+    def randn(shape, generator, dtype, device):
+        asked.append(device.type)
+        return torch.zeros(shape, dtype=dtype)
+
+    move = torch.Tensor.to
+
+    def to(tensor, *place):
+        asked.extend(z.type for z in place if isinstance(z, torch.device))
+        return move(tensor, *[z for z in place if not isinstance(z, torch.device)] or ["cpu"])
+
+    generator = Elsewhere()
+    monkeypatch.setattr(torch, "randn", randn)
+    monkeypatch.setattr(torch.Tensor, "to", to)
+    if draw == "ancestral":
+        x, times = torch.zeros(4, 2), torch.tensor([0.9, 0.5, 0.1])
+        found = ancestral(lambda x, t: x, x, times, CosineSchedule(), "sample", generator)
+    else:
+        found = MIXTURE.sample(4, generator)
+        assert asked[0] == "cuda"  # the weights, whose components are drawn
+    assert found.shape == (4, 2) and asked[-2:] == ["cuda", "cpu"]
+
+
+def test_schedules_and_losses_made_on_meta_keep_their_numbers():
+    with torch.device("meta"):
+        schedule, loss = LinearBetaSchedule(), NGMGLoss.scale_mixture(0.1, 1.0, 4)
+    t, x = torch.tensor([0.3]), torch.ones(3, 2)
+    assert torch.equal(schedule.alpha(t), SCHEDULE.alpha(t))
+    assert loss(x, 0 * x) == NGMGLoss.scale_mixture(0.1, 1.0, 4)(x, 0 * x)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -162,7 +240,9 @@ def test_x_0_says_nothing_of_the_noise_where_there_is_none():
         split_prediction(torch.zeros(2), torch.zeros(2), 1.0, 0.0, "sample")
 
 
-@pytest.mark.parametrize("bad", [{"steps": 0}, {"steps": 2.5}, {"start": 1.0}, {"end": 0.0}])
+@pytest.mark.parametrize(
+    "bad", [{"steps": 0}, {"steps": 2.5}, {"steps": True}, {"start": 1.0}, {"end": 0.0}]
+)
 def test_times_without_end_are_refused(bad):
     name = (
         "start, end must be 1 > start > end > 0" if "steps" not in bad else "steps must be a whole"

@@ -9,6 +9,8 @@ import pytest
 import torch
 from sklearn import mixture
 from torch.distributions import Normal, kl_divergence
+from torch.nn.utils import parametrize, prune
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, get_swa_multi_avg_fn
 
 from gmmdiff.core.conditioning import GaussianMixtureConditioning
 from gmmdiff.core.streams import stream
@@ -146,6 +148,67 @@ def test_every_device_and_the_default_generator():
     first = features()(INDEX)
     torch.manual_seed(3)
     assert torch.equal(first, features()(INDEX))
+
+
+@pytest.mark.parametrize("learned", [False, True])
+@pytest.mark.parametrize("average", [get_ema_multi_avg_fn(0.9999), get_swa_multi_avg_fn()])
+def test_a_moving_average_gives_the_same_tokens(average, learned):
+    """An average of equal weights: tokens stay, in copies and pickled ones too."""
+    layer = GaussianMixtureConditioning.for_features([2] * 40, DIM, learned=learned)
+    averaged = AveragedModel(layer, multi_avg_fn=average, use_buffers=True)
+    for _ in range(50):
+        averaged.update_parameters(layer)
+    index = torch.arange(80).view(2, 40) % 2
+    for model in (averaged, copy.deepcopy(averaged.module)):
+        torch.testing.assert_close(model(index, sample=False), layer(index, sample=False))
+    layer.load_state_dict(averaged.module.state_dict())
+    file = io.BytesIO()
+    torch.save(layer, file)
+    file.seek(0)
+    again = torch.load(file, weights_only=False)
+    assert torch.equal(again(index, sample=False), layer(index, sample=False))
+
+
+def made_on_meta(learned):
+    with torch.device("meta"):
+        return features(learned)
+
+
+@pytest.mark.parametrize("learned", [False, True])
+@pytest.mark.parametrize("make", [made_on_meta, lambda learned: features(learned).to("meta")])
+def test_from_meta_and_a_saved_state_come_the_saved_draws(make, learned):
+    saved, layer = features(learned), make(learned)
+    assert layer(INDEX, generator=stream(0, "draw")).shape == (3, 3, DIM)  # of shapes alone
+    layer.to_empty(device="cpu").load_state_dict(saved.state_dict())
+    draws = [one(INDEX, generator=stream(0, "draw")) for one in (layer, saved)]
+    assert torch.equal(*draws)
+    with pytest.raises(ValueError, match=r"index must be in 0 .. \[1, 2, 3\]"):
+        layer([[0, 3, 0]])
+
+
+class Twice(torch.nn.Module):
+    """Says, too, whether it was called inside ``torch.autocast``."""
+
+    def forward(self, x):
+        self.autocast = torch.is_autocast_enabled("cpu")
+        return 2 * x
+
+
+def test_parametrized_and_pruned_it_draws_what_its_tensors_say():
+    layer = features(learned=True)
+    log_scales, means = layer.log_scales.detach().clone(), layer.means.detach().clone()
+    parametrize.register_parametrization(layer, "log_scales", Twice())
+    prune.random_unstructured(layer, "means", amount=0.5)
+    assert torch.equal(layer.scales, (2 * log_scales).exp())
+    assert torch.equal(layer.means, means * layer.means_mask) and (layer.means == 0).any()
+    one_hot = torch.eye(9)[[0, 4, 8]]
+    drawn = layer(torch.tensor([[0, 2, 3]]), generator=stream(0, "draw"))[0]
+    torch.testing.assert_close(layer.soft(one_hot, generator=stream(0, "draw")), drawn)
+    parametrize.register_parametrization(fixed := features(), "fixed_scales", Twice())
+    assert torch.equal(fixed.scales, 2 * features().scales)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        layer(INDEX)
+    assert not layer.parametrizations.log_scales[0].autocast  # CUDA's would widen exp
 
 
 def test_a_generator_fixes_the_draws():
@@ -290,6 +353,10 @@ BAD = {
     "counts": (
         lambda: GaussianMixtureConditioning(torch.zeros(3, 2), 0.1, counts=[1, 1]),
         "the sum of counts must be 3 as means, got 2",
+    ),
+    "negative count": (
+        lambda: GaussianMixtureConditioning(torch.zeros(3, 2), 0.1, counts=[5, -2]),
+        "counts must be a whole number >= 0, got -2",
     ),
     "values": (
         lambda: GaussianMixtureConditioning.for_features([2, 0], 4),

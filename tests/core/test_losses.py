@@ -6,6 +6,7 @@ import shutil
 
 import pytest
 import torch
+from torch.autograd import grad as gradient
 from torch.distributions import Normal
 
 from gmmdiff.core.costs import COSTS
@@ -152,6 +153,24 @@ def test_half_precision_and_autocast(dtype, batch):
 def test_compiled_it_is_the_same(activation, batch):
     (module, _), x, y = LOSSES[activation], batch[0], targets(activation, batch)
     torch.testing.assert_close(torch.compile(module, fullgraph=True)(x, y), module(x, y))
+
+
+@pytest.mark.parametrize("activation", LOSSES)
+def test_a_step_under_autocast_compiles_as_a_whole(activation, batch):
+    (module, _), y = LOSSES[activation], targets(activation, batch)
+    x = batch[0].float().requires_grad_()
+    weight = torch.eye(3).requires_grad_()
+
+    def step(x, y):
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            return module(x @ weight, y)
+
+    compiled = torch.compile(step, fullgraph=True, backend="aot_eager")
+    found, expected = ([value := f(x, y), *gradient(value, weight)] for f in (compiled, step))
+    torch.testing.assert_close(found, expected)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        inside = torch.compile(module, fullgraph=True, backend="aot_eager")(x, y)
+    torch.testing.assert_close(inside, module(x, y))
 
 
 @pytest.mark.parametrize("activation", LOSSES)

@@ -69,6 +69,39 @@ def test_posterior_mean_is_tweedies(mixture, generator):
     )
 
 
+QUANTITIES = ("log_prob", "score", "responsibilities", "posterior_mean")
+
+
+@pytest.mark.parametrize("quantity", QUANTITIES)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_weight_of_0_leaves_every_gradient_finite(quantity, dtype, generator):
+    """Of the density those of torch.distributions; of all those of the mixture without it."""
+    logits = torch.tensor([0.3, -2000.0, -0.4], dtype=dtype, requires_grad=True)
+    means, x = torch.randn(2, 3, 2, generator=generator, dtype=dtype)
+    given = logits, means.requires_grad_(), x.requires_grad_()
+
+    def gradients(kept, of):
+        law = GaussianMixture(logits[kept].softmax(0), means[kept], torch.ones_like(means[kept]))
+        return torch.autograd.grad(of(law).square().sum(), given)
+
+    def value(law):
+        rates = (0.8, 0.6) if quantity == "posterior_mean" else ()
+        return getattr(law, quantity)(x, *rates)
+
+    found = gradients([0, 1, 2], value)
+    assert all(gradient.isfinite().all() for gradient in found)
+    for gradient, expected in zip(found, gradients([0, 2], value), strict=True):
+        torch.testing.assert_close(gradient, expected)
+    if quantity == "log_prob":
+        by_torch = gradients([0, 1, 2], lambda law: reference(law).log_prob(x))
+        for gradient, expected in zip(found, by_torch, strict=True):
+            torch.testing.assert_close(gradient, expected)
+    weights = torch.tensor([0.4, 0.0, 0.6], dtype=dtype, requires_grad=True)
+    law = GaussianMixture(weights, means, torch.ones_like(means))
+    (gradient,) = torch.autograd.grad(value(law).sum(), weights)
+    assert gradient.isfinite().all()
+
+
 ONE = torch.ones(1)
 BAD = {
     "negative scale": (

@@ -71,7 +71,10 @@ def test_equal_seeds_give_equal_streams():
     assert numpy_stream(1.0, "a").random() == numpy_stream(1, "a").random()
 
 
-@pytest.mark.parametrize("seed", [1.5, -1, float("nan"), float("inf"), "1", None, [1, 2]])
+@pytest.mark.parametrize(
+    "seed",
+    [True, np.True_, torch.tensor(True), 1.5, -1, float("nan"), float("inf"), "1", None, [1, 2]],
+)
 def test_another_seed_is_refused_by_name(seed):
     with pytest.raises(ValueError, match="stream: seed must be a whole number >= 0, got"):
         stream(seed, "a")
@@ -197,6 +200,14 @@ def test_conditioning_takes_lists_and_arrays(generator):
             assert torch.equal(
                 arm.sample(index, stream(0, "d")), arms[0].sample([0, 3], stream(0, "d"))
             )
+
+
+@pytest.mark.parametrize("mask", [[True, False], np.array([True, False])])
+def test_a_mask_is_no_index(mask):
+    arm = Conditioning("class", 0.1, [[0, 0], [0, 1]], stream(0, "means"))
+    for form in (mask, torch.as_tensor(mask)):
+        with pytest.raises(ValueError, match=r"must be \(n,\) in 0 .. 1, got \[True, False\]"):
+            arm.sample(form, stream(0, "d"))
 
 
 def peak(function):

@@ -98,6 +98,13 @@ def test_pairs_must_match():
         paired(np.ones(3), np.ones(2), numpy_stream(0, "bad"))
 
 
+@pytest.mark.parametrize("bad", [[0.01, np.nan, 0.04], [0.5, 1.5], [-0.1], [[0.1, 0.2]], [np.inf]])
+def test_holm_corrects_p_values_alone(bad):
+    assert holm([]).shape == (0,)
+    with pytest.raises(ValueError, match=r"holm: p_values must be \(n,\) in \[0, 1\], got"):
+        holm(bad)
+
+
 def test_holm_is_step_down():
     np.testing.assert_allclose(holm(np.array([0.01, 0.04, 0.03, 0.005])), [0.03, 0.06, 0.06, 0.02])
     np.testing.assert_allclose(holm(np.array([0.6, 0.9])), [1.0, 1.0])

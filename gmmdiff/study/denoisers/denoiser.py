@@ -89,7 +89,7 @@ class Denoiser(Module):
         t = floating(owner, "t", t, x_t)
         good, expected = t.ndim == 0 or t.shape == x_t.shape[:1], f"a number or ({len(x_t)},)"
         require(good, owner, "t", expected, tuple(t.shape))
-        seen = with_time_features(x_t.flatten(1), t.to(x_t).expand(len(x_t)))
+        seen = with_time_features(x_t.flatten(1), t.to(x_t).expand(len(x_t))).to(x_t)
         return self.network(torch.cat([seen, condition], 1)).view_as(x_t)
 
     def condition(self, attributes: Any, generator: torch.Generator | None = None) -> Tensor:

@@ -117,6 +117,17 @@ def test_it_is_a_module_like_any_other(trained):
     assert set(dict(denoiser.named_buffers())) >= {"conditioning.means"}
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_it_samples_in_its_own_precision(dtype):
+    """To the precision of the type the published one's faces stay what they are."""
+    path = PUBLISHED / "denoisers" / "faces-feature.safetensors"
+    wanted, exact, other = [[1, 0, 1, 0, 0, 1]] * 4, load(path), load(path).to(dtype)
+    assert other(torch.zeros(4, 16, 16, dtype=dtype), 0.5, other.condition(wanted)).dtype == dtype
+    faces, expected = (one.sample(wanted, stream(0, "faces")) for one in (other, exact))
+    assert faces.dtype == dtype
+    assert (faces.float() - expected).square().mean().sqrt() < 0.1  # greys
+
+
 @pytest.fixture(scope="module")
 def made(experiment, tmp_path_factory):
     """The stage's folder at small size, and the table it read."""
