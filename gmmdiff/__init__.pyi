@@ -8,6 +8,7 @@ from gmmdiff.core.costs import COSTS as COSTS, Cost as Cost
 from gmmdiff.core.diffusion import (
     CosineSchedule as CosineSchedule,
     LinearBetaSchedule as LinearBetaSchedule,
+    adams_bashforth as adams_bashforth,
     ancestral as ancestral,
     ddim as ddim,
     diffuse as diffuse,

@@ -13,6 +13,7 @@ import numbers
 from collections.abc import Callable
 from typing import Any, Literal, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -51,18 +52,25 @@ class CosineSchedule:
         """sin(pi t / 2)."""
         return torch.sin(0.5 * math.pi * _time("CosineSchedule", t))
 
-    def even_times(self, steps: int, start: float = 0.999, end: float = 0.005) -> Tensor:
+    def even_times(
+        self, steps: int, start: float = 0.999, end: float = 0.005, bend: float = math.inf
+    ) -> Tensor:
         """``(steps + 1,)`` falling times, evenly spaced in the log signal-to-noise ratio.
 
+        With a finite bend, evenly in asinh(log(alpha / sigma) / bend): sparser at both ends.
+
         Raises:
-            ValueError: unless steps >= 1 and 1 > start > end > 0.
+            ValueError: unless steps >= 1, 1 > start > end > 0 and bend > 0.
         """
         owner = "CosineSchedule.even_times"
         steps = whole(owner, "steps", steps, 1)
         require(1 > start > end > 0, owner, "start, end", "1 > start > end > 0", (start, end))
+        require(bend > 0, owner, "bend", "> 0", bend)
         ends = torch.tensor([start, end], dtype=torch.float64)
-        first, last = (self.alpha(ends) / self.sigma(ends)).log().tolist()  # halves of log SNR
+        ends = (self.alpha(ends) / self.sigma(ends)).log()  # halves of log SNR
+        first, last = (ends if bend == math.inf else (ends / bend).asinh()).tolist()
         grid = torch.linspace(first, last, steps + 1, dtype=torch.float64)
+        grid = grid if bend == math.inf else bend * grid.sinh()
         return torch.atan(torch.exp(-grid)) * (2 / math.pi)
 
 
@@ -331,4 +339,60 @@ def dpmpp_2m(
         decay = sigma[i + 1] / sigma[i]
         x = decay * x + (alpha[i + 1] - decay * alpha[i]) * target
         previous = x_0
+    return x
+
+
+def _adams_weights(angles: Any, end: float) -> Any:
+    """Means over alpha / sigma, from angles[-1] to end, of the Lagrange polynomials on angles."""
+    points, mass = np.polynomial.legendre.leggauss(32)
+    low, high = np.arcsinh(1 / np.tan([angles[-1], end]))  # in arsinh(alpha / sigma): smooth
+    place = low + (high - low) * (points + 1) / 2
+    mass = mass * np.cosh(place) / (mass @ np.cosh(place))
+    powers, inner = np.arange(len(angles))[:, None], np.arctan2(1, np.sinh(place))
+    return np.linalg.solve((angles - angles[-1]) ** powers, (inner - angles[-1]) ** powers @ mass)
+
+
+@torch.no_grad()
+def adams_bashforth(
+    denoiser: Denoiser,
+    x: Tensor,
+    times: Tensor,
+    schedule: Schedule,
+    prediction: Prediction = "v_prediction",
+    generator: torch.Generator | None = None,
+    order: int = 3,
+) -> Tensor:
+    """Exponential Adams-Bashforth on the x_0 prediction, of third order unless told otherwise.
+
+    With k = alpha / sigma the flow is d(x / sigma) = x_0 dk (Lu et al. 2022, arXiv 2211.01095,
+    proposition 4.1).  The polynomial through the last ``order`` predictions of x_0, fewer at the
+    start, is integrated to machine precision, as DEIS does (Zhang & Chen 2022, arXiv 2204.13902);
+    here in the angle arccot k, in which x_0 is smooth at both ends.  Order 1 is ``ddim``;
+    ``dpmpp_2m`` is order 2 in log k, its slope weighed as for small steps.
+
+    One evaluation a step; arguments, result and errors as ``ancestral``, and order >= 1; the
+    generator is not used.  A step to t = 0 returns the x_0 prediction.  The low orders at the start
+    cost nothing from t = 0.999 on, but leave second order from t = 0.95.  Few steps want
+    ``CosineSchedule.even_times(steps - 1, end=0.0125, bend=1.25)``, then 0.
+
+    Example:
+        >>> import torch
+        >>> from gmmdiff import CosineSchedule, adams_bashforth
+        >>> denoiser = lambda x_t, t: torch.ones_like(x_t)  # knows one x_0
+        >>> times = torch.tensor([0.9, 0.5, 0.0])
+        >>> adams_bashforth(denoiser, torch.zeros(2), times, CosineSchedule(), "sample")
+        tensor([1., 1.])
+    """
+    order = whole("adams_bashforth", "order", order, 1)
+    x, look, alpha, sigma = _prepare(denoiser, x, times, schedule, prediction)
+    angles = np.arctan2(sigma, alpha)
+    seen: list[Tensor] = []
+    for i in range(len(alpha) - 1):
+        x_0, _ = look(x, i)
+        seen = [*seen, x_0][-order:]
+        if sigma[i + 1] > 0:
+            weights = _adams_weights(angles[i + 1 - len(seen) : i + 1], angles[i + 1]).tolist()
+            x_0 = sum((w * z for w, z in zip(weights, seen, strict=True)), torch.zeros_like(x))
+        decay = sigma[i + 1] / sigma[i]
+        x = decay * x + (alpha[i + 1] - decay * alpha[i]) * x_0
     return x

@@ -3,11 +3,13 @@
 import numpy as np
 import pytest
 import torch
-from diffusers import DDIMScheduler, DDPMScheduler
+from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler
+from scipy.integrate import quad
 
 from gmmdiff.core.diffusion import (
     CosineSchedule,
     LinearBetaSchedule,
+    adams_bashforth,
     ancestral,
     ddim,
     diffuse,
@@ -18,7 +20,7 @@ from gmmdiff.core.diffusion import (
 from gmmdiff.core.losses import NGMGLoss
 from gmmdiff.core.mixtures import GaussianMixture
 from gmmdiff.core.streams import stream
-from gmmdiff.study.theory.diffusion import sampler_orders
+from gmmdiff.study.theory.diffusion import example_mixture, mixture_quantile, sampler_orders
 
 SCHEDULE = LinearBetaSchedule()
 MIXTURE = GaussianMixture(
@@ -67,6 +69,119 @@ def test_ddim_is_of_first_and_dpmpp_of_second_order():
         assert abs(-slope - order) < 0.15, (name, slope)
 
 
+LEVELS = torch.linspace(0.01, 0.99, 50, dtype=torch.float64)
+
+
+def quantiles(t):
+    """The example mixture's, diffused to t: where the exact flow carries each level."""
+    t = torch.as_tensor(t, dtype=torch.float64)
+    law = example_mixture().diffuse(CosineSchedule().alpha(t), CosineSchedule().sigma(t))
+    return torch.tensor([[mixture_quantile(law, level)] for level in LEVELS.tolist()]).double()
+
+
+def on_the_line(x, t, kind="sample", asked=None):
+    """The exact prediction of the example mixture; t is noted in ``asked``."""
+    if asked is not None:
+        asked.append(t)
+    alpha, sigma = CosineSchedule().alpha(t), CosineSchedule().sigma(t)
+    x_0 = example_mixture().posterior_mean(x, alpha, sigma)
+    epsilon = (x - alpha * x_0) / sigma
+    v = velocity(x_0, epsilon, alpha, sigma)
+    return {"epsilon": epsilon, "sample": x_0, "v_prediction": v}[kind]
+
+
+@pytest.mark.parametrize("order", [1, 2, 3, 4])
+def test_adams_bashforth_is_of_its_order_on_the_exact_flow(order):
+    """From t = 0.999, where the first steps, of lower order, cost nothing."""
+    start, expected, errors, counts = quantiles(0.999), quantiles(0.05), [], [40, 80, 160]
+    for steps in counts:
+        times = CosineSchedule().even_times(steps, 0.999, 0.05, bend=1.5)
+        found = adams_bashforth(on_the_line, start, times, CosineSchedule(), "sample", order=order)
+        errors.append(float((found - expected).square().mean().sqrt()))
+    slope = -np.polyfit(np.log(counts), np.log(errors), 1)[0]
+    assert abs(slope - order) < 0.2, (slope, errors)
+
+
+def test_adams_bashforth_at_20_evaluations_beats_dpm_solver_of_diffusers():
+    """From one noise to the mixture's own quantiles, each asking exactly at its own times."""
+    start = torch.special.ndtri(LEVELS).unsqueeze(1)
+    times = CosineSchedule().even_times(19, end=0.0125, bend=1.25)
+    times, asked = torch.cat([times, times.new_zeros(1)]), []
+    found = adams_bashforth(
+        lambda x, t: on_the_line(x, t, asked=asked), start, times, CosineSchedule(), "sample"
+    )
+    assert len(asked) == 20
+    moments = torch.linspace(0.002, 0.999, 1000, dtype=torch.float64)
+    kept = torch.cat([torch.ones(1).double(), CosineSchedule().alpha(moments).square()])
+    betas = (1 - kept[1:] / kept[:-1]).numpy()
+    scheduler = DPMSolverMultistepScheduler(trained_betas=betas, prediction_type="sample")
+    scheduler.set_timesteps(20)
+    theirs = start
+    for sigma, number in zip(scheduler.sigmas.double(), scheduler.timesteps, strict=False):
+        t = torch.atan(sigma) * (2 / torch.pi)
+        theirs = scheduler.step(on_the_line(theirs, t), number, theirs).prev_sample
+    ours, other = ((z - quantiles(0.0)).square().mean().sqrt() for z in (found, theirs))
+    assert ours < other / 3, (float(ours), float(other))
+
+
+def test_adams_bashforth_of_first_order_is_ddim():
+    x, times = torch.randn(9, 1, generator=stream(0, "x")).double(), torch.linspace(1, 0, 9)
+    found, expected = (
+        sampler(on_the_line, x, times, CosineSchedule(), "sample", None, *order)
+        for sampler, order in ((adams_bashforth, [1]), (ddim, []))
+    )
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("first", [1.0, 0.9])
+def test_adams_bashforth_integrates_a_parabola_in_the_angle(first):
+    """Its third step against ``scipy.integrate.quad`` of d(x / sigma) = x_0 d(alpha / sigma)."""
+    times = torch.tensor([first, 0.8, 0.5, 0.06], dtype=torch.float64)
+    x_0 = lambda t: 1 - 2 * t + 3 * t**2  # noqa: E731 - t is the angle
+    given = lambda x, t: x_0(t).expand_as(x), torch.ones(2).double()
+    before = adams_bashforth(*given, times[:3], CosineSchedule(), "sample")
+    found = adams_bashforth(*given, times, CosineSchedule(), "sample")
+    s, e = times[2:] * (torch.pi / 2)
+    area, _ = quad(lambda k: x_0(np.arctan2(1, k) * 2 / np.pi), 1 / s.tan(), 1 / e.tan())
+    torch.testing.assert_close(found, e.sin() * (before / s.sin() + area), rtol=1e-9, atol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("kind", ["epsilon", "v_prediction"])
+def test_adams_bashforth_is_one_for_every_prediction_and_precision(kind, dtype):
+    """Also where the denoiser makes one time an entry of the scalar, as networks do."""
+    x, times = torch.randn(9, 2, generator=stream(0, "x")).double(), torch.linspace(0.96, 0, 13)
+
+    def of_a_gaussian(x, t, kind="sample"):
+        alpha, sigma = CosineSchedule().alpha(t), CosineSchedule().sigma(t)
+        x_0 = 0.5 + 0.09 * alpha / (0.09 * alpha**2 + sigma**2) * (x - 0.5 * alpha)
+        epsilon = (x - alpha * x_0) / sigma
+        v = velocity(x_0, epsilon, alpha, sigma)
+        return {"epsilon": epsilon, "sample": x_0, "v_prediction": v}[kind]
+
+    def denoiser(x, t):
+        assert t.ndim == 0 and x.dtype == t.dtype == dtype
+        return of_a_gaussian(x.double(), t.double().expand(len(x), 1), kind).to(dtype)
+
+    expected = adams_bashforth(of_a_gaussian, x, times.double(), CosineSchedule(), "sample")
+    found = adams_bashforth(denoiser, x.to(dtype), times, CosineSchedule(), kind)
+    assert found.dtype == dtype
+    room = {torch.float64: 1e-6, torch.float32: 1e-4, torch.bfloat16: 0.1}[dtype]
+    torch.testing.assert_close(found.double(), expected, rtol=0, atol=room)
+
+
+@pytest.mark.parametrize("order", [0, 1.5, None])
+def test_an_order_that_is_none_is_named(order):
+    given = lambda x, t: x, torch.zeros(2), [0.9, 0.5], CosineSchedule()
+    with pytest.raises(ValueError, match="adams_bashforth: order must be a whole number >= 1"):
+        adams_bashforth(*given, order=order)
+
+
+def test_adams_bashforth_takes_one_grid_for_all():
+    with pytest.raises(ValueError, match="times must be at least 2 times"):
+        adams_bashforth(lambda x, t: x, torch.zeros(2), [[0.9] * 2, [0.5] * 2], CosineSchedule())
+
+
 @pytest.mark.parametrize("schedule", [CosineSchedule(), LinearBetaSchedule()])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_schedules_preserve_variance_and_start_at_data(schedule, dtype):
@@ -76,7 +191,7 @@ def test_schedules_preserve_variance_and_start_at_data(schedule, dtype):
     assert alpha[0] == 1 and sigma[0] == 0 and (alpha >= 0).all()
 
 
-@pytest.mark.parametrize("sampler", [ancestral, ddim, dpmpp_2m])
+@pytest.mark.parametrize("sampler", [ancestral, ddim, dpmpp_2m, adams_bashforth])
 def test_a_perfect_denoiser_of_one_point_gives_that_point(sampler, generator):
     """With x_0 known, every sampler must end there, from t = 1 to t = 0."""
     point, schedule = torch.tensor([0.3, -0.7], dtype=torch.float64), CosineSchedule()
@@ -96,6 +211,14 @@ def test_even_times_are_even_in_the_log_signal_to_noise_ratio():
     times = schedule.even_times(7, 0.98, 0.02)
     half_log_snr = (schedule.alpha(times) / schedule.sigma(times)).log()
     torch.testing.assert_close(half_log_snr.diff(), half_log_snr.diff()[:1].expand(7))
+    torch.testing.assert_close(times[[0, -1]], torch.tensor([0.98, 0.02], dtype=torch.float64))
+
+
+def test_bent_times_are_even_in_the_bent_log_signal_to_noise_ratio():
+    schedule = CosineSchedule()
+    times = schedule.even_times(7, 0.98, 0.02, bend=1.5)
+    bent = ((schedule.alpha(times) / schedule.sigma(times)).log() / 1.5).asinh()
+    torch.testing.assert_close(bent.diff(), bent.diff()[:1].expand(7))
     torch.testing.assert_close(times[[0, -1]], torch.tensor([0.98, 0.02], dtype=torch.float64))
 
 
@@ -241,11 +364,12 @@ def test_x_0_says_nothing_of_the_noise_where_there_is_none():
 
 
 @pytest.mark.parametrize(
-    "bad", [{"steps": 0}, {"steps": 2.5}, {"steps": True}, {"start": 1.0}, {"end": 0.0}]
+    "bad",
+    [{"steps": 0}, {"steps": 2.5}, {"steps": True}, {"start": 1.0}, {"end": 0.0}, {"bend": 0}],
 )
 def test_times_without_end_are_refused(bad):
-    name = (
-        "start, end must be 1 > start > end > 0" if "steps" not in bad else "steps must be a whole"
+    name = {"steps": "steps must be a whole", "bend": "bend must be > 0"}.get(
+        *bad, "start, end must be 1 > start > end > 0"
     )
     with pytest.raises(ValueError, match=name):
         CosineSchedule().even_times(**({"steps": 5} | bad))

@@ -129,6 +129,7 @@ CALLS = {  # a public name -> what is done with a sample (4, 5)
     ],
     "CosineSchedule": [lambda x: CosineSchedule().alpha(like(x, unit(x)))],
     "LinearBetaSchedule": [lambda x: LinearBetaSchedule(10).sigma(like(x, unit(x)))],
+    "adams_bashforth": [sampled(gmmdiff.adams_bashforth)],
     "ancestral": [sampled(gmmdiff.ancestral, [0.9, 0.0])],
     "ddim": [sampled(gmmdiff.ddim)],
     "dpmpp_2m": [sampled(gmmdiff.dpmpp_2m)],

@@ -11,6 +11,7 @@ from gmmdiff import (
     CosineSchedule,
     Costs,
     GaussianMixture,
+    adams_bashforth,
     ancestral,
     dpmpp_2m,
     energy_distance,
@@ -20,7 +21,7 @@ from gmmdiff import (
 )
 
 
-@pytest.mark.parametrize("sampler", [ancestral, dpmpp_2m])
+@pytest.mark.parametrize("sampler", [ancestral, dpmpp_2m, adams_bashforth])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_neighbouring_times_do_not_become_equal(sampler, dtype, generator):
     """A denoiser that knows x_0 is followed to it, in half precision too."""
