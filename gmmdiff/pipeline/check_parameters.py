@@ -33,6 +33,7 @@ from gmmdiff.pipeline.execution.parameters import (
 from gmmdiff.pipeline.execution.staging import write_whole
 
 SECTIONS = {  # of params.yaml: the notebook whose parameters cell declares it
+    "start_here": "00_start_here.ipynb",
     "theory_checks": "01_theory_checks.ipynb",
     "feature_vs_class": "02_feature_vs_class.ipynb",
     "faces": "02b_faces_runs.ipynb",
