@@ -48,4 +48,4 @@ publish: setup  ## copy what dvc repro made to reports/published and the README
 	python -m gmmdiff.pipeline.publishing publish
 
 clean:  ## results and the environment; reports/published stays
-	rm -rf .venv .mypy_cache reports/docs reports/.staging reports/quick_look reports/tables reports/figures reports/notebooks reports/denoisers reports/environment reports/*.json reports/*.html reports/soak.csv reports/parameters.*
+	rm -rf .venv .mypy_cache reports/docs reports/.staging reports/quick_look reports/tables reports/figures reports/notebooks reports/denoisers reports/ask_for_a_face reports/environment reports/*.json reports/*.html reports/soak.csv reports/parameters.*

@@ -33,12 +33,26 @@ from gmmdiff.pipeline.execution.runner import environment
 from gmmdiff.pipeline.execution.staging import discard
 from gmmdiff.study.denoisers.card import card, chosen, errors, module_of
 from gmmdiff.study.denoisers.denoiser import save
-from gmmdiff.study.engine.runs import Run, choose
+from gmmdiff.study.engine.runs import Recipe, Run, choose
 from gmmdiff.study.engine.training import train
 from gmmdiff.study.feature_vs_class.faces import parts
 
 NOTEBOOK = NOTEBOOKS / "02b_faces_runs.ipynb"  # of the experiment
 NAME = "denoisers"  # of the folder in reports
+FILE = "faces-{}.safetensors"  # in it, of an arm
+
+
+def first_runs(params: Path) -> tuple[pd.DataFrame, Recipe, str, str]:
+    """Their two rows of the run table, their recipe, the device, and the name of their part.
+
+    Raises:
+        BadInput: as ``stage_parameters``.
+    """
+    values = defaults(NOTEBOOK) | stage_parameters(params, "faces", NOTEBOOK)
+    device, part = resolve_device(values.pop("device")), f"judged_{values['story_n_train']}"
+    values.pop("part")
+    rows, recipe = choose(parts(**values), part)
+    return chosen(rows), recipe, device, part
 
 
 def make(params: Path = PARAMS, reports: Path = REPORTS) -> None:
@@ -50,12 +64,8 @@ def make(params: Path = PARAMS, reports: Path = REPORTS) -> None:
         FileNotFoundError: where the experiment's table, whose errors the card tells, is missing.
     """
     start, started = time.monotonic(), datetime.now(UTC).isoformat(timespec="milliseconds")
-    values = defaults(NOTEBOOK) | stage_parameters(params, "faces", NOTEBOOK)
-    device, part = resolve_device(values.pop("device")), f"judged_{values['story_n_train']}"
-    values.pop("part")
-    rows, recipe = choose(parts(**values), part)
+    rows, recipe, device, part = first_runs(params)
     table = pd.read_csv(reports / "tables" / "faces_runs" / part / "runs.csv")
-    rows = chosen(rows)
     trained = train(rows, recipe, device, progress)
     staged, target = reports / ".staging" / NAME, reports / NAME
     shutil.rmtree(staged, ignore_errors=True)
@@ -63,7 +73,7 @@ def make(params: Path = PARAMS, reports: Path = REPORTS) -> None:
     files = {}
     for row, parameters in zip(rows.itertuples(index=False), trained.parameters, strict=True):
         run = Run(row, recipe)
-        files[row.granularity] = f"faces-{row.granularity}.safetensors"
+        files[row.granularity] = FILE.format(row.granularity)
         save(module_of(run, parameters), staged / files[row.granularity])
     licence = Path("LICENSE").read_text(encoding="utf-8").splitlines()[0]
     told = card(files, run, errors(table, rows), licence)

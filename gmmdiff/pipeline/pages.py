@@ -1,9 +1,9 @@
 """The report as a web page, and the Markdown of which its notebook is made.
 
-The executed notebook reports/notebooks/report.ipynb becomes reports/index.html: one file, without
-scripts, that asks for nothing from outside.  What may differ between two runs of the same numbers,
-run times and machines, is read from reports/environment and stands in the page alone.  Words,
-templates and stylesheet are those of notebooks/report_template.
+The executed notebook reports/notebooks/report.ipynb becomes reports/index.html: one file that asks
+for nothing from outside, and whose one script lets a reader ask for a face.  What may differ
+between two runs of the same numbers, run times and machines, is read from reports/environment and
+stands in the page alone.  Words, templates and stylesheet are those of notebooks/report_template.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import html
 import io
+import json
 import math
 import re
 from collections import Counter
@@ -307,8 +308,20 @@ def _run_time(stage: str, found: Mapping[str, dict[str, Any]]) -> str:
     )
 
 
-def report_page(reports: Path, notice: str = "") -> str:
+def ask_for_a_face(folder: Path) -> str:
+    """The section in which a reader asks both denoisers for a face, HTML, from the folder of the
+    stage of this name; without a script, the first combination that was held out.
+    """
+    told = json.loads((folder / "faces.json").read_text(encoding="utf-8"))
+    image = base64.b64encode((folder / "faces.png").read_bytes()).decode()
+    return _render("ask_for_a_face.html.j2", told=told, image=image)
+
+
+def report_page(reports: Path, notice: str = "", faces: Path | None = None) -> str:
     """The executed report with its run times and machines, and a notice as of ``page``.
+
+    Args:
+        faces: as of ``ask_for_a_face``, a section that is left out where there is none.
 
     Raises:
         BadInput: when there is none.
@@ -332,6 +345,9 @@ def report_page(reports: Path, notice: str = "") -> str:
         '<div id="environment">',
         '<div id="environment">' + to_html(_render("environment.md.j2", records=listed)),
     )
+    if faces and faces.is_dir():
+        verdicts = '<section>\n<h2 id="verdicts">'
+        told = told.replace(verdicts, ask_for_a_face(faces) + verdicts, 1)
     return page("Does the paper hold?", told, notice)
 
 

@@ -23,7 +23,7 @@ from gmmdiff.pipeline.comparing import show, verify
 from gmmdiff.pipeline.execution.errors import BadInput, exit_code
 from gmmdiff.pipeline.execution.notebook import run_records
 from gmmdiff.pipeline.execution.parameters import PARAMS, REPORTS
-from gmmdiff.pipeline.snapshot import PARTS, PUBLISHED, copy_results, write_manifest
+from gmmdiff.pipeline.snapshot import FACES, PARTS, PUBLISHED, copy_results, write_manifest
 from gmmdiff.study.findings import findings
 
 MARKS = {
@@ -199,10 +199,11 @@ def publish() -> None:
     }
     copy_results(REPORTS, PUBLISHED)
     shutil.copyfile(PARAMS, PUBLISHED / PARAMS.name)
-    (PUBLISHED / "index.html").write_text(pages.report_page(PUBLISHED), encoding="utf-8")
+    page = pages.report_page(PUBLISHED, faces=REPORTS / FACES)
+    (PUBLISHED / "index.html").write_text(page, encoding="utf-8")
     files = write_manifest(PUBLISHED, Path("dvc.lock"))
-    for page, text in texts.items():
-        page.write_text(text, encoding="utf-8")
+    for file, text in texts.items():
+        file.write_text(text, encoding="utf-8")
     print(f"published {files} files to {PUBLISHED}")
 
 
@@ -212,7 +213,7 @@ def write_pages(
     """index.html, verification.json and verification.html, each written whole or left as it was."""
     found = verify(reports, published, params)
     made = {
-        "index.html": pages.report_page(reports),
+        "index.html": pages.report_page(reports, faces=reports / FACES),
         "verification.json": json.dumps(found, indent=1) + "\n",
         "verification.html": pages.verification_page(found),
     }

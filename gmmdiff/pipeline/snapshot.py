@@ -11,6 +11,7 @@ from pathlib import Path
 from gmmdiff.pipeline.execution.parameters import REPORTS
 
 PUBLISHED = REPORTS / "published"
+FACES = "ask_for_a_face"  # a folder of reports, of which the page holds all
 PARTS = (  # of reports/, in the snapshot, which also has a page of its own
     "claims.json",
     "metrics.json",
@@ -33,6 +34,7 @@ NOT_PUBLISHED = {  # results that the snapshot leaves out: what it has already, 
     "notebooks/faces_runs": "they show a few rows of those tables",
     "notebooks/digits_runs": "they show a few rows of those tables",
     "notebooks/ngmg_faces_runs": "they show a few rows of those tables",
+    FACES: "in index.html",
 }
 OF_THE_MACHINE = (  # what tells of a machine or of a snapshot, outside byte-identity
     "environment",

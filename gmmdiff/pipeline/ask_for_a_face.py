@@ -1,0 +1,122 @@
+"""What the two denoisers draw for every combination of attributes, for a reader of the page to ask.
+
+    python -m gmmdiff.pipeline.ask_for_a_face
+
+writes reports/ask_for_a_face: faces.png, all faces as tiles of one image, and faces.json, what
+the judge reads in each.  The page holds both, so the snapshot does not.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from gmmdiff.core.distances import pairwise_distances
+from gmmdiff.core.streams import stream
+from gmmdiff.pipeline import denoisers
+from gmmdiff.pipeline.execution.errors import exit_code
+from gmmdiff.pipeline.execution.parameters import PARAMS, REPORTS
+from gmmdiff.pipeline.execution.staging import discard
+from gmmdiff.pipeline.snapshot import FACES
+from gmmdiff.study.denoisers.denoiser import load
+from gmmdiff.study.engine.runs import Scene
+from gmmdiff.worlds.world import World
+
+ARMS = ("class", "feature")
+SAMPLES = 8  # of a combination, by each arm
+COLUMNS = SAMPLES * len(ARMS)  # of tiles: a row a combination, training images below
+GREYS = 32  # of the image: twice as many cannot be told apart, and take a fifth more bytes
+
+
+def tiled(images: Tensor) -> Image.Image:
+    """Images ``(n, height, width)``, greys in [0, 1], as one, ``COLUMNS`` in a row."""
+    blank = images.new_zeros(-len(images) % COLUMNS, *images.shape[1:])
+    rows = torch.cat([images, blank]).unflatten(0, (-1, COLUMNS))
+    level = (rows.transpose(1, 2).flatten(2).flatten(0, 1).clamp(0, 1) * (GREYS - 1)).round()
+    return Image.fromarray((level * (255 / (GREYS - 1))).round().byte().numpy())
+
+
+def read(world: World, images: Tensor, asked: Tensor) -> list[tuple[str, bool]]:
+    """What the judge finds wrong with images ``(n, *shape)``: the attributes that are not those
+    ``(n, m)`` asked for, in words, and whether it is malformed.
+    """
+    judged, found = world.judge(images), []
+    for shown, wanted in zip(judged.attributes.tolist(), asked.tolist(), strict=True):
+        values = zip(world.values, shown, wanted, strict=False)
+        found.append(", ".join(names[now] for names, now, was in values if now != was))
+    return list(zip(found, judged.malformed.tolist(), strict=True))
+
+
+def asked_and_drawn(params: Path, folder: Path) -> tuple[dict[str, Any], Image.Image]:
+    """All that the page tells of every combination, and all faces as one image.
+
+    Both arms start from the same noise.  The nearest training image, by the distance of greys, is
+    sought among all of them.
+
+    Args:
+        folder: of the denoisers.
+    """
+    rows, recipe, *_ = denoisers.first_runs(params)
+    seed, n_train = (int(rows[name].iloc[0]) for name in ("seed", "n_train"))
+    scene = Scene(seed, recipe)
+    world, count = scene.world, len(scene.world.combinations)
+    points, combination = scene.training_points(n_train)
+    groups, counts = scene.groups(combination), combination.bincount(minlength=count).tolist()
+    none = {"held out": "none: held out", "unseen": "none: never drawn"}
+
+    asked, drawn = world.combinations.repeat_interleave(SAMPLES, 0), []
+    for arm in ARMS:
+        denoiser = load(folder / denoisers.FILE.format(arm))
+        made = denoiser.sample(asked, stream(seed, "ask for a face"), recipe.evaluations)
+        drawn.append(made.unflatten(0, (count, SAMPLES)))
+    faces = torch.stack(drawn, 1).flatten(0, 2)
+    wrong = read(world, faces, world.combinations.repeat_interleave(COLUMNS, 0))
+    nearest = pairwise_distances(faces.flatten(1), points.to(faces)).argmin(1)
+    shown, place = nearest.unique(return_inverse=True)
+    images = points[shown].to(faces).unflatten(1, world.shape)
+    told = {
+        "size": world.shape[0],
+        "samples": SAMPLES,
+        "n_train": n_train,
+        "arms": ARMS,
+        "switches": [names[1] for names in world.values[: world.combinations.shape[1]]],
+        "held_out": scene.held_out.tolist(),
+        "asked": [  # one a combination
+            {"name": world.describe(c), "training": none.get(groups[c], counts[c])}
+            for c in range(count)
+        ],
+        "faces": [  # one a tile: wrong attributes, malformed, tile of the nearest training image
+            (*found, len(faces) + number)
+            for found, number in zip(wrong, place.tolist(), strict=True)
+        ],
+    }
+    return told, tiled(torch.cat([faces, images]))
+
+
+def make(params: Path = PARAMS, reports: Path = REPORTS) -> None:
+    """Writes both, or nothing.
+
+    Raises:
+        BadInput: as ``denoisers.first_runs``.
+        FileNotFoundError: where the denoisers are missing.
+    """
+    told, image = asked_and_drawn(params, reports / denoisers.NAME)
+    staged, target = reports / ".staging" / FACES, reports / FACES
+    shutil.rmtree(staged, ignore_errors=True)
+    staged.mkdir(parents=True)
+    (staged / "faces.json").write_text(json.dumps(told) + "\n", encoding="utf-8")
+    image.save(staged / "faces.png", optimize=True)
+    shutil.rmtree(target, ignore_errors=True)
+    os.replace(staged, target)
+    discard(staged)
+
+
+if __name__ == "__main__":
+    raise SystemExit(exit_code(make))

@@ -1,0 +1,64 @@
+"""A real browser, and how it visits a page of the module's ``reports``, a folder."""
+
+import os
+import shutil
+
+import pytest
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+
+
+@pytest.fixture(scope="module")
+def browser():
+    path = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if path is None:
+        missing = f"no browser: none of {', '.join(BROWSERS)} is installed"
+        reason = f"{missing}; on Debian, `apt-get install chromium`"
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(reason)
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def visit(browser, reports):
+    """Opens a page, nothing else within reach; afterwards nothing may have been asked for, and
+    nothing have gone wrong.
+    """
+    asked, wrong, contexts = [], [], []
+
+    def visit(name="index.html", **options):
+        address = (reports / name).as_uri()
+        context = browser.new_context(offline=True, **options)
+        contexts.append(context)
+        tab = context.new_page()
+        context.route(
+            "**/*",
+            lambda route: route.continue_() if route.request.url == address else route.abort(),
+        )
+        tab.on(
+            "request",
+            lambda request: (
+                asked.append(request.url)
+                if request.url != address and not request.url.startswith("data:")
+                else None
+            ),
+        )
+        tab.on(
+            "console",
+            lambda message: (
+                wrong.append(message.text) if message.type in ("error", "warning") else None
+            ),
+        )
+        tab.on("pageerror", lambda error: wrong.append(str(error)))
+        tab.goto(address)
+        tab.evaluate("Promise.all([...document.images].map(image => image.decode()))")
+        return tab
+
+    yield visit
+    for context in contexts:
+        context.close()
+    assert (asked, wrong) == ([], [])
