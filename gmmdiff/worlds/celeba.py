@@ -247,7 +247,7 @@ def _read(folder: Path, names: Sequence[str], array: np.ndarray) -> tuple[list[i
         try:
             array[row] = fit(folder / name)
         except (OSError, SyntaxError) as error:  # both are Pillow's
-            if getattr(error, "errno", None):  # the system's, which may pass
+            if isinstance(error, OSError) and error.errno:  # the system's, which may pass
                 refuse(OWNER, IMAGES, "readable, all of it", f"{name} ({error.strerror})")
             skipped.append(row)
         digest.update(array[row])
