@@ -176,7 +176,7 @@ def _attributes(table: list[list[str]], chosen: Sequence[str]) -> tuple[list[str
     """Names of the images, sorted, and which of the chosen attributes each shows: ``(N, m)``, 0
     or 1.
     """
-    if table and len(table[0]) == 1:  # how many images there are
+    if table and table[0][0].isdigit():  # how many images there are
         table = table[1:]
     head = [name for name in (table[0] if table else []) if name != "image_id"]
     require(len(head) > 0, OWNER, ATTRIBUTES, "names of attributes, then an image a line", "none")

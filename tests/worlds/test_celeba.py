@@ -164,6 +164,14 @@ def test_an_unknown_attribute_is_named(folder):
         world(folder, attributes=["Male", "Male"])
 
 
+def test_cells_that_no_comma_divides_are_shown_as_they_are(tmp_path):
+    write(tmp_path, 120, "csv")
+    path = tmp_path / "list_attr_celeba.csv"
+    path.write_text(path.read_text().replace(",", ";"))
+    with pytest.raises(ValueError, match=r"attributes must be among image_id;Young;Eyeg.*, got 'E"):
+        world(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("name", "old", "new", "message"),
     [
