@@ -11,11 +11,13 @@ world's.  *Judge*: none here; a network has to learn it, see ``gmmdiff.study.cel
 
 from __future__ import annotations
 
+import csv
 import hashlib
+import json
 import math
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +40,7 @@ class CelebA(World):
     """Colour images ``(3, size, size)`` in [0, 1], float32, and the attributes chosen.
 
     Photographs are cropped to the square in their middle and reduced once, to one memory-mapped
-    array of bytes in the cache.
+    array of bytes in the cache, and again where a name, size or modification time is another one.
 
     Args:
         folder: as it is distributed: ``img_align_celeba/`` (also one inside the other),
@@ -52,6 +54,7 @@ class CelebA(World):
     Attributes:
         images: ``(N, 3, size, size)``, uint8, memory-mapped, of all splits.
         cache: the folder where they lie.
+        digest: of all that they, their attributes and their splits are, wherever they lie.
 
     Raises:
         ValueError: on a file that is missing or does not fit the others, an attribute that is not
@@ -79,11 +82,14 @@ class CelebA(World):
         names, shown = _attributes(_table(folder, ATTRIBUTES), attributes)
         split = _partition(_table(folder, PARTITION), names)
         self.cache = Path(cache).expanduser() if cache else folder / "cache"
-        self.images, skipped = _images(_photographs(folder), names, size, self.cache)
-        if len(skipped) and not skip_corrupt:
+        self.images, skipped, pixels = _images(_photographs(folder), names, size, self.cache)
+        if skipped and not skip_corrupt:
+            what = f"{IMAGES}, as cached in {self.cache},"
             allowed = "images that can be read, or left out by skip_corrupt"
-            refuse(OWNER, IMAGES, allowed, ", ".join(names[row] for row in skipped))
+            refuse(OWNER, what, allowed, ", ".join(names[row] for row in skipped))
         split[skipped] = -1
+        read = [pixels.encode(), shown.numpy().tobytes(), split.numpy().tobytes()]
+        self.digest = hashlib.sha256(b"".join(read)).hexdigest()
         train = shown[split == SPLITS["train"]]
         require(len(train) > 0, OWNER, PARTITION, "with images of the training split", "none")
         self.combinations, counts = train.unique(dim=0, return_counts=True)
@@ -99,6 +105,13 @@ class CelebA(World):
                 rows = rows[chosen if name == "validation" else ~chosen]
             self._parts[name] = rows, combination[rows]
 
+    def __getstate__(self) -> dict[str, Any]:
+        """With the array's path in place of gigabytes, which every worker would get."""
+        return self.__dict__ | {"images": self.images.filename}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__ |= state | {"images": np.load(state["images"], mmap_mode="r")}
+
     def part(self, split: Split) -> tuple[Tensor, Tensor]:
         """The rows in ``images`` of a split ``(n,)`` and their combinations ``(n,)``, in order of
         the combinations.
@@ -111,7 +124,12 @@ class CelebA(World):
         return self._parts[split]
 
     def load(self, rows: Tensor) -> Tensor:
-        """Images by their rows ``(n,)``: ``(n, 3, size, size)`` in [0, 1]."""
+        """Images by their rows ``(n,)``: ``(n, 3, size, size)`` in [0, 1].
+
+        Raises:
+            ValueError: on a row that is not there.
+        """
+        rows = indices("CelebA.load", "rows", rows, len(self.images)).cpu()
         return torch.from_numpy(self.images[rows.numpy()]).float() / 255
 
     def sample(
@@ -148,16 +166,17 @@ def _table(folder: Path, name: str) -> list[list[str]]:
     """The lines of a list as it is distributed, ``.txt`` or ``.csv``, without empty ones."""
     found = [path for ext in ("txt", "csv") if (path := folder / f"{name}.{ext}").is_file()]
     require(len(found) > 0, OWNER, "folder", f"one that holds {name}.txt or .csv", folder)
-    comma = "," if found[0].suffix == ".csv" else None
-    lines = found[0].read_text(encoding="utf-8").splitlines()
-    return [[cell.strip() for cell in line.split(comma)] for line in lines if line.strip()]
+    comma = "," if found[0].suffix == ".csv" else " "
+    lines = found[0].read_text(encoding="utf-8-sig").expandtabs().splitlines()
+    table = csv.reader(lines, delimiter=comma, skipinitialspace=True)
+    return [row for cells in table if (row := [cell.strip() for cell in cells if cell.strip()])]
 
 
 def _attributes(table: list[list[str]], chosen: Sequence[str]) -> tuple[list[str], Tensor]:
     """Names of the images, sorted, and which of the chosen attributes each shows: ``(N, m)``, 0
     or 1.
     """
-    if table and len(table[0]) == 1:  # how many images there are
+    if table and table[0][0].isdigit():  # how many images there are
         table = table[1:]
     head = [name for name in (table[0] if table else []) if name != "image_id"]
     require(len(head) > 0, OWNER, ATTRIBUTES, "names of attributes, then an image a line", "none")
@@ -192,17 +211,18 @@ def _photographs(folder: Path) -> Path:
 
 def _images(
     folder: Path, names: Sequence[str], size: int, cache: Path
-) -> tuple[np.ndarray, np.ndarray]:
-    """All images ``(N, 3, size, size)``, uint8, from the cache or made there; and the rows of
-    those that cannot be read.
+) -> tuple[np.memmap[Any, Any], list[int], str]:
+    """All images ``(N, 3, size, size)``, uint8, from the cache or made there; the rows of those
+    that cannot be read; and a digest of all.
     """
-    told = "\n".join([str(folder.resolve()), str(size), *names])
+    there = {entry.name: entry.stat() for entry in os.scandir(folder) if entry.is_file()}
+    for name in names:
+        require(name in there, OWNER, IMAGES, "with every image of the lists", f"no {name}")
+    states = [(name, there[name].st_size, there[name].st_mtime_ns) for name in names]
+    told = json.dumps([str(folder.resolve()), states])
     path = cache / f"images_{size}_{hashlib.sha256(told.encode()).hexdigest()[:12]}.npy"
-    skipped = path.with_suffix(".skipped.npy")
+    beside = path.with_suffix(".json")
     if not path.is_file():  # written last
-        there = set(os.listdir(folder))
-        for name in names:
-            require(name in there, OWNER, IMAGES, "with every image of the lists", f"no {name}")
         aside = path.with_suffix(".part")
         try:
             cache.mkdir(parents=True, exist_ok=True)
@@ -210,23 +230,28 @@ def _images(
             free, wanted = shutil.disk_usage(cache).free, math.prod(shape)
             require(free > wanted, OWNER, "cache", f"a folder with {wanted} bytes free", free)
             array = open_memmap(aside, "w+", np.uint8, shape)
-            np.save(skipped, np.array(list(_read(folder, names, array)), dtype=np.int64))
+            beside.write_text(json.dumps(_read(folder, names, array)), encoding="utf-8")
             array.flush()
             os.replace(aside, path)
         except OSError as error:
             allowed = "a folder that can be written"
             refuse(OWNER, "cache", allowed, f"{cache} ({error.strerror})")
-    return np.load(path, mmap_mode="r"), np.load(skipped)
+    skipped, pixels = json.loads(beside.read_text(encoding="utf-8"))
+    return np.load(path, mmap_mode="r"), skipped, pixels
 
 
-def _read(folder: Path, names: Sequence[str], array: np.ndarray) -> Iterator[int]:
-    """Fills the array, image by image; gives the rows of those that cannot be read."""
-    fit = _fitted(array.shape[-1])
+def _read(folder: Path, names: Sequence[str], array: np.ndarray) -> tuple[list[int], str]:
+    """Fills the array, image by image; the rows of those that cannot be read, and a digest."""
+    fit, skipped, digest = _fitted(array.shape[-1]), [], hashlib.sha256()
     for row, name in enumerate(names):
         try:
             array[row] = fit(folder / name)
-        except (OSError, SyntaxError):  # both are Pillow's
-            yield row
+        except (OSError, SyntaxError) as error:  # both are Pillow's
+            if isinstance(error, OSError) and error.errno:  # the system's, which may pass
+                refuse(OWNER, IMAGES, "readable, all of it", f"{name} ({error.strerror})")
+            skipped.append(row)
+        digest.update(array[row])
+    return skipped, digest.hexdigest()
 
 
 def _fitted(size: int) -> Any:

@@ -1,6 +1,9 @@
 """CelebA's folder as it is distributed: every layout, the crop, the attributes, bad input."""
 
+import copy
 import errno
+import os
+import pickle
 import shutil
 import sys
 
@@ -101,13 +104,26 @@ def test_samples_are_images_of_what_is_asked_for(folder):
         mine.sample(asked, stream(0, "draw"), "floor")
 
 
-def test_photographs_are_read_once(fresh):
-    before = np.array(world(fresh).images)
-    shutil.rmtree(fresh / "img_align_celeba")
-    (fresh / "img_align_celeba").mkdir()
-    again = world(fresh)
-    assert isinstance(again.images, np.memmap) and np.array_equal(before, again.images)
+def test_photographs_are_read_once(fresh, monkeypatch):
+    before = world(fresh)
+    monkeypatch.setattr("gmmdiff.worlds.celeba._read", None)
+    again = world(f"{fresh}/", attributes=ATTRIBUTES[:1])
+    assert isinstance(again.images, np.memmap) and np.array_equal(before.images, again.images)
     assert len(list((fresh / "cache").iterdir())) == 2  # the array, and what it leaves out
+
+
+@pytest.mark.parametrize("same", ["size", "modification time"])
+def test_photographs_that_changed_are_read_again(fresh, same):
+    path = fresh / "img_align_celeba" / "000011.jpg"
+    Image.new("RGB", (36, 44), (255, 0, 0)).save(path, "BMP")
+    before, was = world(fresh), path.stat()
+    Image.new("RGB", (36, 44), (0, 0, 255)).save(path, "BMP" if same == "size" else "PNG")
+    moment = was.st_mtime_ns + (same == "size")  # on a disk with clocks of any grain
+    os.utime(path, ns=(moment, moment))
+    assert (path.stat().st_size == was.st_size) == (same == "size")
+    again = world(fresh)
+    assert again.images[10].mean((1, 2)).tolist() == [0, 0, 255]
+    assert again.digest != before.digest
 
 
 def test_an_interrupted_cache_is_made_anew(fresh, monkeypatch):
@@ -148,6 +164,14 @@ def test_an_unknown_attribute_is_named(folder):
         world(folder, attributes=["Male", "Male"])
 
 
+def test_cells_that_no_comma_divides_are_shown_as_they_are(tmp_path):
+    write(tmp_path, 120, "csv")
+    path = tmp_path / "list_attr_celeba.csv"
+    path.write_text(path.read_text().replace(",", ";"))
+    with pytest.raises(ValueError, match=r"attributes must be among image_id;Young;Eyeg.*, got 'E"):
+        world(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("name", "old", "new", "message"),
     [
@@ -168,12 +192,92 @@ def test_a_line_that_does_not_fit_is_named(fresh, name, old, new, message):
 def test_a_corrupt_image_is_named_and_left_out_on_demand(fresh, spoil):
     path = fresh / "img_align_celeba" / "000011.jpg"
     path.write_bytes(spoil(path.read_bytes()))
+    message = r"as cached in .*data/cache, must be .* left out by skip_corrupt, got 000011.jpg$"
     for _ in range(2):  # from the cache, too
-        with pytest.raises(ValueError, match=r"left out by skip_corrupt, got 000011.jpg$"):
+        with pytest.raises(ValueError, match=message):
             world(fresh)
     left = world(fresh, skip_corrupt=True)
     rows = torch.cat([left.part(split)[0] for split in SPLITS])
     assert len(rows) == 119 and 10 not in rows
+
+
+@pytest.mark.parametrize("skip_corrupt", [False, True])
+def test_a_corrupt_image_that_was_mended_is_read(fresh, skip_corrupt):
+    path = fresh / "img_align_celeba" / "000011.jpg"
+    path.write_bytes(b"no image")
+    world(fresh, skip_corrupt=True)
+    shutil.copy(path.with_name("000012.jpg"), path)
+    mended = world(fresh, skip_corrupt=skip_corrupt)
+    assert np.array_equal(mended.images[10], mended.images[11])
+    assert sum(len(mended.part(split)[0]) for split in SPLITS) == 120
+
+
+def test_what_the_system_refuses_is_not_corrupt(fresh, monkeypatch):
+    """Nor is it remembered: it may pass with no byte of the file changed."""
+
+    def refuse(*arguments):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("PIL.Image.open", refuse)
+        message = r"img_align_celeba must be .*, got 000001.jpg \(Permission denied\)$"
+        with pytest.raises(ValueError, match=message):
+            world(fresh, skip_corrupt=True)
+    assert sum(len(world(fresh).part(split)[0]) for split in SPLITS) == 120
+
+
+def test_the_digest_is_of_images_attributes_and_splits_wherever_they_lie(fresh, tmp_path):
+    first = world(fresh).digest
+    shutil.copytree(fresh, tmp_path / "moved", copy_function=shutil.copyfile)  # times are new
+    moved = tmp_path / "moved"
+    assert world(moved).digest == world(moved, skip_corrupt=True).digest == first
+    for name, old, new in (
+        ("list_attr_celeba", "000003.jpg  -1  -1", "000003.jpg  -1  1"),
+        ("list_eval_partition", "000001.jpg 0", "000001.jpg 2"),
+    ):
+        path = moved / f"{name}.txt"
+        told = path.read_text()
+        path.write_text(told.replace(old, new))
+        assert path.read_text() != told and world(moved).digest != first
+        path.write_text(told)
+
+
+def test_it_is_pickled_with_a_path_and_opens_the_array_again(folder, monkeypatch, tmp_path):
+    mine = world(folder)
+    told = pickle.dumps(mine)
+    assert len(told) < mine.images.nbytes / 4
+    monkeypatch.chdir(tmp_path)
+    for other in (pickle.loads(told), copy.deepcopy(mine)):
+        assert isinstance(other.images, np.memmap) and not other.images.flags.writeable
+        assert np.array_equal(other.images, mine.images)
+        assert all(map(torch.equal, other.part("test"), mine.part("test")))
+
+
+def test_rows_are_any_array_of_whole_numbers(folder):
+    mine = world(folder)
+    wanted = torch.tensor(np.array(mine.images[[3, 1]])) / 255
+    for rows in ([3, 1], (3, 1), np.array([3, 1]), torch.tensor([3, 1]), torch.tensor([3.0, 1.0])):
+        assert torch.equal(mine.load(rows), wanted)
+    assert mine.load([]).shape == (0, 3, 16, 16)
+    for rows in ([120], [-1], 3, ["a"], torch.ones(120) > 0):
+        with pytest.raises(ValueError, match=r"^CelebA.load: rows must be "):
+            mine.load(rows)
+
+
+@pytest.mark.parametrize("ext", ["txt", "csv"])
+def test_lists_as_spreadsheets_write_them(folder, tmp_path, ext):
+    """A byte order mark, Windows' ends of lines; in .csv quoted cells, and lines of commas."""
+    write(tmp_path, 120, ext)
+    for path in tmp_path.glob(f"*.{ext}"):
+        text = path.read_text()
+        if ext == "csv":
+            rows = [line.split(",") for line in text.splitlines()]
+            lines = [", ".join(f'"{cell}"' for cell in row) for row in rows]
+            text = "\n".join([*lines, "," * (len(rows[0]) - 1), ""])
+        path.write_text(text, encoding="utf-8-sig", newline="\r\n")
+    found, wanted = world(tmp_path), world(folder)
+    assert all(map(torch.equal, found.part("train"), wanted.part("train")))
+    assert torch.equal(found.combinations, wanted.combinations) and len(found.images) == 120
 
 
 def test_a_cache_that_cannot_be_written_is_named_with_its_parameter(fresh, monkeypatch, tmp_path):

@@ -91,9 +91,14 @@ class Arm:
         """One image for each of the combinations ``(n,)``: ``(n, 3, size, size)`` in [0, 1].
 
         Args:
-            network: trained, in evaluation mode.
+            network: trained, in evaluation mode; of one that diverged the images are NaN.
             evaluations: of the network, for one image. chunk: images made at once.
+
+        Raises:
+            ValueError: where another one's images are not finite.
         """
+        if not all(weight.isfinite().all() for weight in network.parameters()):
+            return torch.full((len(combination), *self.data.shape), torch.nan)
         place, made = next(network.parameters()).device, []
         noise, blur = (stream(self.seed, f"generation{of}") for of in ("", " condition"))
         for some in combination.split(chunk):

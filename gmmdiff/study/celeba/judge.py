@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import Conv2d, GroupNorm, Linear, Module, ModuleList, Sequential, SiLU
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from gmmdiff.core.checks import require
+from gmmdiff.core.checks import require, require_finite
 from gmmdiff.core.distances import pairwise_distances
 from gmmdiff.study.unet.shapes import NORM_GROUPS
 from gmmdiff.worlds.celeba import CelebA
@@ -89,6 +89,9 @@ class Judge:
         references: the real images, of the judge's split, that stand for the manifold: at most so
             many, the first of a shuffle by the generator.  No reader and no denoiser has trained on
             them.
+
+    Raises:
+        ValueError: on a reader that diverged.
     """
 
     def __init__(
@@ -105,6 +108,8 @@ class Judge:
         nearest = [strip.kthvalue(NEIGHBOURS + 1, 1).values for strip in away]
         self._radius = torch.cat(nearest)
         self._test, features = self._read_rows(data.part("test")[0])
+        for some in (real, features):
+            require_finite("celeba", "what the judge sees in real images", some)
         self._radius *= self._reach(features).quantile(1 - REFUSED)
 
     def _reach(self, features: Tensor) -> Tensor:

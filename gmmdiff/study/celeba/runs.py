@@ -32,6 +32,7 @@ from gmmdiff.worlds.world import Judged, Split
 OWNER = "celeba"
 SHOWN = {"held out": 2, "rare": 2, "frequent": 2}  # combinations pictured, by group
 COPIES = 3  # images of each
+OF_RUNS = ("held_out", "widths", "layers", "dim")  # settings that no judge depends on
 VALIDATED = 512  # images, at most, whose loss chooses a run's weights
 
 
@@ -93,8 +94,8 @@ class Experiment:
     """The settings with the data: everything that can be refused is, before any training.
 
     Attributes:
-        work: the folder of these settings in the cache: one of its own for the judge and for every
-            run, and the settings.
+        work: the folder in the cache with one of its own for every judge and run, named by all that
+            its training depends on: what was trained once is trained.
 
     Raises:
         ValueError: on bad data (see ``CelebA``), fewer training images than a batch, fewer
@@ -125,12 +126,9 @@ class Experiment:
         allowed = f"more than {NEIGHBOURS}"
         require(real > NEIGHBOURS, OWNER, "the judge's images, references", allowed, real)
         self._reader(), self._arm(COMPARED[0], 0.0, settings.seed)  # refuse what they cannot be
-        told = json.dumps(asdict(settings), indent=1, default=list)
-        digest = hashlib.sha256(told.encode()).hexdigest()[:12]
-        self.work = self.data.cache / f"runs_{digest}"
+        self.work = self.data.cache / "runs"
         try:
             self.work.mkdir(exist_ok=True)
-            (self.work / "settings.json").write_text(told + "\n", encoding="utf-8")
         except OSError as error:
             where = f"{self.work.parent} ({error.strerror})"
             refuse(OWNER, "cache", "a folder that can be written", where)
@@ -150,7 +148,7 @@ class Experiment:
             return reading_loss(network, self.data, rows[places], combination[places])
 
         how = len(rows), settings.judge_steps, settings.seed, "judge"
-        reader, _ = self._fit(self._reader(), loss, *how)
+        reader, _ = self._fit(self._reader(), loss, *how, {"judge_width": settings.judge_width})
         shuffled = stream(settings.seed, "references")
         return Judge(self.data, reader, settings.references, shuffled)
 
@@ -173,15 +171,25 @@ class Experiment:
         steps: int,
         seed: int,
         name: str,
+        asked: dict[str, Any],
         validate: Validate | None = None,
     ) -> tuple[Any, list[float]]:
-        how = self.settings.training, steps, seed, self.work / name, self.progress, validate
-        return fit(network, loss, count, *how)
+        training = self.settings.training
+        given = {"attributes": self.settings.attributes, "data": self.data.digest, **asked}
+        given |= {"steps": steps, "seed": seed, **asdict(training)}
+        for free in ("every", "device"):  # which ask for no other training
+            del given[free]
+        told = json.dumps(given, indent=1, default=list)
+        folder = self.work / f"{name}_{hashlib.sha256(told.encode()).hexdigest()[:12]}"
+        folder.mkdir(exist_ok=True)
+        (folder / "settings.json").write_text(told + "\n", encoding="utf-8")
+        return fit(network, loss, count, training, steps, seed, folder, self.progress, validate)
 
     def trained(self) -> Iterator[tuple[Scene, Arm, float, Module, list[float]]]:
         """Every run, trained or loaded: its scene, its arm, s_c, its network at the least
         validation loss, and the validation losses.
         """
+        shared = {name: getattr(self.settings, name) for name in OF_RUNS}
         for scene in self.scenes:
             rows, combination = self.shown(scene)
             fresh, shown = self.shown(scene, "validation")
@@ -191,7 +199,8 @@ class Experiment:
                 arm = self._arm(granularity, s_c, scene.seed)
                 loss = partial(_loss, arm, rows, combination)
                 validate = partial(_validation_loss, arm, fresh, shown)
-                how = self.settings.steps, scene.seed, f"{granularity}_{s_c:g}_{scene.seed}"
+                asked = shared | {"granularity": granularity, "s_c": float(s_c)}
+                how = self.settings.steps, scene.seed, f"{granularity}_{s_c:g}_{scene.seed}", asked
                 yield scene, arm, s_c, *self._fit(arm.network, loss, len(rows), *how, validate)
 
     def train(self) -> None:

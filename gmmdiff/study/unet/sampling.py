@@ -8,7 +8,7 @@ import torch
 from diffusers import DPMSolverMultistepScheduler, UNet2DConditionModel
 from torch import Tensor
 
-from gmmdiff.core.checks import refuse, require, require_generator, whole
+from gmmdiff.core.checks import refuse, require, require_finite, require_generator, whole
 from gmmdiff.study.unet.networks import DISCRETE
 
 
@@ -34,13 +34,15 @@ def sample(
             ``conditioning.null``.
         generator: of the noise to start from; on the CPU.
         guidance: >= 0.
-        steps: network evaluations of each image, >= 1 (twice as many with guidance).
+        steps: network evaluations of each image, in 1 .. 1000 (twice as many with guidance).
 
     Raises:
-        ValueError: on values out of range, or a null condition of another shape than a condition.
+        ValueError: on values out of range, a null condition of another shape than a condition, or a
+            network whose images are not finite.
     """
     require_generator("sample", generator)
-    steps = whole("sample", "steps", steps, 1)
+    steps, most = whole("sample", "steps", steps, 1), DISCRETE["num_train_timesteps"]
+    require(steps <= most, "sample", "steps", f"in 1 .. {most}", steps)
     good = tokens.ndim == 3 and len(tokens) > 0
     require(good, "sample", "tokens", "(n, tokens, dim), n >= 1", tuple(tokens.shape))
     try:
@@ -50,7 +52,9 @@ def sample(
         refuse("sample", "null", allowed, tuple(null.shape))
     require(0 <= guidance < math.inf, "sample", "guidance", ">= 0", guidance)
     scheduler = DPMSolverMultistepScheduler(**DISCRETE)
-    scheduler.set_timesteps(steps, device=tokens.device)
+    # Asked for all of its moments by their number, it takes one twice.
+    moments = {"timesteps": range(most)[::-1]} if steps == most else {"num_inference_steps": steps}
+    scheduler.set_timesteps(**moments, device=tokens.device)
     side = network.config["sample_size"]
     shape = (len(tokens), network.config["in_channels"], side, side)
     x = torch.randn(shape, generator=generator).to(tokens)
@@ -61,4 +65,5 @@ def sample(
             without, conditioned = network(x.repeat(2, 1, 1, 1), t, both).sample.chunk(2)
             x_0 = without + guidance * (conditioned - without)
         x = scheduler.step(x_0, t, x).prev_sample
+    require_finite("sample", "images", x)
     return x

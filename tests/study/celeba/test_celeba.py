@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from gmmdiff.core.streams import stream
 from gmmdiff.pipeline.check_parameters import SECTIONS
 from gmmdiff.study.celeba.arms import Arm
 from gmmdiff.study.celeba.figures import sheet
+from gmmdiff.study.celeba.judge import Judge, Reader
 from gmmdiff.study.celeba.runs import Experiment, settings
 from gmmdiff.study.celeba.throughput import estimate, images_a_second
 from gmmdiff.study.feature_vs_class.claims import claim_of, contrasts_table
@@ -86,14 +88,14 @@ def test_killed_in_the_middle_it_goes_on_as_if_it_never_had_been(folder, whole, 
     process = subprocess.Popen([*command, "--params", str(tmp_path / "params.yaml")], cwd=ROOT)
     try:
         limit = time.monotonic() + 900  # on a machine that has much else to do
-        while not (reached := list(tmp_path.glob("runs_*/class_0.1_0/step_2"))):
+        while not (reached := list(tmp_path.glob("runs/class_0.1_0_*/step_2"))):
             assert process.poll() is None and time.monotonic() < limit
             time.sleep(0.02)
     finally:
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
     stopped = weights(reached[0].parents[1])
-    assert {path.parent.name for path in stopped} == {"judge"}
+    assert [path.parent.name.split("_")[0] for path in stopped] == ["judge"]
     resumed = experiment(folder, tmp_path)
     assert resumed.work == reached[0].parents[1]  # one experiment, from the file and from here
     found, _ = resumed.measure()
@@ -263,15 +265,78 @@ def test_conditions_of_both_arms_are_of_one_size_and_know_what_they_should(folde
 def test_what_cannot_be_is_refused_before_training(folder, tmp_path, other, message):
     with pytest.raises(ValueError, match=message):
         experiment(folder, tmp_path, **other)
-    assert not list(tmp_path.glob("runs_*"))
+    assert not list(tmp_path.glob("runs*"))
 
 
-def test_other_settings_never_take_up_these_checkpoints(folder, whole):
+FREE = {"evaluations": 5, "n_eval": 3, "rare": 2, "references": 70, "every": 1}
+FREE |= {
+    "device": "auto",
+    "skip_corrupt": True,
+    "folder": "{folder}/",
+    "cache": "{cache}/../{name}",
+}
+NEW = {  # settings -> what they train that was not trained yet
+    **{name: ({name: value}, set()) for name, value in FREE.items()},
+    "a seed": ({"seeds": 3}, {"class_0.1_2", "feature_0.1_2"}),
+    "another s_c": ({"s_c": [0.1, 0.1000001], "seeds": 1}, {"class_0.1_0", "feature_0.1_0"}),
+    "a network": ({"dim": 16, "seeds": 1}, {"class_0.1_0", "feature_0.1_0"}),
+    "a judge": ({"judge_steps": 3, "seeds": 1}, {"judge"}),
+}
+
+
+@pytest.mark.parametrize(("other", "new"), NEW.values(), ids=NEW)
+def test_what_is_new_is_trained_and_nothing_else(folder, whole, other, new):
     found, *_ = whole
-    told = json.loads((found.work / "settings.json").read_text())
-    assert told["training"]["batch"] == 16 and told["steps"] == 5
-    other = experiment(folder, found.data.cache, dim=16)
-    assert other.work != found.work and not list(other.work.rglob("step_*"))
+    cache, trained = found.data.cache, []
+    where = {"folder": folder, "cache": cache, "name": cache.name}
+    other = {k: v.format(**where) if isinstance(v, str) else v for k, v in other.items()}
+
+    def watched(steps, desc):
+        trained.append(desc.removeprefix("training "))
+        return steps
+
+    given = SMALL | {"folder": str(folder), "cache": str(cache), "device": "cpu"} | other
+    before = weights(cache)
+    Experiment(settings(**given), watched).train()
+    assert {name.rpartition("_")[0] for name in trained} == new and len(trained) == len(new)
+    after = weights(cache)
+    assert before.items() <= after.items() and len(after) == len(before) + len(new)
+
+
+def test_a_run_tells_what_it_was_trained_by_and_new_data_train_anew(folder, whole, tmp_path):
+    found, *_ = whole
+    (path,) = found.work.glob("class_0.1_1_*/settings.json")
+    told = json.loads(path.read_text())
+    assert told["batch"] == 16 and told["steps"] == 5 and told["data"] == found.data.digest
+    assert told["attributes"] == list(ATTRIBUTES) and told["seed"] == 1
+    shutil.copytree(folder, tmp_path / "data", ignore=shutil.ignore_patterns("cache"))
+    shutil.copy(*((tmp_path / "data/img_align_celeba" / f"00000{k}.jpg") for k in (2, 1)))
+    before = weights(found.work)
+    experiment(tmp_path / "data", found.data.cache, judge_steps=1, seeds=1, steps=1).train()
+    assert len(weights(found.work)) == len(before) + 3
+
+
+def test_images_of_a_network_that_diverged_are_not_finite_and_others_are(folder):
+    arm = Arm(CelebA(folder, ATTRIBUTES, 16), "feature", 0.1, 3, 8, [8, 16], 1)
+    asked, network = torch.tensor([0, 1, 2]), arm.network.eval()
+    made = arm.generate(network, asked, 2, 2)
+    assert made.shape == (3, 3, 16, 16) and made.isfinite().all()
+    with torch.no_grad():
+        network.conv_out.weight.fill_(3e38)
+    with pytest.raises(ValueError, match=r"^sample: images must be finite, got "):
+        arm.generate(network, asked, 2, 2)
+    with torch.no_grad():
+        network.conv_out.weight.fill_(torch.nan)
+    assert arm.generate(network, asked, 2, 2).isnan().all()
+
+
+def test_a_judge_that_diverged_is_refused(folder):
+    data, reader = CelebA(folder, ATTRIBUTES, 16), Reader(16, 2, 8).eval()
+    with torch.no_grad():
+        reader.stages[0][0].weight.fill_(torch.nan)
+    message = r"^celeba: what the judge sees in real images must be finite, got \d+ NaN"
+    with pytest.raises(ValueError, match=message):
+        Judge(data, reader, 60, stream(0, "references"))
 
 
 def run_notebook(monkeypatch, results, **parameters):
@@ -301,10 +366,10 @@ def test_without_a_folder_the_notebook_says_so_and_does_nothing(monkeypatch, tmp
 
 def test_the_notebook_measures_what_is_trained(monkeypatch, tmp_path, folder, whole):
     found, tables, _ = whole
-    before = weights(found.work.parent)
+    before = weights(found.work)
     given = SMALL | {"folder": str(folder), "cache": str(found.data.cache), "device": "cpu"}
     shown = run_notebook(monkeypatch, tmp_path, **given)
-    assert weights(found.work.parent) == before  # nothing was trained anew
+    assert weights(found.work) == before  # nothing was trained anew
     for name, table in tables.items():
         kept = pd.read_csv(tmp_path / "tables" / f"{name}.csv")
         pd.testing.assert_frame_equal(kept, table.reset_index(drop=True), False, rtol=1e-9)

@@ -104,6 +104,34 @@ def test_samples_are_those_of_our_solver(network, conditioning, tokens, guidance
     torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
 
 
+class Predicts(torch.nn.Module):
+    """A network that always predicts one x_0, and remembers when it was asked."""
+
+    def __init__(self, x_0):
+        super().__init__()
+        self.config = {"sample_size": SIZE, "in_channels": 1}
+        self.x_0, self.asked = x_0, []
+
+    def forward(self, x_t, t, tokens):
+        self.asked.append(int(t))
+        return type("Output", (), {"sample": torch.full_like(x_t, self.x_0)})
+
+
+@pytest.mark.parametrize("steps", [1, 999, 1000])
+def test_as_many_moments_as_evaluations_and_the_end_is_what_is_predicted(tokens, steps):
+    network = Predicts(0.25)
+    found = sample(network, tokens, torch.zeros(DIM), stream(0, "noise"), steps=steps)
+    assert len(set(network.asked)) == steps and network.asked[0] == 999
+    assert network.asked == sorted(network.asked, reverse=True)
+    torch.testing.assert_close(found, torch.full((4, 1, SIZE, SIZE), 0.25))
+
+
+@pytest.mark.parametrize("x_0", [float("nan"), float("inf")])
+def test_images_that_are_not_finite_are_refused(tokens, x_0):
+    with pytest.raises(ValueError, match=r"^sample: images must be finite, got 256 NaN or "):
+        sample(Predicts(x_0), tokens, torch.zeros(DIM), stream(0, "noise"), steps=2)
+
+
 def test_guidance_of_weight_1_is_none_and_of_0_asks_for_nothing(network, conditioning, tokens):
     def images(tokens, weight):
         return sample(network, tokens, conditioning.null, stream(0, "noise"), weight, 3)
@@ -135,6 +163,7 @@ def test_a_network_that_cannot_be_is_refused(arguments, message):
         ({"guidance": -1.0}, "guidance must be >= 0, got -1.0"),
         ({"guidance": float("nan")}, "guidance must be >= 0, got nan"),
         ({"steps": 0}, "steps must be a whole number >= 1, got 0"),
+        ({"steps": 1001}, r"steps must be in 1 .. 1000, got 1001"),
         ({"generator": None}, "generator must be a torch.Generator"),
         ({"null": torch.zeros(DIM + 1)}, "null must be of a shape that broadcasts to"),
         ({"tokens": torch.zeros(4, DIM)}, r"tokens must be \(n, tokens, dim\), n >= 1"),
