@@ -50,7 +50,11 @@ def findings_table(claims: Sequence[Mapping[str, Any]]) -> str:
     """
     found = findings(claims)
     lines = [f"- {one.sentence}" for one in found if one.headline]
-    lines += ["", "| Question | Where | Level | Beside it | Verdict | Claim |", "|---|---|---|---|---|---|"]
+    lines += [
+        "",
+        "| Question | Where | Level | Beside it | Verdict | Claim |",
+        "|---|---|---|---|---|---|",
+    ]
     for one in found:
         levels = [*one.levels, "", ""][:2]
         names = [f"[{c['id']}](#{c['id']})" if c["world"] else c["id"] for c in one.claims]
