@@ -46,7 +46,7 @@ def undertrained(joint: pd.DataFrame, cells: Sequence[Cell]) -> bool:
         compared |= {("BCE", 0.0) if name == REFERENCE else (name, at) for name, at in named}
     runs = judged_rate(joint).query("metric == 'long_enough'").set_index(["cost", "lam"])["value"]
     found = runs[runs.index.isin(compared)]
-    return 10 * found.sum() < 9 * len(found)
+    return bool(10 * found.sum() < 9 * len(found))
 
 
 def at_best_rate(classifier: pd.DataFrame) -> pd.DataFrame:

@@ -219,3 +219,4 @@ def test_a_weight_that_a_claim_does_not_compare_leaves_it_trained_long_enough():
     table.loc[(table["metric"] == "long_enough") & (table["lam"] == 10), "value"] = 0.0
     assert judged(tables, "N1")["N1", "faces"].undertrained
     assert not judged(tables, "N5")["N5", "faces"].undertrained
+    assert type(judged(tables, "N5")["N5", "faces"].undertrained) is bool  # what JSON can hold
