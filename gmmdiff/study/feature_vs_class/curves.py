@@ -87,8 +87,9 @@ def story(table: pd.DataFrame) -> Figure:
         axis.set_title(name)
         plain_log(axis, "x")
         _scale(axis, metric)
-    for axis in (axes[1, 1], axes[2, 0]):
+    for axis in axes.flat[: len(STORY)]:
         axis.tick_params(which="both", labelbottom=True)
+    for axis in (axes[1, 1], axes[2, 0]):
         axis.set_xlabel("training steps")
     _legend(axes[2, 1], arms, True)
     figure.suptitle("What changes as the training goes on? Lower is better")

@@ -169,7 +169,7 @@ def sampler_check(samplers: pd.DataFrame, evaluations: int) -> Figure:
     axes[0].set(ylabel="share of samples", ylim=(0, None))
     in_percent(axes[0], "y")
     legend_below(figure, axes[0], 3)
-    figure.suptitle("Is the sampler good enough? Both with point conditions; lower is better")
+    figure.suptitle("Is the sampler good enough? Arcs, both with point conditions; lower is better")
     return figure
 
 
@@ -201,8 +201,8 @@ def _rows(axis: Axes, runs: pd.DataFrame, arms: Sequence[tuple[str, float]], met
 
 def above(axis: Axes, told: str, x: float, y: float) -> None:
     """A few words above a point, legible over the line of fresh real samples."""
-    near = {"xytext": (0, 6), "textcoords": "offset points", "ha": "center"}
-    paper = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}
+    near = {"xytext": (0, 6), "textcoords": "offset points", "ha": "center", "va": "bottom"}
+    paper = {"facecolor": "white", "edgecolor": "none", "pad": 0.2}
     axis.annotate(told, (x, y), fontsize=9, bbox=paper, **near)
 
 
@@ -214,7 +214,9 @@ def percent(share: float) -> str:
 def _dots(
     runs: pd.DataFrame, arms: Sequence[tuple[str, float]], measures: Measures, columns: int
 ) -> Figure:
-    """A panel a measure, of those whose group there is in the runs."""
+    """A panel a measure, of those whose group there is in the runs; its title tells where some
+    seeds lack the group.
+    """
     there = {at: name for at, name in measures.items() if len(_of(runs, *at))}
     lines = -(-len(there) // columns)
     size = (WIDTH, (0.36 * len(arms) + 1) * lines + 0.8)
@@ -222,8 +224,11 @@ def _dots(
     for axis in axes.flat[len(there) :]:
         axis.set_visible(False)
     for axis, (at, name) in zip(axes.flat, there.items(), strict=False):
-        _rows(axis, _of(runs, *at), arms, at[0])
-        axis.set_title(name, fontsize=9.5)
+        table = _of(runs, *at)
+        _rows(axis, table, arms, at[0])
+        own, every = table["seed"].nunique(), runs["seed"].nunique()
+        few = f"\nonly {own} of {every} seeds have any" if own < every else ""
+        axis.set_title(name + few, fontsize=9.5)
     bar = Line2D([], [], color="0.3", lw=2.5, marker="o", markersize=7)
     handles = {"mean over the seeds (interquartile), 95 % interval": bar}
     handles |= {FLOOR["label"]: axes.flat[0].get_lines()[-1]}
