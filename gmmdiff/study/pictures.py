@@ -16,7 +16,7 @@ from gmmdiff.worlds.world import World
 
 WRONG, MALFORMED = {"color": PALETTE[3]}, {"color": "0.25", "ls": (0, (3, 2))}
 WRONG_WORDS = "#a34700"  # the red of the frames, dark enough for words
-FRAMES = "full red frame: wrong attributes, named below; dashed: malformed; no frame: right"
+FRAMES = "full orange frame: wrong attributes, named below; dashed: malformed; no frame: right"
 MARGIN = 1.2  # inches, for what a row of images is called
 
 

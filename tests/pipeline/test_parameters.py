@@ -220,7 +220,7 @@ BAD = {  # params.yaml -> what its one line has to say
     ),
     "an unknown world": (
         put("celebrities", {"seeds": 20}),
-        "unknown key celebrities; allowed: seed, device, cluster, theory_checks",
+        "unknown key celebrities; allowed: seed, device, cluster, start_here, theory",
     ),
     "no reference on faces": (
         put("ngmg_faces.lam", [1.0, 3.0]),

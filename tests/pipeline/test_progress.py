@@ -49,7 +49,7 @@ def test_every_record_belongs_to_one_stage_of_the_pipeline():
     assert sum(found.values()) == pytest.approx(sum(r["seconds"] for r in records.values()))
     untimed = {name for name, seconds in found.items() if not seconds}
     longer = "notebooks/longer/dvc.yaml:in_your_own_model"  # not made anew since measures changed
-    assert untimed == {"parameters", "pages", longer}
+    assert untimed == {"parameters", "ask_for_a_face", "pages", longer}
 
 
 def reproduce(stages, repro_fn):
