@@ -185,12 +185,14 @@ def test_it_is_usable_at_a_width(visit, reports, told, width):
     assert max(box["x"] + box["width"] for box in boxes) <= width
     assert min(min(box["width"], box["height"]) for box in boxes) >= 24
     sheet = np.asarray(Image.open(reports / "ask_for_a_face" / "faces.png"), dtype=float)
-    tiles = sheet.reshape(-1, 16, COLUMNS, 16).swapaxes(1, 2).reshape(-1, 256)
+    tiles = sheet.reshape(-1, 16, COLUMNS, 16).swapaxes(1, 2).reshape(-1, 16, 16)
     frame, first = 3, told["held_out"][0] * COLUMNS
     for place in (0, COLUMNS - 1):  # of all tiles the right one is seen
-        seen = tab.locator(".ask li").nth(place).locator("svg").first.screenshot()
-        grey = Image.open(io.BytesIO(seen)).convert("L")
-        grey = grey.crop((frame, frame, grey.width - frame, grey.height - frame))
-        found = np.asarray(grey.resize((16, 16), Image.Resampling.BOX), dtype=float).ravel()
-        # Two samples of one combination can be as alike as the screen's scaling is exact.
-        assert first + place in np.square(tiles - found).sum(1).argsort()[:3]
+        shown = tab.locator(".ask li").nth(place).locator("svg").first
+        box = shown.bounding_box()  # a screenshot begins and ends at whole pixels
+        left, top, size = box["x"] % 1 + frame, box["y"] % 1 + frame, box["width"] - 2 * frame
+        grey = Image.open(io.BytesIO(shown.screenshot())).convert("L")
+        inner = left, top, left + size, top + size
+        grey = grey.resize((16, 16), Image.Resampling.BOX, box=inner)
+        found = np.asarray(grey, dtype=float)
+        assert np.square(tiles - found).sum((1, 2)).argmin() == first + place
