@@ -1,9 +1,6 @@
 """The public names, and where each is at home."""
 
-from gmmdiff.core.conditioning import (
-    Conditioning as Conditioning,
-    GaussianMixtureConditioning as GaussianMixtureConditioning,
-)
+from gmmdiff.core.conditioning import GaussianMixtureConditioning as GaussianMixtureConditioning
 from gmmdiff.core.costs import COSTS as COSTS, Cost as Cost
 from gmmdiff.core.diffusion import (
     CosineSchedule as CosineSchedule,
@@ -31,14 +28,18 @@ from gmmdiff.core.losses import (
 from gmmdiff.core.mixtures import GaussianMixture as GaussianMixture
 from gmmdiff.core.ngmg import NGMG as NGMG
 from gmmdiff.core.streams import numpy_stream as numpy_stream, stream as stream
-from gmmdiff.study.denoisers.denoiser import load as load
-from gmmdiff.study.engine.costs import Costs as Costs
+from gmmdiff.engine.arms import Conditioning as Conditioning
+from gmmdiff.engine.denoiser import load as load
+from gmmdiff.engine.joint.batched_costs import Costs as Costs
+from gmmdiff.experiments.theory.helix import Helix as Helix
+from gmmdiff.experiments.theory.parallel_lines import (
+    LineCosts as LineCosts,
+    ParallelLine as ParallelLine,
+)
 from gmmdiff.worlds.arcs import Arcs as Arcs
 from gmmdiff.worlds.celeba import CelebA as CelebA
 from gmmdiff.worlds.digits import Digits as Digits
 from gmmdiff.worlds.faces import Faces as Faces
-from gmmdiff.worlds.helix import Helix as Helix
-from gmmdiff.worlds.lines import LineCosts as LineCosts, ParallelLine as ParallelLine
 from gmmdiff.worlds.measures import Copies as Copies, find_defects as find_defects
 from gmmdiff.worlds.world import World as World
 

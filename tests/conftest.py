@@ -5,7 +5,7 @@ import torch
 
 from gmmdiff.core.mixtures import GaussianMixture
 from gmmdiff.core.streams import stream
-from gmmdiff.study import verdicts
+from gmmdiff.judging import rule as verdicts
 
 
 @pytest.fixture

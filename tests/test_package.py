@@ -70,7 +70,7 @@ def test_what_is_installed_runs_its_examples_with_the_core_packages_alone(wheel,
         "import doctest, gmmdiff\n"
         "from importlib import import_module\n"
         "found = []\n"
-        "homes = set(gmmdiff._HOME.values()) - {'gmmdiff.study.denoisers.denoiser'}\n"  # an extra's
+        "homes = set(gmmdiff._HOME.values()) - {'gmmdiff.engine.denoiser'}\n"  # an extra's
         "for module in sorted(homes):\n"
         "    for test in doctest.DocTestFinder().find(import_module(module), globs={}):\n"
         "        test.globs['__name__'] = 'example'\n"

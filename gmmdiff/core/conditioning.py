@@ -2,18 +2,7 @@
 
 The paper conditions on "distributions rather than fixed values"; how a feature becomes a component
 is our reconstruction.  ``GaussianMixtureConditioning`` is the idea, as a layer of anybody's
-denoiser.  ``Conditioning`` makes the arms of the study of it: fixed components, all of one scale;
-what a component stands for is the granularity:
-
-    feature    every value of every attribute owns one; the condition is one draw for each attribute
-    class      every combination of attributes owns one
-    coarse     every combination of the first two attributes owns one
-    none       one component for all
-
-and two controls that tell why features help:
-
-    scrambled  feature with the combinations permuted: as many codes are shared, not by meaning
-    shared     the features' codes and the combination's own, added: a class that could compose
+denoiser; the arms of the study of it are ``gmmdiff.engine.arms``.
 """
 
 from __future__ import annotations
@@ -31,20 +20,14 @@ from gmmdiff.core.checks import (
     floating,
     holds,
     in_own_precision,
-    indices,
     promoted,
     refuse,
     require,
     require_finite,
-    require_generator,
     whole,
 )
-from gmmdiff.core.frames import orthonormal_frame
 from gmmdiff.core.mixtures import GaussianMixture
 from gmmdiff.core.streams import random_on
-
-GRANULARITIES = ("none", "coarse", "class", "feature", "scrambled", "shared")
-COARSE = 2  # attributes that a coarse class knows
 
 
 class GaussianMixtureConditioning(Module):
@@ -324,103 +307,3 @@ def _normal(shape: Sequence[int], generator: torch.Generator | None) -> Tensor:
     """N(0, 1) in torch's default type and place."""
     place, dtype = torch.get_default_device(), torch.get_default_dtype()
     return random_on(place, torch.randn, shape, generator, dtype)
-
-
-class Conditioning(GaussianMixtureConditioning):
-    """The conditions of one arm, for any table of attributes: a component a combination, fixed.
-
-    All means have one dimension and one length, sqrt(dim), whatever the granularity; those of
-    different components are orthogonal, but where codes are shared.
-
-    Args:
-        granularity: one of ``GRANULARITIES``.
-        s_c: scale of the components, >= 0, in units of the smallest distance between two of the
-            *feature* arm's conditions, whatever the granularity: one absolute scale for all arms
-            (0: the ordinary fixed embedding).
-        combinations: ``(C, m)`` integers >= 0, distinct rows, m >= 2: the attributes of combination
-            c.
-        generator: orients the means.
-        known: ``(k,)``, the combinations that own a code in "shared"; the others, never seen, have
-            their features' codes alone.  All where it is left out.
-
-    Attributes:
-        means: ``(C, dim)``, the mean of the condition of every combination.
-        scale: standard deviation of every coordinate of a condition.
-        gap: smallest distance between the means of two combinations that the arm tells apart; NaN
-            where there is one condition only.
-        admitted: ``(C, C)``, whether the condition of combination i admits combination j.
-
-    Raises:
-        ValueError: on an unknown granularity, a negative s_c, or another table.
-
-    Example:
-        >>> from gmmdiff import Conditioning, stream
-        >>> table = [[0, 0], [0, 1], [1, 0], [1, 1]]
-        >>> arm = Conditioning("feature", 0.1, table, stream(0, "means"))
-        >>> arm.sample([0, 3, 3], stream(0, "draws")).shape
-        torch.Size([3, 4])
-    """
-
-    def __init__(
-        self,
-        granularity: str,
-        s_c: float,
-        combinations: Tensor,
-        generator: torch.Generator,
-        known: Tensor | None = None,
-    ) -> None:
-        owner, allowed = "Conditioning", f"one of {', '.join(GRANULARITIES)}"
-        require(granularity in GRANULARITIES, owner, "granularity", allowed, repr(granularity))
-        require(0 <= s_c < float("inf"), owner, "s_c", ">= 0", s_c)
-        require_generator(owner, generator)
-        combinations = _table(combinations)
-        count, attributes = combinations.shape
-        values = int(combinations.max()) + 1
-        part = max(values, -(-count // attributes))  # an attribute's share of the dimensions
-        dim = part * attributes
-        told = combinations[:, : {"none": 0, "coarse": COARSE}.get(granularity)]
-        admitted = (told.unsqueeze(1) == told).all(-1)
-        if granularity in ("feature", "scrambled", "shared"):
-            frames = [orthonormal_frame(part, values, generator).T for _ in range(attributes)]
-            pairs = zip(frames, combinations.T, strict=True)
-            means = torch.cat([part**0.5 * frame[value] for frame, value in pairs], 1)
-        if granularity == "scrambled":
-            means = means[torch.randperm(count, generator=generator)]
-        if granularity == "shared":
-            own = orthonormal_frame(dim, count, generator).T
-            known = torch.arange(count) if known is None else indices(owner, "known", known, count)
-            means[known] += dim**0.5 * own[known]
-            means *= dim**0.5 / means.norm(dim=1, keepdim=True)
-        if granularity in ("none", "coarse", "class"):
-            component = torch.zeros(count, dtype=torch.long)
-            if told.shape[1]:
-                component = told.unique(dim=0, return_inverse=True)[1]
-            frame = dim**0.5 * orthonormal_frame(dim, count, generator).T
-            means = frame[component]
-        gaps = (means.unsqueeze(1) - means).norm(dim=-1)[~admitted]
-        gap = float(gaps.min()) if len(gaps) else float("nan")
-        # Codes of two values of one attribute are orthogonal, of length sqrt(part) each.
-        differing = (combinations.unsqueeze(1) != combinations).sum(-1)
-        nearest = int(differing[differing > 0].min()) if count > 1 else 1
-        scale = s_c * (2 * part * nearest) ** 0.5
-        super().__init__(means, scale)
-        self.dim, self.scale, self.gap, self.admitted = dim, scale, gap, admitted
-
-    def sample(self, combination: Tensor, generator: torch.Generator) -> Tensor:
-        """One condition, ``(n, dim)`` float64, for each combination ``(n,)`` in 0 .. C - 1."""
-        owner = "Conditioning.sample"
-        combination = indices(owner, "combination", combination, len(self.means))
-        require_generator(owner, generator)
-        return self(combination, generator=generator)
-
-
-def _table(combinations: Any) -> Tensor:
-    """Distinct rows of whole numbers, ``(C, m)``."""
-    given = torch.as_tensor(combinations)
-    table = given.long()
-    good = table.ndim == 2 and len(table) > 0 and table.shape[1] >= COARSE
-    good = good and bool((table == given).all()) and int(table.min()) >= 0
-    good = good and len(table.unique(dim=0)) == len(table)
-    allowed = f"(C, m) distinct rows of integers >= 0, m >= {COARSE}"
-    require(good, "Conditioning", "combinations", allowed, given)
-    return table

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gmmdiff.core.checks import require, whole
+from gmmdiff.core.checks import require, require_generator, whole
 
 
 def _number(seed: int, name: str) -> int:
@@ -56,3 +56,13 @@ def numpy_stream(seed: int, name: str) -> np.random.Generator:
         True
     """
     return np.random.default_rng(_number(seed, name))
+
+
+def orthonormal_frame(dim: int, columns: int, generator: torch.Generator) -> Tensor:
+    """``(dim, columns)`` orthonormal columns in float64: the QR factor of a Gaussian matrix."""
+    owner = "orthonormal_frame"
+    dim, columns = whole(owner, "dim", dim), whole(owner, "columns", columns, 1)
+    require(dim >= columns, owner, "dim", f">= {columns}", dim)
+    require_generator(owner, generator)
+    gaussian = torch.randn(dim, columns, generator=generator, dtype=torch.float64)
+    return torch.linalg.qr(gaussian).Q

@@ -20,13 +20,13 @@ from torch import Tensor
 
 from gmmdiff.core.distances import pairwise_distances
 from gmmdiff.core.streams import stream
+from gmmdiff.engine.denoiser import load
+from gmmdiff.engine.runs import SeedData
 from gmmdiff.pipeline import denoisers
 from gmmdiff.pipeline.execution.errors import exit_code
 from gmmdiff.pipeline.execution.parameters import PARAMS, REPORTS
 from gmmdiff.pipeline.execution.staging import discard
 from gmmdiff.pipeline.snapshot import FACES
-from gmmdiff.study.denoisers.denoiser import load
-from gmmdiff.study.engine.runs import Scene
 from gmmdiff.worlds.world import World
 
 ARMS = ("class", "feature")
@@ -63,18 +63,18 @@ def asked_and_drawn(params: Path, folder: Path) -> tuple[dict[str, Any], Image.I
     Args:
         folder: of the denoisers.
     """
-    rows, recipe, *_ = denoisers.first_runs(params)
+    rows, settings, *_ = denoisers.first_runs(params)
     seed, n_train = (int(rows[name].iloc[0]) for name in ("seed", "n_train"))
-    scene = Scene(seed, recipe)
-    world, count = scene.world, len(scene.world.combinations)
-    points, combination = scene.training_points(n_train)
-    groups, counts = scene.groups(combination), combination.bincount(minlength=count).tolist()
+    seed_data = SeedData(seed, settings)
+    world, count = seed_data.world, len(seed_data.world.combinations)
+    points, combination = seed_data.training_points(n_train)
+    groups, counts = seed_data.groups(combination), combination.bincount(minlength=count).tolist()
     none = {"held out": "none: held out", "unseen": "none: never drawn"}
 
     asked, drawn = world.combinations.repeat_interleave(SAMPLES, 0), []
     for arm in ARMS:
         denoiser = load(folder / denoisers.FILE.format(arm))
-        made = denoiser.sample(asked, stream(seed, "ask for a face"), recipe.evaluations)
+        made = denoiser.sample(asked, stream(seed, "ask for a face"), settings.evaluations)
         drawn.append(made.unflatten(0, (count, SAMPLES)))
     faces = torch.stack(drawn, 1).flatten(0, 2)
     wrong = read(world, faces, world.combinations.repeat_interleave(COLUMNS, 0))
@@ -87,7 +87,7 @@ def asked_and_drawn(params: Path, folder: Path) -> tuple[dict[str, Any], Image.I
         "n_train": n_train,
         "arms": ARMS,
         "switches": [names[1] for names in world.values[: world.combinations.shape[1]]],
-        "held_out": scene.held_out.tolist(),
+        "held_out": seed_data.held_out.tolist(),
         "asked": [  # one a combination
             {"name": world.describe(c), "training": none.get(groups[c], counts[c])}
             for c in range(count)

@@ -127,9 +127,9 @@ def _check_theory(values: Mapping[str, Any]) -> None:
 
 
 def _run_parts(owner: str, values: Mapping[str, Any]) -> None:
-    from gmmdiff.study.engine.training import Ensemble
-    from gmmdiff.study.feature_vs_class import arcs, digits, faces, images
-    from gmmdiff.study.feature_vs_class.runs import DENSE, regime
+    from gmmdiff.engine.training import Ensemble
+    from gmmdiff.experiments.feature_vs_class import arcs, digits, faces, image_runs as images
+    from gmmdiff.experiments.feature_vs_class.run_tables import DENSE, regime
 
     if owner == "faces":  # whose first seed is trained again for the denoisers
         n, judged = values["story_n_train"], values["judged_n_train"]
@@ -137,43 +137,45 @@ def _run_parts(owner: str, values: Mapping[str, Any]) -> None:
     parts = {"feature_vs_class": arcs.parts, "faces": faces.parts, "digits": digits.parts}[owner]
     unused = ("device", "part", "finished")
     regimes = set()
-    for part, (rows, recipe) in parts(
+    for part, (rows, settings) in parts(
         **{name: value for name, value in values.items() if name not in unused}
     ).items():
-        Ensemble.check(rows, recipe)
+        Ensemble.check(rows, settings)
         if part.startswith("judged"):
-            images.require_groups(owner, rows, recipe)
-            regimes |= {regime(n, recipe) for n in rows["n_train"].unique()}
+            images.require_groups(owner, rows, settings)
+            regimes |= {regime(n, settings) for n in rows["n_train"].unique()}
     wanted = {"feature_vs_class": {"dense"}}.get(owner, {"dense", "sparse"})
     allowed = f"judged {' and '.join(sorted(wanted))}, from {DENSE} samples a combination on dense"
     require(regimes == wanted, owner, "n_train", allowed, f"only {', '.join(sorted(regimes))}")
 
 
 def _check_stability(values: Mapping[str, Any]) -> None:
-    from gmmdiff.study.engine.classifiers import JointEnsemble
-    from gmmdiff.study.engine.runs import Recipe
-    from gmmdiff.study.ngmg_stability.runs import parts
+    from gmmdiff.engine.joint.classifiers import JointEnsemble
+    from gmmdiff.engine.runs import TrainingSettings
+    from gmmdiff.experiments.ngmg_stability.run_tables import parts
     from gmmdiff.worlds.arcs import Arcs
 
-    given = {field.name: values[field.name] for field in fields(Recipe) if field.name in values}
-    recipe = Recipe(partial(Arcs, values["dimension"]), **given)
+    given = {
+        field.name: values[field.name] for field in fields(TrainingSettings) if field.name in values
+    }
+    settings = TrainingSettings(partial(Arcs, values["dimension"]), **given)
     for rows in parts(**_taken(values, parts), first_seed=values["seed"]).values():
-        JointEnsemble.check(rows, recipe)
+        JointEnsemble.check(rows, settings)
 
 
 def _check_ngmg_faces(values: Mapping[str, Any]) -> None:
-    from gmmdiff.study.engine.classifiers import JointEnsemble
-    from gmmdiff.study.feature_vs_class.images import require_groups
-    from gmmdiff.study.feature_vs_class.runs import DENSE, regime
-    from gmmdiff.study.ngmg_stability.faces import parts
+    from gmmdiff.engine.joint.classifiers import JointEnsemble
+    from gmmdiff.experiments.feature_vs_class.image_runs import require_groups
+    from gmmdiff.experiments.feature_vs_class.run_tables import DENSE, regime
+    from gmmdiff.experiments.ngmg_stability.faces import parts
 
     owner = "ngmg_faces"
     given = {k: v for k, v in values.items() if k not in ("device", "part", "n_test")}
-    for rows, recipe in parts(**given).values():
-        JointEnsemble.check(rows, recipe)
+    for rows, settings in parts(**given).values():
+        JointEnsemble.check(rows, settings)
         few, allowed = values["n_train"], f"fewer than {DENSE} images a combination, so sparse"
-        require(regime(few, recipe) == "sparse", owner, "n_train", allowed, few)
-        require_groups(owner, rows, recipe)
+        require(regime(few, settings) == "sparse", owner, "n_train", allowed, few)
+        require_groups(owner, rows, settings)
 
 
 def _check_performance(values: Mapping[str, Any]) -> None:

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from gmmdiff.judging.tables import read_tables
 from gmmdiff.pipeline import verification
 from gmmdiff.pipeline.execution.errors import BadInput
-from gmmdiff.pipeline.execution.notebook import read_tables, run_records
 from gmmdiff.pipeline.execution.parameters import PARAMS, REPORTS, read_params
-from gmmdiff.pipeline.snapshot import PUBLISHED, digest, snapshot_files
+from gmmdiff.pipeline.snapshot import PUBLISHED, digest, run_records, snapshot_files
 
 OF_ONE_RUN = ("host", "started", "seconds", "spent", "memory")  # in a record, not compared
 

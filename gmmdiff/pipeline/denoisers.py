@@ -19,31 +19,25 @@ from pathlib import Path
 
 import pandas as pd
 
+from gmmdiff.engine.denoiser import save
+from gmmdiff.engine.runs import Run, TrainingSettings, choose
+from gmmdiff.engine.training import resolve_device, train
+from gmmdiff.experiments.feature_vs_class.faces import parts
+from gmmdiff.pipeline.card import card, chosen, errors, module_of
 from gmmdiff.pipeline.defaults import defaults
 from gmmdiff.pipeline.execution.errors import exit_code
-from gmmdiff.pipeline.execution.notebook import progress
-from gmmdiff.pipeline.execution.parameters import (
-    NOTEBOOKS,
-    PARAMS,
-    REPORTS,
-    resolve_device,
-    stage_parameters,
-)
+from gmmdiff.pipeline.execution.parameters import NOTEBOOKS, PARAMS, REPORTS, stage_parameters
 from gmmdiff.pipeline.execution.runner import environment
 from gmmdiff.pipeline.execution.staging import discard
-from gmmdiff.study.denoisers.card import card, chosen, errors, module_of
-from gmmdiff.study.denoisers.denoiser import save
-from gmmdiff.study.engine.runs import Recipe, Run, choose
-from gmmdiff.study.engine.training import train
-from gmmdiff.study.feature_vs_class.faces import parts
+from gmmdiff.pipeline.results import progress
 
 NOTEBOOK = NOTEBOOKS / "02b_faces_runs.ipynb"  # of the experiment
 NAME = "denoisers"  # of the folder in reports
 FILE = "faces-{}.safetensors"  # in it, of an arm
 
 
-def first_runs(params: Path) -> tuple[pd.DataFrame, Recipe, str, str]:
-    """Their two rows of the run table, their recipe, the device, and the name of their part.
+def first_runs(params: Path) -> tuple[pd.DataFrame, TrainingSettings, str, str]:
+    """Their two rows of the run table, their settings, the device, and the name of their part.
 
     Raises:
         BadInput: as ``stage_parameters``.
@@ -51,8 +45,8 @@ def first_runs(params: Path) -> tuple[pd.DataFrame, Recipe, str, str]:
     values = defaults(NOTEBOOK) | stage_parameters(params, "faces", NOTEBOOK)
     device, part = resolve_device(values.pop("device")), f"judged_{values['story_n_train']}"
     values.pop("part")
-    rows, recipe = choose(parts(**values), part)
-    return chosen(rows), recipe, device, part
+    rows, settings = choose(parts(**values), part)
+    return chosen(rows), settings, device, part
 
 
 def make(params: Path = PARAMS, reports: Path = REPORTS) -> None:
@@ -64,15 +58,15 @@ def make(params: Path = PARAMS, reports: Path = REPORTS) -> None:
         FileNotFoundError: where the experiment's table, whose errors the card tells, is missing.
     """
     start, started = time.monotonic(), datetime.now(UTC).isoformat(timespec="milliseconds")
-    rows, recipe, device, part = first_runs(params)
+    rows, settings, device, part = first_runs(params)
     table = pd.read_csv(reports / "tables" / "faces_runs" / part / "runs.csv")
-    trained = train(rows, recipe, device, progress)
+    trained = train(rows, settings, device, progress)
     staged, target = reports / ".staging" / NAME, reports / NAME
     shutil.rmtree(staged, ignore_errors=True)
     staged.mkdir(parents=True)
     files = {}
     for row, parameters in zip(rows.itertuples(index=False), trained.parameters, strict=True):
-        run = Run(row, recipe)
+        run = Run(row, settings)
         files[row.granularity] = FILE.format(row.granularity)
         save(module_of(run, parameters), staged / files[row.granularity])
     licence = Path("LICENSE").read_text(encoding="utf-8").splitlines()[0]

@@ -23,12 +23,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:  # and imported where they are used: the notebook needs none of them
     import mistune
     import nbformat
+from gmmdiff.judging.claims import cell_name, in_units
+from gmmdiff.judging.findings import amount, findings
+from gmmdiff.judging.rule import RATIOS
 from gmmdiff.pipeline.execution.errors import BadInput
-from gmmdiff.pipeline.execution.notebook import run_records
+from gmmdiff.pipeline.snapshot import run_records
 from gmmdiff.pipeline.verification import ABSOLUTE, RELATIVE
-from gmmdiff.study.claims import cell_name, in_units
-from gmmdiff.study.findings import amount, findings
-from gmmdiff.study.verdicts import RATIOS
 
 TEMPLATE = Path(__file__).parents[2] / "notebooks" / "report_template"
 FIGURES = "<!-- figures -->"  # where they go in a claim's text: the one that decides, the others

@@ -17,8 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from gmmdiff.pipeline.execution.notebook import run_records
-from gmmdiff.pipeline.snapshot import PUBLISHED
+from gmmdiff.pipeline.snapshot import PUBLISHED, run_records
 
 if TYPE_CHECKING:
     from dvc.stage import Stage

@@ -18,13 +18,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from gmmdiff.judging.findings import findings
 from gmmdiff.pipeline import pages
 from gmmdiff.pipeline.comparing import show, verify
 from gmmdiff.pipeline.execution.errors import BadInput, exit_code
-from gmmdiff.pipeline.execution.notebook import run_records
 from gmmdiff.pipeline.execution.parameters import PARAMS, REPORTS
-from gmmdiff.pipeline.snapshot import FACES, PARTS, PUBLISHED, copy_results, write_manifest
-from gmmdiff.study.findings import findings
+from gmmdiff.pipeline.snapshot import (
+    FACES,
+    PARTS,
+    PUBLISHED,
+    copy_results,
+    run_records,
+    write_manifest,
+)
 
 MARKS = {
     "reproduced": "✓",

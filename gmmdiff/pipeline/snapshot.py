@@ -7,6 +7,7 @@ import json
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from gmmdiff.pipeline.execution.parameters import REPORTS
 
@@ -79,6 +80,17 @@ def snapshot_files(folder: Path) -> dict[str, str]:
     """Path and SHA-256 of every file of a snapshot that is the same on every run."""
     files = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
     return {str(path): digest(folder / path) for path in files if not of_the_machine(path)}
+
+
+def run_records(folder: Path | str) -> dict[str, dict[str, Any]]:
+    """Every stage's record of its run by the stage's name, from an environment folder; none where
+    there is no such folder.
+    """
+    records = {}
+    for path in sorted(Path(folder).rglob("*.json")):
+        stage = path.relative_to(folder).with_suffix("").as_posix()
+        records[stage] = json.loads(path.read_text(encoding="utf-8"))
+    return records
 
 
 def copy_results(reports: Path, snapshot: Path) -> None:

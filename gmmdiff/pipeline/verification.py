@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from gmmdiff.core.statistics import bootstrap
 from gmmdiff.core.streams import numpy_stream
-from gmmdiff.study.statistics import bootstrap
 
 RELATIVE, ABSOLUTE = 0.01, 0.001
 # Stage -> table -> (what tells repeats apart, the columns with values); what is made of these,

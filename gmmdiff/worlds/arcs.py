@@ -20,8 +20,8 @@ from gmmdiff.core.checks import (
     require_generator,
     whole,
 )
-from gmmdiff.core.frames import orthonormal_frame
 from gmmdiff.core.mixtures import GaussianMixture
+from gmmdiff.core.streams import orthonormal_frame
 from gmmdiff.worlds.world import Judged, Split, World, zipf
 
 VALUES = (  # of radius, half, side and wave

@@ -20,7 +20,11 @@ from gmmdiff.core.diffusion import (
 from gmmdiff.core.losses import NGMGLoss
 from gmmdiff.core.mixtures import GaussianMixture
 from gmmdiff.core.streams import stream
-from gmmdiff.study.theory.diffusion import example_mixture, mixture_quantile, sampler_orders
+from gmmdiff.experiments.theory.closed_forms import (
+    example_mixture,
+    mixture_quantile,
+    sampler_orders,
+)
 
 SCHEDULE = LinearBetaSchedule()
 MIXTURE = GaussianMixture(

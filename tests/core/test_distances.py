@@ -12,8 +12,8 @@ from gmmdiff.core import distances
 from gmmdiff.core.mixtures import GaussianMixture
 from gmmdiff.core.ngmg import NGMG
 from gmmdiff.core.streams import stream
-from gmmdiff.study.theory import sets
-from gmmdiff.worlds.lines import LineCosts, ParallelLine
+from gmmdiff.experiments.theory import sets
+from gmmdiff.experiments.theory.parallel_lines import LineCosts, ParallelLine
 
 
 def test_w1_on_the_line_is_the_sorted_one_of_pot_and_scipy(generator):

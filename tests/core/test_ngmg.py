@@ -12,7 +12,7 @@ import torch
 from gmmdiff.core.distances import energy_distance
 from gmmdiff.core.ngmg import NGMG
 from gmmdiff.core.streams import stream
-from gmmdiff.worlds.lines import LineCosts, ParallelLine
+from gmmdiff.experiments.theory.parallel_lines import LineCosts, ParallelLine
 
 MIXTURES = {
     "single": NGMG([0.7]),

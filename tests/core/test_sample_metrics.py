@@ -12,7 +12,7 @@ from sklearn.neighbors import NearestNeighbors
 from gmmdiff.core import sample_metrics
 from gmmdiff.core.sample_metrics import authenticity, kid, neighbour_metrics, wasserstein2
 from gmmdiff.core.streams import stream
-from gmmdiff.study.feature_vs_class.notices import GUESSES, notices
+from gmmdiff.experiments.feature_vs_class.common_metrics import GUESSES, notices
 
 
 @pytest.fixture

@@ -13,13 +13,13 @@ import yaml
 from PIL import Image
 
 from gmmdiff.core.streams import stream
+from gmmdiff.engine.denoiser import Denoiser, Settings, load, save
+from gmmdiff.engine.runs import SeedData
+from gmmdiff.experiments.feature_vs_class import faces
 from gmmdiff.pipeline import ask_for_a_face, denoisers, pages
 from gmmdiff.pipeline.ask_for_a_face import ARMS, COLUMNS, SAMPLES
-from gmmdiff.study.denoisers.denoiser import Denoiser, Settings, load, save
-from gmmdiff.study.engine.runs import Scene
-from gmmdiff.study.feature_vs_class import faces
+from tests.engine.test_denoisers import FACES
 from tests.paths import PUBLISHED, ROOT
-from tests.study.denoisers.test_denoisers import FACES
 
 
 @pytest.fixture(scope="module")
@@ -40,13 +40,13 @@ def small(tmp_path_factory):
 def test_the_stage_tells_what_is_drawn_and_read(small):
     told = json.loads((small / "ask_for_a_face" / "faces.json").read_text())
     sheet = np.asarray(Image.open(small / "ask_for_a_face" / "faces.png"), dtype=float) / 255
-    scene = Scene(FACES["seed"], faces.parts(**FACES)["judged_30"][1])
-    world, (points, combination) = scene.world, scene.training_points(30)
+    seed_data = SeedData(FACES["seed"], faces.parts(**FACES)["judged_30"][1])
+    world, (points, combination) = seed_data.world, seed_data.training_points(30)
     assert told["switches"] == ["hair", "glasses", "smile", "beard"]
-    assert told["held_out"] == scene.held_out.tolist() and len(told["faces"]) == 16 * COLUMNS
+    assert told["held_out"] == seed_data.held_out.tolist() and len(told["faces"]) == 16 * COLUMNS
     for c, one in enumerate(told["asked"]):
         images = int((combination == c).sum())
-        why = "none: held out" if c in scene.held_out else "none: never drawn"
+        why = "none: held out" if c in seed_data.held_out else "none: never drawn"
         assert one == {"name": world.describe(c), "training": images or why}
 
     def tile(number):

@@ -14,12 +14,13 @@ import pytest
 import torch
 import yaml
 
+from gmmdiff.experiments.theory import costs, lines
+from gmmdiff.figures import theory as figures
 from gmmdiff.pipeline.execution import runner
 from gmmdiff.pipeline.execution.parameters import used_parameters
-from gmmdiff.study.theory import costs, figures, lines
 from tests.paths import ROOT
 
-IMPORT = "from gmmdiff.pipeline.execution.notebook import"
+IMPORT = "from gmmdiff.pipeline.results import"
 
 
 def notebook(path, *sources):
@@ -102,7 +103,7 @@ def test_bad_files_stop_with_one_line_and_touch_nothing(tmp_path, capsys, book, 
 
 def test_a_failing_cell_is_named_and_leaves_earlier_results(tmp_path, run):
     source = (
-        "from gmmdiff.pipeline.execution.notebook import Results\nimport pandas as pd\n"
+        "from gmmdiff.pipeline.results import Results\nimport pandas as pd\n"
         "Results('stage').table('one', pd.DataFrame({'n': [n]}))"
     )
     book = notebook(

@@ -23,7 +23,7 @@ from tests.pipeline.test_execution import notebook
 
 PARAMETERS = "n: int = 1  # a number"
 TABLE = (
-    "import pandas as pd\nfrom gmmdiff.pipeline.execution.notebook import Results\n"
+    "import pandas as pd\nfrom gmmdiff.pipeline.results import Results\n"
     "Results('{0}').table('{1}', pd.DataFrame({{'n': [n]}}))"
 )
 

@@ -7,8 +7,8 @@ import re
 import nbformat
 import pytest
 
+from gmmdiff.judging import register
 from gmmdiff.pipeline.execution.parameters import declared_parameters
-from gmmdiff.study import register
 from tests.paths import PUBLISHED, ROOT
 from tests.pipeline.test_execution import no_cell_warns
 

@@ -12,11 +12,17 @@ import nbformat
 import pytest
 import yaml
 
-from gmmdiff.pipeline import ask_for_a_face, pages, publishing, verification
-from gmmdiff.pipeline.execution import notebook, runner
+from gmmdiff.judging import register, rule as verdicts
+from gmmdiff.judging.findings import findings
+from gmmdiff.pipeline import (
+    ask_for_a_face,
+    pages,
+    publishing,
+    results as notebook,
+    runner,
+    verification,
+)
 from gmmdiff.pipeline.execution.errors import BadInput
-from gmmdiff.study import register, verdicts
-from gmmdiff.study.findings import findings
 from tests.paths import PUBLISHED, ROOT
 
 WORDS = yaml.safe_load((pages.TEMPLATE / "claims.yaml").read_text())

@@ -11,7 +11,7 @@ import pytest
 from dvc.repo import Repo
 
 from gmmdiff.pipeline import progress
-from gmmdiff.pipeline.execution.notebook import run_records
+from gmmdiff.pipeline.snapshot import run_records
 from tests.paths import PUBLISHED, ROOT
 
 

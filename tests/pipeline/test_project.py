@@ -13,13 +13,13 @@ import yaml
 from packaging.requirements import Requirement
 from ruamel.yaml import YAML
 
+from gmmdiff.judging import register
+from gmmdiff.judging.rule import ENOUGH_SEEDS, FRAGILE
+from gmmdiff.judging.tables import read_tables
 from gmmdiff.pipeline import publishing, snapshot
 from gmmdiff.pipeline.check_parameters import SECTIONS
 from gmmdiff.pipeline.execution.errors import BadInput
-from gmmdiff.pipeline.execution.notebook import read_tables
 from gmmdiff.pipeline.execution.parameters import SHARED, read_params
-from gmmdiff.study import register
-from gmmdiff.study.verdicts import ENOUGH_SEEDS, FRAGILE
 from tests.paths import PIPELINES, PUBLISHED, ROOT
 
 

@@ -5,10 +5,10 @@ import shutil
 
 import pytest
 
+from gmmdiff.judging import register
 from gmmdiff.pipeline import quick_look
 from gmmdiff.pipeline.execution import runner
 from gmmdiff.pipeline.execution.errors import FailedCell
-from gmmdiff.study import register
 from tests.paths import PUBLISHED, ROOT
 from tests.pipeline.test_execution import notebook
 

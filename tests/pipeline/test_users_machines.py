@@ -21,7 +21,7 @@ TABLE = (
     "Results('stage').table('one', pd.DataFrame({'n': [n]}))"
 )
 PICTURE = (
-    "import matplotlib.pyplot as plt\nfrom gmmdiff.study import style\nstyle.style()\n"
+    "import matplotlib.pyplot as plt\nfrom gmmdiff.figures import style\nstyle.style()\n"
     f"{IMPORT} Results\nfigure, axis = plt.subplots()\naxis.plot([1, 2])\n"
     "Results('stage').figure('one', figure, 'a line')"
 )
@@ -69,7 +69,7 @@ def test_a_kernel_imports_the_tree_that_runs(copy):
     assert str(copy / "gmmdiff" / "__init__.py") in told
     statistics = copy / "gmmdiff" / "study" / "statistics.py"
     statistics.write_text(statistics.read_text() + "\nraise RuntimeError('of tree B')\n")
-    notebook(book, PARAMETERS, "import gmmdiff.study.statistics")
+    notebook(book, PARAMETERS, "import gmmdiff.core.statistics")
     done = stage(copy, book.relative_to(copy))
     assert done.returncode == 1 and "RuntimeError: of tree B" in done.stderr
 

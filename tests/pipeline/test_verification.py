@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from gmmdiff.judging.tables import read_tables
 from gmmdiff.pipeline import publishing, verification
 from gmmdiff.pipeline.execution.errors import BadInput
-from gmmdiff.pipeline.execution.notebook import read_tables
 from tests.paths import PUBLISHED, ROOT
 
 VALUES = np.arange(10.0)

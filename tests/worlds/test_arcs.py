@@ -6,11 +6,10 @@ import pytest
 import torch
 from scipy.stats import kstest
 
-from gmmdiff.core.frames import orthonormal_frame
-from gmmdiff.core.streams import stream
+from gmmdiff.core.streams import orthonormal_frame, stream
+from gmmdiff.experiments.theory.helix import Helix
+from gmmdiff.experiments.theory.parallel_lines import ParallelLine
 from gmmdiff.worlds.arcs import Arcs
-from gmmdiff.worlds.helix import Helix
-from gmmdiff.worlds.lines import ParallelLine
 
 
 @pytest.fixture

@@ -15,7 +15,6 @@ from gmmdiff.pipeline.execution.errors import BadInput
 
 PARAMS, NOTEBOOKS, REPORTS = Path("params.yaml"), Path("notebooks"), Path("reports")
 SHARED = ("seed", "device")  # top-level parameters that every notebook may declare
-DEVICES = ("auto", "cpu", "cuda")
 
 
 def declared_parameters(notebook: Path) -> dict[str, dict[str, str]]:
@@ -136,22 +135,6 @@ def read_params(params: Path) -> dict[str, Any]:
     return content
 
 
-def resolve_device(name: str) -> str:
-    """``"auto"`` -> ``"cuda"`` where there is one, else ``"cpu"``.
-
-    Raises:
-        BadInput: on another name than auto, cpu or cuda, or on cuda without CUDA.
-    """
-    import torch
-
-    if name not in DEVICES:
-        raise BadInput(f"params.yaml: device must be one of {', '.join(DEVICES)}, got {name!r}")
-    if name == "cuda" and not torch.cuda.is_available():
-        missing = "device is cuda, but this machine has no CUDA device"
-        raise BadInput(f"params.yaml: {missing}; allowed here: auto, cpu")
-    return "cuda" if name != "cpu" and torch.cuda.is_available() else "cpu"
-
-
 def cluster_setting(params: Path) -> str | None:
     """``cluster`` of the file: how runs are computed, on which no result depends, so no stage
     declares it.
@@ -199,7 +182,12 @@ def stage_parameters(
     if not isinstance(content.get(section), dict):
         allowed = f"must be a mapping of parameters, got {content.get(section)!r}"
         raise BadInput(f"{params}: section {section} {allowed}")
-    resolve_device(content.get("device", "auto"))
+    from gmmdiff.engine.training import resolve_device  # here, since torch takes seconds
+
+    try:
+        resolve_device(content.get("device", "auto"))
+    except ValueError as error:
+        raise BadInput(f"{params}: {str(error).removeprefix('run: ')}") from None
     shared = {name: content[name] for name in SHARED if name in content and name in declared}
     check_parameters(notebook, shared | content[section], f"{params}, section {section}")
     overrides = {

@@ -36,14 +36,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from gmmdiff.pipeline.execution import kernel
 from gmmdiff.pipeline.execution.errors import BadInput, FailedCell, exit_code
-from gmmdiff.pipeline.execution.notebook import CLUSTER, PROGRESS, RESULTS, SPENT
-from gmmdiff.pipeline.execution.parameters import (
-    PARAMS,
-    REPORTS,
-    cluster_setting,
-    resolve_device,
-    stage_parameters,
-)
+from gmmdiff.pipeline.execution.parameters import PARAMS, REPORTS, cluster_setting, stage_parameters
 from gmmdiff.pipeline.execution.staging import (
     PROGRESS_FILE,
     discard,
@@ -51,6 +44,7 @@ from gmmdiff.pipeline.execution.staging import (
     require_writable,
     sweep,
 )
+from gmmdiff.pipeline.results import CLUSTER, PROGRESS, RESULTS, SPENT
 
 if TYPE_CHECKING:  # and imported where it is used: a kernel starts seconds sooner
     import nbformat
@@ -162,7 +156,7 @@ def require_reachable(cluster: str | None, params: Path) -> None:
     """
     if cluster in (None, "local"):
         return
-    from gmmdiff.study.engine.parallel.cluster import Cluster
+    from gmmdiff.pipeline.cluster import Cluster
 
     try:
         Cluster(cluster).client.close()
@@ -178,7 +172,8 @@ def _workers(cluster: str | None, device: str) -> Iterator[str]:
         return
     import torch
 
-    from gmmdiff.study.engine.parallel.cluster import local
+    from gmmdiff.engine.training import resolve_device
+    from gmmdiff.pipeline.cluster import local
 
     gpus = torch.cuda.device_count() if resolve_device(device) == "cuda" else 0
     with ExitStack() as stack:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
-from gmmdiff.study import pictures
+from gmmdiff.figures import pictures
 from gmmdiff.study.celeba.runs import Sheet
 from gmmdiff.worlds.world import World
 

@@ -17,13 +17,13 @@ from torch.nn import Module
 
 from gmmdiff.core.checks import refuse, require
 from gmmdiff.core.streams import stream
+from gmmdiff.engine.evaluation import validation_results
+from gmmdiff.engine.runs import Progress, SeedData, TrainingSettings
+from gmmdiff.engine.training import Trained
+from gmmdiff.experiments.feature_vs_class.run_tables import COMPARED, DENSE
 from gmmdiff.study.celeba.arms import Arm
 from gmmdiff.study.celeba.judge import Judge, Reader, reading_loss
 from gmmdiff.study.celeba.training import Loss, Training, Validate, fit
-from gmmdiff.study.engine.evaluation import validation_results
-from gmmdiff.study.engine.runs import Progress, Recipe, Scene
-from gmmdiff.study.engine.training import Trained
-from gmmdiff.study.feature_vs_class.runs import COMPARED, DENSE
 from gmmdiff.worlds.celeba import CelebA
 from gmmdiff.worlds.digits import NEIGHBOURS
 from gmmdiff.worlds.measures import find_defects
@@ -112,15 +112,15 @@ class Experiment:
                 settings.cache or None,
                 settings.skip_corrupt,
             )
-        recipe = Recipe(lambda generator: self.data, settings.held_out, settings.rare)
+        shared = TrainingSettings(lambda generator: self.data, settings.held_out, settings.rare)
         numbers = range(settings.seed, settings.seed + settings.seeds)
-        self.scenes = [Scene(seed, recipe) for seed in numbers]
-        good = 0 < settings.rare < len(self.scenes[0].seen)
-        require(good, OWNER, "rare", f"in 1 .. {len(self.scenes[0].seen) - 1}", settings.rare)
+        self.seeds = [SeedData(seed, shared) for seed in numbers]
+        good = 0 < settings.rare < len(self.seeds[0].seen)
+        require(good, OWNER, "rare", f"in 1 .. {len(self.seeds[0].seen) - 1}", settings.rare)
         require(settings.held_out > 0, OWNER, "held_out", "at least 1", settings.held_out)
-        least, batch = min(len(self.shown(s)[0]) for s in self.scenes), settings.training.batch
+        least, batch = min(len(self.shown(s)[0]) for s in self.seeds), settings.training.batch
         require(least >= batch, OWNER, "training images", f">= batch = {batch}", least)
-        fresh = min(len(self.shown(s, "validation")[0]) for s in self.scenes)
+        fresh = min(len(self.shown(s, "validation")[0]) for s in self.seeds)
         require(fresh > 0, OWNER, "validation images", "some of the combinations seen", "none")
         real = min(settings.references, len(self.data.part("judge")[0]))
         allowed = f"more than {NEIGHBOURS}"
@@ -133,7 +133,7 @@ class Experiment:
             where = f"{self.work.parent} ({error.strerror})"
             refuse(OWNER, "cache", "a folder that can be written", where)
 
-    def shown(self, scene: Scene, split: Split = "train") -> tuple[Tensor, Tensor]:
+    def shown(self, scene: SeedData, split: Split = "train") -> tuple[Tensor, Tensor]:
         """What is trained on: rows and combinations ``(n,)`` of the combinations seen."""
         rows, combination = self.data.part(split)
         seen = torch.isin(combination, scene.seen)
@@ -185,12 +185,12 @@ class Experiment:
         (folder / "settings.json").write_text(told + "\n", encoding="utf-8")
         return fit(network, loss, count, training, steps, seed, folder, self.progress, validate)
 
-    def trained(self) -> Iterator[tuple[Scene, Arm, float, Module, list[float]]]:
+    def trained(self) -> Iterator[tuple[SeedData, Arm, float, Module, list[float]]]:
         """Every run, trained or loaded: its scene, its arm, s_c, its network at the least
         validation loss, and the validation losses.
         """
         shared = {name: getattr(self.settings, name) for name in OF_RUNS}
-        for scene in self.scenes:
+        for scene in self.seeds:
             rows, combination = self.shown(scene)
             fresh, shown = self.shown(scene, "validation")
             some = torch.randperm(len(fresh), generator=stream(scene.seed, "validation"))
@@ -220,7 +220,7 @@ class Experiment:
         every, tables, sheets = torch.arange(len(self.data.combinations)), [], []
         there = torch.isin(every, self.data.part("test")[1])
         asked = every[there].repeat_interleave(self.settings.n_eval)
-        for scene in self.scenes:
+        for scene in self.seeds:
             real = self.data.sample(asked, stream(scene.seed, "floor"), "test")
             tables.append(self._measured(scene, "real", 0.0, real, asked, sheets))
         asked = every.repeat_interleave(self.settings.n_eval)
@@ -237,7 +237,7 @@ class Experiment:
         found = pd.concat(tables, ignore_index=True)
         return {"celeba": found, "judge": self.judge.errors()}, sheets
 
-    def _run(self, scene: Scene, granularity: str, s_c: float) -> dict[str, Any]:
+    def _run(self, scene: SeedData, granularity: str, s_c: float) -> dict[str, Any]:
         """A run's columns of the tables."""
         return {
             "granularity": granularity,
@@ -251,7 +251,7 @@ class Experiment:
         }
 
     def _measured(
-        self, scene: Scene, arm: str, s_c: float, z: Tensor, asked: Tensor, sheets: list[Sheet]
+        self, scene: SeedData, arm: str, s_c: float, z: Tensor, asked: Tensor, sheets: list[Sheet]
     ) -> pd.DataFrame:
         """Shares of defects of images z made for combinations ``(n,)``: one row a group, whose
         combinations weigh alike, and metric.  Some images of the first seed join the sheets.
@@ -264,7 +264,7 @@ class Experiment:
         named = pd.Series(groups)[shares.index]
         named = pd.concat([named, named[named.isin(["frequent", "rare"])].map(lambda _: "seen")])
         means = shares.loc[named.index].groupby(named.to_numpy()).mean()
-        if scene is self.scenes[0]:
+        if scene is self.seeds[0]:
             chosen = [
                 c
                 for group, count in SHOWN.items()
@@ -282,7 +282,7 @@ class Experiment:
     @property
     def regime(self) -> str:
         """Dense where the average combination seen has ``DENSE`` images in every seed."""
-        counts = [len(self.shown(scene)[0]) / len(scene.seen) for scene in self.scenes]
+        counts = [len(self.shown(scene)[0]) / len(scene.seen) for scene in self.seeds]
         return "dense" if min(counts) >= DENSE else "sparse"
 
 

@@ -9,12 +9,12 @@ import pandas as pd
 import torch
 
 from gmmdiff.core.streams import stream
+from gmmdiff.experiments.feature_vs_class.run_tables import COMPARED
 from gmmdiff.study.celeba.runs import Settings
-from gmmdiff.study.feature_vs_class.runs import COMPARED
 from gmmdiff.study.unet.networks import DISCRETE, DDPMScheduler, denoising_loss, unet
 
 HOUR = 3600  # seconds
-FEW = 4  # images
+RARE_AT_MOST = 4  # images
 
 
 class Estimate(NamedTuple):
@@ -35,12 +35,12 @@ def images_a_second(settings: Settings, turns: int = 2) -> float:
     """Of a training step of the settings' denoiser on its device: the fastest of the turns.
 
     Images are noise: time does not depend on what they show.  A GPU gets as many as in training, a
-    CPU, whose time grows with them, ``FEW`` at most.
+    CPU, whose time grows with them, ``RARE_AT_MOST`` at most.
     """
     accelerator = settings.training.accelerator()
     images = settings.training.batch // settings.training.accumulation
     if accelerator.device.type == "cpu":
-        images = min(images, FEW)
+        images = min(images, RARE_AT_MOST)
     network = unet(settings.size, settings.dim, 3, settings.widths, settings.layers)
     optimiser = torch.optim.Adam(network.parameters(), settings.training.learning_rate)
     network, optimiser = accelerator.prepare(network, optimiser)

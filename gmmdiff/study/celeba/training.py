@@ -26,8 +26,8 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from gmmdiff.core.checks import require
 from gmmdiff.core.streams import stream
-from gmmdiff.study.engine.runs import Progress
-from gmmdiff.study.engine.training import looks
+from gmmdiff.engine.runs import Progress
+from gmmdiff.engine.training import looks
 
 LOSSES = "validation"  # where a file of weights holds the validation losses
 LARGEST_NORM = 1.0  # of a step's gradient; a longer one is shortened

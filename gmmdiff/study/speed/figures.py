@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from gmmdiff.study.style import PALETTE, WIDTH, in_percent, legend_below, plain_log, with_source
+from gmmdiff.figures.style import PALETTE, WIDTH, in_percent, legend_below, plain_log, with_source
 
 CONTESTANT_COLOURS = {
     "engine": PALETTE[0],

@@ -7,11 +7,11 @@ from functools import partial
 
 import pandas as pd
 
+from gmmdiff.core.statistics import paired
 from gmmdiff.core.streams import numpy_stream
-from gmmdiff.study.claims import sentence
+from gmmdiff.judging.claims import sentence
 from gmmdiff.study.speed.sampling import MOMENTS
 from gmmdiff.study.speed.stages import pipeline_share
-from gmmdiff.study.statistics import paired
 
 tell = partial(sentence, "speed")
 TARGETS = {  # what was asked for before anything was measured

@@ -9,7 +9,7 @@ import pandas as pd
 import torch
 
 from gmmdiff.core.checks import require
-from gmmdiff.study.engine.training import side_by_side
+from gmmdiff.engine.training import side_by_side
 
 Contestant = Callable[[int], None]  # does so many steps
 CUDA_MISSING = "not measured: no CUDA device here"

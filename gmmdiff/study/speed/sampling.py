@@ -20,8 +20,8 @@ from gmmdiff.core.checks import require
 from gmmdiff.core.diffusion import ancestral, ddim, dpmpp_2m
 from gmmdiff.core.distances import energy_distance
 from gmmdiff.core.streams import stream
-from gmmdiff.study.engine.runs import LAST, SCHEDULE, Progress, Recipe, Run
-from gmmdiff.study.engine.training import Trained, side_by_side
+from gmmdiff.engine.runs import LAST_TIME, SCHEDULE, Progress, Run, TrainingSettings
+from gmmdiff.engine.training import Trained, side_by_side
 from gmmdiff.study.speed.race import Contestant, beside, race
 
 MOMENTS = 1000  # steps of the discrete schedule that both sides share
@@ -42,10 +42,10 @@ THEIRS = {  # scheduler and options that make it the same method
 
 
 def moments() -> Tensor:
-    """Times of the discrete schedule's steps, ``(MOMENTS,)`` rising: evenly from ``LAST``, below
-    which no network was trained.
+    """Times of the discrete schedule's steps, ``(MOMENTS,)`` rising: evenly from ``LAST_TIME``,
+    below which no network was trained.
     """
-    return torch.linspace(LAST, 0.999, MOMENTS, dtype=torch.float64)
+    return torch.linspace(LAST_TIME, 0.999, MOMENTS, dtype=torch.float64)
 
 
 def betas() -> Tensor:
@@ -126,7 +126,7 @@ def law_error(run: Run, z: Tensor, combination: Tensor) -> float:
     """Energy distance of samples ``(n, D)`` to as many true points of the same combination, mean
     over combinations.
     """
-    real = run.scene.world.sample(combination, stream(run.row.seed, "reference"), "test")
+    real = run.seed_data.world.sample(combination, stream(run.row.seed, "reference"), "test")
     parts = [combination == c for c in combination.unique()]
     return float(np.mean([energy_distance(z[part].double(), real[part]) for part in parts]))
 
@@ -134,7 +134,7 @@ def law_error(run: Run, z: Tensor, combination: Tensor) -> float:
 def sampling_errors(
     table: pd.DataFrame,
     trained: Trained,
-    recipe: Recipe,
+    settings: TrainingSettings,
     evaluations: Sequence[int],
     progress: Progress,
 ) -> pd.DataFrame:
@@ -144,19 +144,19 @@ def sampling_errors(
     ratio.  "real" are true points, the floor.  Ancestral sampling also takes ``MOMENTS``
     evaluations.
     """
-    settings = [(name, count) for count in evaluations for name in SAMPLERS] + [
+    samplings = [(name, count) for count in evaluations for name in SAMPLERS] + [
         ("ancestral", MOMENTS)
     ]
     makers = {**sides(), "ours, own times": lambda name, count: SAMPLERS[name]}
 
     def one(job: tuple) -> list[tuple]:
         row, parameters = job
-        run = Run(row, recipe)
-        every = torch.arange(len(run.scene.world.combinations))
-        combination = every.repeat_interleave(recipe.n_eval)
-        real = run.scene.world.sample(combination, stream(row.seed, "floor"), "test")
+        run = Run(row, settings)
+        every = torch.arange(len(run.seed_data.world.combinations))
+        combination = every.repeat_interleave(settings.n_eval)
+        real = run.seed_data.world.sample(combination, stream(row.seed, "floor"), "test")
         rows = [("real", "", 0, row.seed, law_error(run, real, combination), math.nan)]
-        for (name, count), (side, make) in itertools.product(settings, makers.items()):
+        for (name, count), (side, make) in itertools.product(samplings, makers.items()):
             sampler, start = make(name, count), time.perf_counter()
             z = run.generate(parameters, combination, count, sampler)
             seconds = time.perf_counter() - start
@@ -165,7 +165,7 @@ def sampling_errors(
         return rows
 
     with progress(
-        total=len(table) * len(settings) * len(makers), desc="sampling", unit="samplings"
+        total=len(table) * len(samplings) * len(makers), desc="sampling", unit="samplings"
     ) as bar:
         found = side_by_side(
             one, zip(table.itertuples(index=False), trained.parameters, strict=True)
@@ -175,13 +175,13 @@ def sampling_errors(
 
 
 def evaluation_turns(
-    row: tuple, parameters: Tensor, recipe: Recipe, count: int, samples: int, turns: int
+    row: tuple, parameters: Tensor, settings: TrainingSettings, count: int, samples: int, turns: int
 ) -> pd.DataFrame:
     """Every sampler of either side takes turns on one network: ``race``'s table, rates in
     evaluations a second, on one thread.
     """
-    run = Run(row, recipe)
-    combination = torch.arange(samples) % len(run.scene.world.combinations)
+    run = Run(row, settings)
+    combination = torch.arange(samples) % len(run.seed_data.world.combinations)
     denoiser = run.predict(parameters, run.drawn(combination, stream(row.seed, "condition")))
     noise = torch.randn(samples, run.dimension, generator=stream(row.seed, "start"))
 

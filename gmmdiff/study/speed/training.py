@@ -20,13 +20,13 @@ import torch
 from torch import Tensor
 
 from gmmdiff.core.checks import require
-from gmmdiff.core.conditioning import GRANULARITIES
-from gmmdiff.study.engine.classifiers import ClassifierEnsemble, JointEnsemble
-from gmmdiff.study.engine.networks import StackedMLP
-from gmmdiff.study.engine.reference import adam, multilayer_perceptron, weighted_loss
-from gmmdiff.study.engine.runs import PREPARED, Progress, Recipe, Run, run_table
-from gmmdiff.study.engine.training import Ensemble, block_rows, blocks_of, train_block
-from gmmdiff.study.ngmg_stability.runs import parts as stability_parts
+from gmmdiff.engine.arms import GRANULARITIES
+from gmmdiff.engine.joint.classifiers import ClassifierEnsemble, JointEnsemble
+from gmmdiff.engine.networks import StackedMLP
+from gmmdiff.engine.reference import adam, multilayer_perceptron, weighted_loss
+from gmmdiff.engine.runs import BATCHES_AT_ONCE, Progress, Run, TrainingSettings, run_table
+from gmmdiff.engine.training import Ensemble, block_rows, blocks_of, train_block
+from gmmdiff.experiments.ngmg_stability.run_tables import parts as stability_parts
 from gmmdiff.study.speed.race import Contestant, beside, device_name, race, ratios
 
 
@@ -48,7 +48,7 @@ def ensemble_operations(ensemble: Ensemble) -> int:
     """``operations`` of one run-step of an ensemble: of its networks all but the first send their
     signal on.
     """
-    batch = ensemble.runs[0].recipe.batch
+    batch = ensemble.runs[0].settings.batch
     return sum(
         operations(network.sizes, batch, number > 0)
         for number, network in enumerate(ensemble.networks)
@@ -61,7 +61,7 @@ def products(ensemble: Ensemble) -> Contestant:
 
     As many rows in one product as the ensemble has runs.
     """
-    rows, batch, work = len(ensemble.runs), ensemble.runs[0].recipe.batch, []
+    rows, batch, work = len(ensemble.runs), ensemble.runs[0].settings.batch, []
     for number, network in enumerate(ensemble.networks):
         values, signals = (
             [torch.randn(rows, size, batch, device=ensemble.device) for size in network.sizes]
@@ -119,11 +119,11 @@ def plain_loop(runs: Sequence[Run], fused: bool = False, device: str = "cpu") ->
             optimiser, decay = adam(model.parameters(), run.row.learning_rate, steps, fused=fused)
             source = run.batches()
             for step in range(steps):
-                if step % PREPARED == 0:
+                if step % BATCHES_AT_ONCE == 0:
                     draws = next(source)
                     seen = torch.cat(run.inputs(draws), -1), draws.target, draws.weight
                     inputs, targets, weights = (part.to(device) for part in seen)
-                number = step % PREPARED
+                number = step % BATCHES_AT_ONCE
                 loss = weighted_loss(model(inputs[number]), targets[number], weights[number])
                 optimiser.zero_grad()
                 loss.backward()
@@ -158,10 +158,10 @@ def stacked_modules(runs: Sequence[Run], device: str = "cpu") -> Contestant:
         optimiser, decay = adam(weights.values(), *rates, steps, fused=True)
         source = Ensemble(runs, device)
         for step in range(steps):
-            if step % PREPARED == 0:
+            if step % BATCHES_AT_ONCE == 0:
                 source.prepare(source.next_batches())
             prepared = (source.inputs, source.targets, source.weights)
-            loss = losses(weights, *(part[step % PREPARED] for part in prepared)).sum()
+            loss = losses(weights, *(part[step % BATCHES_AT_ONCE] for part in prepared)).sum()
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
@@ -175,7 +175,7 @@ class Workload(NamedTuple):
 
     ensemble: type[Ensemble]
     table: pd.DataFrame
-    recipe: Recipe
+    settings: TrainingSettings
 
     def first(self, rows: int) -> Workload:
         """Its first rows by seed, so that arms which share their draws come together, as in the
@@ -187,8 +187,8 @@ class Workload(NamedTuple):
         """Its runs in the blocks in which ``train`` trains them."""
         rows = list(self.table.itertuples(index=False))
         return [
-            [Run(rows[i], self.recipe) for i in block]
-            for block in blocks_of(self.table, self.recipe, device)
+            [Run(rows[i], self.settings) for i in block]
+            for block in blocks_of(self.table, self.settings, device)
         ]
 
     def engines(self, blocks: Sequence[Sequence[Run]], device: str) -> Contestant:
@@ -197,9 +197,9 @@ class Workload(NamedTuple):
 
 
 def workloads(
-    feature: Recipe,
-    image: Recipe,
-    stability: Recipe,
+    feature: TrainingSettings,
+    image: TrainingSettings,
+    stability: TrainingSettings,
     n_train: int,
     s_c: float,
     learning_rate: float,
@@ -247,9 +247,9 @@ def shares(turns: pd.DataFrame) -> pd.DataFrame:
     return found[found["rival"] == "products"].drop(columns="rival").reset_index(drop=True)
 
 
-def full_rows(recipe: Recipe) -> int:
+def full_rows(settings: TrainingSettings) -> int:
     """Rows of which every thread trains a block of full size."""
-    return torch.get_num_threads() * block_rows(recipe)
+    return torch.get_num_threads() * block_rows(settings)
 
 
 def thread_turns(workload: Workload, steps: int, turns: int) -> pd.DataFrame:
@@ -258,7 +258,7 @@ def thread_turns(workload: Workload, steps: int, turns: int) -> pd.DataFrame:
     run-steps a second.
     """
     most = torch.get_num_threads()
-    workload = workload.first(full_rows(workload.recipe))
+    workload = workload.first(full_rows(workload.settings))
     counts = sorted({2**power for power in range(most.bit_length())} | {most})
     work = steps * len(workload.table)
     try:

@@ -6,8 +6,8 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
 
-from gmmdiff.study import pictures
-from gmmdiff.study.style import WIDTH, with_source
+from gmmdiff.figures import pictures
+from gmmdiff.figures.style import WIDTH, with_source
 from gmmdiff.worlds.world import World
 
 

@@ -18,14 +18,14 @@ import yaml
 from tqdm import tqdm
 
 from gmmdiff.core.streams import stream
+from gmmdiff.judging.contrasts import Setting
+from gmmdiff.judging.feature_vs_class import claim_of, contrasts_table
 from gmmdiff.pipeline.check_parameters import SECTIONS
 from gmmdiff.study.celeba.arms import Arm
 from gmmdiff.study.celeba.figures import sheet
 from gmmdiff.study.celeba.judge import Judge, Reader
 from gmmdiff.study.celeba.runs import Experiment, settings
 from gmmdiff.study.celeba.throughput import estimate, images_a_second
-from gmmdiff.study.feature_vs_class.claims import claim_of, contrasts_table
-from gmmdiff.study.feature_vs_class.contrasts import Setting
 from gmmdiff.worlds.celeba import CelebA
 from tests.celeba_folder import ATTRIBUTES, write
 from tests.paths import ROOT

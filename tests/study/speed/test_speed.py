@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from gmmdiff.pipeline.execution.notebook import run_records
-from gmmdiff.study.engine.classifiers import ClassifierEnsemble, JointEnsemble
-from gmmdiff.study.engine.networks import StackedMLP
-from gmmdiff.study.engine.runs import Recipe, Run, run_table
-from gmmdiff.study.engine.training import Ensemble, block_rows, train
+from gmmdiff.engine.joint.classifiers import ClassifierEnsemble, JointEnsemble
+from gmmdiff.engine.networks import StackedMLP
+from gmmdiff.engine.runs import Run, TrainingSettings, run_table
+from gmmdiff.engine.training import Ensemble, block_rows, train
+from gmmdiff.pipeline.snapshot import run_records
 from gmmdiff.study.speed import figures, sampling, training
 from gmmdiff.study.speed.findings import (
     evaluation_finding,
@@ -33,9 +33,9 @@ from gmmdiff.study.speed.training import (
     products,
     stacked_modules,
 )
-from tests.recipes import ARCS
-from tests.study.engine.test_classifiers import table as joint_table
-from tests.study.engine.test_training import SMALL, plain
+from tests.engine.test_classifiers import table as joint_table
+from tests.engine.test_training import SMALL, plain
+from tests.small_settings import ARCS
 
 PROGRAMS = (Ensemble, ClassifierEnsemble, JointEnsemble)
 
@@ -177,7 +177,7 @@ def test_workloads_are_the_programs_with_enough_rows():
         ClassifierEnsemble,
     ]
     for workload in found.values():
-        workload.ensemble.check(workload.table, workload.recipe)
+        workload.ensemble.check(workload.table, workload.settings)
         first = workload.first(20)
         assert (
             len(first.table) == 20
@@ -185,7 +185,7 @@ def test_workloads_are_the_programs_with_enough_rows():
             and first.table["seed"].iloc[0] == 3
         )
         assert sum(map(len, first.blocks("cpu"))) == 20 and len(first.blocks("cuda")) == 1
-        assert max(map(len, first.blocks("cpu"))) <= block_rows(workload.recipe)
+        assert max(map(len, first.blocks("cpu"))) <= block_rows(workload.settings)
 
 
 def test_speedups_and_shares_are_the_engine_over_the_rival():
@@ -281,12 +281,12 @@ def test_without_diffusers_its_side_is_missing_and_said_to_be(monkeypatch):
 
 
 def test_sampling_errors_and_turns_have_every_sampler_and_side():
-    recipe = Recipe(ARCS, width=8, hidden=1, batch=16, held_out=0, n_eval=2)
+    settings = TrainingSettings(ARCS, width=8, hidden=1, batch=16, held_out=0, n_eval=2)
     rows = run_table(["feature"], [0.1], [50], [0.01], [5], 2)
-    trained = train(rows, recipe)
-    from gmmdiff.pipeline.execution.notebook import progress
+    trained = train(rows, settings)
+    from gmmdiff.pipeline.results import progress
 
-    errors = sampling.sampling_errors(rows, trained, recipe, [5], progress)
+    errors = sampling.sampling_errors(rows, trained, settings, [5], progress)
     assert (
         len(errors) == 2 * (1 + 3 * (3 + 1))
         and errors["error"].min() > 0
@@ -297,7 +297,7 @@ def test_sampling_errors_and_turns_have_every_sampler_and_side():
         in sampling_finding(errors)
     )
     turns = sampling.evaluation_turns(
-        next(rows.itertuples(index=False)), trained.parameters[0], recipe, 5, 4, 2
+        next(rows.itertuples(index=False)), trained.parameters[0], settings, 5, 4, 2
     )
     assert len(turns) == 2 * 6 and len(sampling.evaluation_ratios(turns)) == 3
 

@@ -10,7 +10,7 @@ import torch
 from diffusers import DDPMScheduler
 
 from gmmdiff.core.streams import stream
-from gmmdiff.pipeline.execution.notebook import RESULTS
+from gmmdiff.pipeline.results import RESULTS
 from gmmdiff.study.unet.networks import DISCRETE, unet
 from tests.paths import ROOT
 

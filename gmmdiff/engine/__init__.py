@@ -1,0 +1,1 @@
+"""A run table in, trained and measured runs out."""

@@ -1,0 +1,1 @@
+"""The denoiser trained with a classifier."""

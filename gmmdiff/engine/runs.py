@@ -1,0 +1,365 @@
+"""Run tables, and what a run is made of: its data, its conditioning and its streams."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+import pandas as pd
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from gmmdiff.core.checks import require
+from gmmdiff.core.diffusion import CosineSchedule, diffuse, dpmpp_2m
+from gmmdiff.core.distances import energy_distance
+from gmmdiff.core.streams import stream
+from gmmdiff.engine.arms import Conditioning
+from gmmdiff.engine.networks import (
+    StackedMLP,
+    denoiser_sizes,
+    features_first,
+    gather_rows,
+    with_time_features,
+)
+from gmmdiff.worlds.measures import Copies, find_defects
+from gmmdiff.worlds.world import Split, World
+
+COLUMNS = ("granularity", "s_c", "n_train", "learning_rate", "steps", "seed")
+BATCHES_AT_ONCE = (
+    20  # steps whose batches are drawn at once: few calls, and memory that is used again
+)
+# The sampler's last time before 0: one prediction of x_0 takes the rest of the noise away.
+LAST_TIME = 0.15
+FAR = 1e6  # a coordinate that no data come near
+QUANTILES = {"distance_50": 0.5, "distance_90": 0.9}  # of the distance to what was asked for
+RARE_AT_MOST = 5  # training samples of a combination that is rare
+TRIES = 1000  # to hold combinations out
+Progress = Callable[..., tqdm]
+SCHEDULE = CosineSchedule()
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """What all runs of a table share."""
+
+    world: Callable[..., World]  # makes the world of a seed: world(generator=...)
+    held_out: int = 2  # combinations left out of training
+    rare: int = 0  # how many of the least frequent seen combinations count as rare; 0: few samples
+    width: int = 128  # of the hidden layers
+    hidden: int = 3  # hidden layers
+    batch: int = 128
+    ema: float = 0.999  # decay of the weights' moving average, a step
+    evaluations: int = 20  # of the network, for one sample
+    n_eval: int = 128  # samples of each combination
+    validation: int = 512  # fresh samples whose v-loss chooses the weights that are kept
+    checkpoints: tuple[int, ...] = ()  # steps after which the moving average is kept as well
+    centre: float = 0.0  # of the data, taken out of every coordinate
+    # Root mean square of the points the network sees: the larger, the later noise hides what is
+    # fine; of many pixels together little is hidden.
+    size: float = 2.0
+
+
+def run_table(
+    granularity: Sequence[str],
+    s_c: Sequence[float],
+    n_train: Sequence[int],
+    learning_rate: Sequence[float],
+    steps: Sequence[int],
+    seeds: int,
+    first_seed: int = 0,
+) -> pd.DataFrame:
+    """Every combination of the factors, with each of ``seeds`` seeds.
+
+    Raises:
+        ValueError: on an empty factor or fewer than one seed.
+    """
+    require(seeds >= 1, "run_table", "seeds", ">= 1", seeds)
+    numbers = range(first_seed, first_seed + seeds)
+    factors = (granularity, s_c, n_train, learning_rate, steps, numbers)
+    for name, levels in zip(COLUMNS, factors, strict=True):
+        require(len(levels) > 0, "run_table", name, "at least one level", "none")
+    return pd.DataFrame(list(itertools.product(*factors)), columns=list(COLUMNS))
+
+
+def choose(parts: dict[str, pd.DataFrame], part: str) -> pd.DataFrame:
+    """The run table called ``part``, of those of an experiment.
+
+    Raises:
+        ValueError: when there is none.
+    """
+    require(part in parts, "run tables", "part", f"one of {', '.join(parts)}", repr(part))
+    return parts[part]
+
+
+class SeedData:
+    """What every arm of one seed shares: the world; which combinations are held out or rare.
+
+    Attributes:
+        held_out: combinations left out of training, each of whose attribute values others show.
+        seen: the others, the most frequent first.
+    """
+
+    def __init__(self, seed: int, settings: TrainingSettings) -> None:
+        self.seed, self.settings = seed, settings
+        self.world = settings.world(generator=stream(seed, "manifold"))
+        combinations, generator = self.world.combinations, stream(seed, "held out")
+        for _ in range(TRIES):
+            shuffled = torch.randperm(len(combinations), generator=generator)
+            self.held_out, seen = shuffled[: settings.held_out], shuffled[settings.held_out :]
+            if _all_values(combinations[seen]) == _all_values(combinations):
+                break
+        else:
+            allowed = "so few that others show every value of every attribute"
+            require(False, "seed data", "held_out", allowed, settings.held_out)
+        self.seen = seen[self.world.frequencies[seen].argsort(descending=True)]
+
+    def combinations(self, n_train: int) -> Tensor:
+        """The combinations ``(n_train,)`` of the training points."""
+        generator = stream(self.seed, f"data {n_train}")
+        return self.world.sample_combinations(n_train, generator, self.seen)
+
+    def points(self, n: int, name: str, split: Split = "train") -> tuple[Tensor, Tensor]:
+        """n samples ``(n, D)`` of the seen combinations by frequency, and their combinations
+        ``(n,)``.
+
+        One draw a name.
+        """
+        generator = stream(self.seed, name)
+        combination = self.world.sample_combinations(n, generator, self.seen)
+        return self.world.sample(combination, generator, split).flatten(1), combination
+
+    def training_points(self, n_train: int) -> tuple[Tensor, Tensor]:
+        """The training samples ``(n_train, D)`` as the world gives them, and their combinations."""
+        return self.points(n_train, f"data {n_train}")
+
+    def data(self, n_train: int) -> tuple[Tensor, Tensor, float]:
+        """Training points, their combinations ``(n,)``, and the scale taken out.
+
+        The points ``(n, D)``, float32, have the settings's ``size``, less the grey that stands for
+        nothing.
+        """
+        points, combination = self.training_points(n_train)
+        points = points - self.settings.centre
+        scale = float(points.square().mean().sqrt()) / self.settings.size
+        return (points / scale).float(), combination, scale
+
+    def copies(self, n_train: int) -> Copies:
+        """Which samples repeat one of the training points."""
+        points, combination = self.training_points(n_train)
+        images = points.unflatten(1, self.world.shape)
+        return Copies(self.world, images, combination, stream(self.seed, f"copies {n_train}"))
+
+    def groups(self, combination: Tensor) -> list[str]:
+        """The group of every combination, given those of the training points ``(n,)``."""
+        counts = combination.bincount(minlength=len(self.world.combinations))
+        rare = (counts > 0) & (counts <= RARE_AT_MOST)
+        if self.settings.rare:
+            rare = torch.zeros_like(rare).index_fill(0, self.seen[-self.settings.rare :], True)
+        found = ["rare" if one else "frequent" for one in rare]
+        for c in (counts == 0).nonzero().flatten().tolist():
+            found[c] = "held out" if c in self.held_out else "unseen"
+        return found
+
+    def measure(
+        self, z: Tensor, combination: Tensor, admitted: Tensor, copies: Copies, real: Tensor
+    ) -> dict[str, Tensor]:
+        """What samples z ``(C n_eval, D)`` are worth, ``n_eval`` for every combination in turn.
+
+        Shares of what is wrong with them, quantiles of the distance to what was asked for, and the
+        energy distance to as many fresh samples of the same combination.
+
+        Args:
+            combination: ``(C n_eval,)``, asked for.
+            admitted: ``(C, C)`` bool, which combinations a condition stands for, see
+                ``find_defects``.
+            real: ``(C n_eval, D)``, those fresh samples.
+
+        Returns:
+            by metric, ``(C,)``.
+        """
+        z, real, count = z.double(), real.double(), len(admitted)
+        images = z.unflatten(1, self.world.shape)
+        judged = self.world.judge(images)
+        flags = find_defects(judged.combination, judged.malformed, combination, admitted)
+        copied = copies(images, judged.combination)
+        shares = {**flags._asdict(), "copy": copied}
+        found = {name: each.double().view(count, -1).mean(1) for name, each in shares.items()}
+        away = self.world.distance(images, combination).double().view(count, -1)
+        found |= {name: away.quantile(share, 1) for name, share in QUANTILES.items()}
+        pairs = zip(z.split(len(z) // count), real.split(len(z) // count), strict=True)
+        found["energy_distance"] = torch.tensor([energy_distance(*pair) for pair in pairs])
+        return found
+
+
+def _all_values(combinations: Tensor) -> list[list[int]]:
+    """The values that every attribute takes."""
+    return [column.unique().tolist() for column in combinations.T]
+
+
+class Batches(NamedTuple):
+    """Noisy points, ``BATCHES_AT_ONCE`` batches in training, alike for all arms of a seed.
+
+    In memory features come first.
+    """
+
+    index: Tensor  # (batches, batch), which points of the data
+    t: Tensor  # (batches, batch)
+    seen: Tensor  # (batches, batch, D + TIME_FEATURES), noisy points and features of their times
+    target: Tensor  # (batches, batch, D), the points x_0, which the network predicts
+    weight: Tensor  # (batches, batch, 1), of its squared error in the v-loss
+    combination: Tensor  # (batches, batch)
+    blur: Tensor  # (batches, batch, C), standard normal noise of the conditions
+
+
+class Run:
+    """One row of the table: its data, its conditioning and its streams.
+
+    Args:
+        seed_data: of its seed, where it is made already.
+
+    Attributes:
+        data_key: runs of one key have the same data and the same batches.
+        dimension: D of the data.
+        sizes: widths of its denoiser.
+    """
+
+    def __init__(
+        self, row: tuple, settings: TrainingSettings, seed_data: SeedData | None = None
+    ) -> None:
+        self.row, self.settings, self.data_key = row, settings, (row.seed, row.n_train)
+        self.seed_data = seed_data or SeedData(row.seed, settings)
+        self.conditioning = Conditioning(
+            row.granularity,
+            row.s_c,
+            self.seed_data.world.combinations,
+            stream(row.seed, "condition means"),
+            self.seed_data.seen,
+        )
+        self.means = self.conditioning.means.float()
+        self.dimension = math.prod(self.seed_data.world.shape)
+        self.sizes = denoiser_sizes(
+            self.dimension, self.conditioning.dim, settings.width, settings.hidden
+        )
+
+    @cached_property
+    def data(self) -> tuple[Tensor, Tensor, float]:
+        """As ``SeedData.data``."""
+        return self.seed_data.data(self.row.n_train)
+
+    @property
+    def range(self) -> tuple[float, float]:
+        """The least and greatest coordinate of the training points, as the network sees them."""
+        least, most = self.data[0].aminmax()
+        return float(least), float(most)
+
+    def draw(
+        self,
+        points: Tensor,
+        combinations: Tensor,
+        shape: tuple[int, int],
+        generator: torch.Generator,
+        blurred: torch.Generator,
+    ) -> Batches:
+        """Batches of points ``(n, D)`` with combinations ``(n,)``, drawn with replacement.
+
+        Times lie where the samplers ask, in [LAST_TIME, 1], stratified over the batch (Kingma et
+        al. 2021, arXiv 2107.00630, appendix I.1), and little noise, where precision is won, comes
+        more often.
+
+        The v-loss of a predicted x_0 is its squared error over sigma^2: |v_hat - v|^2 = |x_0_hat -
+        x_0|^2 / sigma^2 at one x_t (Li & He 2025, arXiv 2511.13720).
+
+        Args:
+            shape: (batches, batch).
+            generator: of points, times and noise.
+            blurred: of the conditions' noise.
+        """
+        index = torch.randint(len(points), shape, generator=generator)
+        even = (torch.arange(shape[1]) + torch.rand(shape, generator=generator)) / shape[1]
+        t = LAST_TIME + (1 - LAST_TIME) * even**1.5
+        noise = features_first(torch.randn(*shape, self.dimension, generator=generator))
+        blur = features_first(torch.randn(*shape, self.conditioning.dim, generator=blurred))
+        x_0 = gather_rows(points, index)
+        alpha, sigma = SCHEDULE.alpha(t).unsqueeze(-1), SCHEDULE.sigma(t).unsqueeze(-1)
+        seen = with_time_features(diffuse(x_0, noise, alpha, sigma), t)
+        return Batches(index, t, seen, x_0, sigma**-2, combinations[index], blur)
+
+    def batches(self) -> Iterator[Batches]:
+        """For ever, ``BATCHES_AT_ONCE`` at a time: what a seed's arms of one n_train train on."""
+        shape, (points, combinations, _) = (BATCHES_AT_ONCE, self.settings.batch), self.data
+        generator, blurred = stream(self.row.seed, "batches"), stream(self.row.seed, "condition")
+        while True:
+            yield self.draw(points, combinations, shape, generator, blurred)
+
+    def scaled(self, n: int, name: str, split: Split = "train") -> tuple[Tensor, Tensor]:
+        """n fresh points ``(n, D)`` as the network sees data, and their combinations ``(n,)``."""
+        points, combinations = self.seed_data.points(n, name, split)
+        return ((points - self.settings.centre) / self.data[2]).float(), combinations
+
+    def validation(self) -> Batches:
+        """One batch of fresh samples of the validation split: times and noise alike for all arms of
+        a seed, fixed for the whole training.
+        """
+        size = self.settings.validation
+        streams = (stream(self.row.seed, f"validation {name}") for name in ("batch", "condition"))
+        return self.draw(*self.scaled(size, "validation", "validation"), (1, size), *streams)
+
+    def inputs(self, batches: Batches) -> tuple[Tensor, Tensor]:
+        """What the denoiser sees, side by side: noisy points with their times, and conditions.
+
+        Each ``(batches, batch, features)``; the conditions are this arm's own.
+        """
+        condition = gather_rows(self.means, batches.combination)
+        if self.conditioning.scale > 0:
+            condition.add_(batches.blur, alpha=self.conditioning.scale)
+        return batches.seen, condition
+
+    def drawn(self, combination: Tensor, generator: torch.Generator) -> Tensor:
+        """One condition as the network sees it, for each combination ``(n,)``: ``(n, C)``."""
+        return self.conditioning.sample(combination, generator).float()
+
+    def predict(self, parameters: Tensor, condition: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
+        """The denoiser as the samplers want it, with conditions ``(n, C)``.
+
+        What it predicts is clipped to the range of the training data, as Ho et al. (2020, arXiv
+        2006.11239) do: far from all it has seen, a network's error would else feed on itself.
+
+        Args:
+            parameters: its weights, ``(count,)``.
+        """
+        network, range_of_data = StackedMLP(self.sizes, parameters.unsqueeze(0)), self.range
+
+        def denoise(x_t: Tensor, t: Tensor) -> Tensor:
+            seen = with_time_features(x_t, t.expand(len(x_t)))
+            x_0 = network.forward(torch.cat([seen, condition], -1).unsqueeze(0)).squeeze(0)
+            return x_0.clamp(*range_of_data)
+
+        return denoise
+
+    def generate(
+        self,
+        parameters: Tensor,
+        combination: Tensor,
+        steps: int,
+        sampler: Callable = dpmpp_2m,
+        at_mean: bool = False,
+    ) -> Tensor:
+        """One sample a combination ``(n,)``, in ``steps`` >= 2 network evaluations: ``(n, D)``.
+
+        Its condition is drawn, as in training, or its component's mean.  What is not finite, from a
+        run that diverged, comes out at +-``FAR``.
+        """
+        noise = stream(self.row.seed, "generation")
+        conditions = stream(self.row.seed, "generation condition")
+        start = torch.randn(len(combination), self.dimension, generator=noise)
+        condition = self.means[combination] if at_mean else self.drawn(combination, conditions)
+        denoise = self.predict(parameters, condition)
+        times = torch.cat([SCHEDULE.even_times(steps - 1, end=LAST_TIME).float(), torch.zeros(1)])
+        z = self.data[2] * sampler(denoise, start, times, SCHEDULE, "sample", noise)
+        z = z + self.settings.centre
+        return z.nan_to_num(FAR, FAR, -FAR).clamp(-FAR, FAR)

@@ -1,0 +1,41 @@
+"""Independent jobs side by side on this machine's cores; ``gmmdiff.pipeline.cluster``
+is the same over many machines.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+
+import torch
+
+Workers = Callable[..., list]  # a parallel map, as ``side_by_side``
+Tick = Callable[[int], object]  # is told how much has been done since it last was
+
+
+@contextmanager
+def _one_thread_inside() -> Iterator[int]:
+    """torch works on one thread in here; gives the number it had."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield threads
+    finally:
+        torch.set_num_threads(threads)
+
+
+def side_by_side(function: Callable, jobs: Iterable, tick: Tick | None = None) -> list:
+    """``[function(job) for job in jobs]``, on as many Python threads as torch has, one torch thread
+    in each.
+
+    A job that draws brings its own generator, or its draws: so no result depends on the number of
+    threads.  What may run on another map too can be pickled: function, jobs and results.
+
+    Args:
+        tick: handed to every call, as ``function(job, tick=tick)``.
+    """
+    call = function if tick is None else partial(function, tick=tick)
+    with _one_thread_inside() as threads, ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(call, jobs))

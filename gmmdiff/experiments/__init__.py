@@ -1,0 +1,1 @@
+"""What is trained and measured, declared: run tables, nothing that judges or draws."""

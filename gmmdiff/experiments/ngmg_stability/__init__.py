@@ -1,0 +1,1 @@
+"""Costs of a classifier: alone, and beside a denoiser."""

@@ -1,0 +1,301 @@
+"""Figures of the feature-versus-class experiment: arms, their levels, and the map."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from gmmdiff.core.statistics import Interval, bootstrap
+from gmmdiff.core.streams import numpy_stream
+from gmmdiff.figures.style import (
+    PALETTE,
+    WIDTH,
+    in_percent,
+    iqm_lines,
+    legend_below,
+    plain_log,
+    side_by_side,
+    with_source,
+)
+from gmmdiff.worlds.arcs import Arcs
+
+COLOURS = {"class": PALETTE[1], "shared": PALETTE[2], "scrambled": "0.45", "feature": PALETTE[0]}
+MARKERS = {"class": "s", "shared": "D", "scrambled": "v", "feature": "o"}
+DEFECT = "red"
+ENOUGH = 0.9  # of the runs must be trained long enough
+FLOOR = {"color": "0.3", "ls": ":", "lw": 1.4, "label": "fresh real samples"}
+Measures = Mapping[tuple[str, str], str]  # metric and group of combinations -> what it is called
+LEVELS: Measures = {
+    ("defect", "seen"): "Defects on\nseen combinations (F1, F4)",
+    ("defect", "rare"): "Defects on\nrare combinations (F2)",
+    ("defect", "held out"): "Defects on\nheld-out combinations (F3)",
+    ("wrong", "held out"): "Wrong attributes on\nheld-out combinations (F3)",
+    ("copy", "rare"): "Copies on\nrare combinations (F6)",
+    ("law", "rare"): "Distance to the true law,\nrare combinations (F7)",
+}
+CONTROLS: Measures = {
+    ("defect", "rare"): "Defects on\nrare combinations (F5)",
+    ("law", "rare"): "Distance to the true law,\nrare combinations (F5)",
+    ("wrong", "held out"): "Wrong attributes on\nheld-out combinations (F3)",
+    ("copy", "rare"): "Copies on\nrare combinations",
+}
+MAP: Measures = {
+    ("defect", "seen"): "Defects on seen combinations",
+    ("defect", "held out"): "Defects on held-out combinations",
+    ("copy", "rare"): "Copies on rare combinations",
+    ("law", "rare"): "Distance to the true law,\nrare combinations",
+}
+TIMES_FRESH = "times that of fresh real samples"
+
+
+def compared(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of class and feature at the scales of the feature arm, conditions as in training.
+
+    A class arm at another scale is a control.
+    """
+    scales = table.loc[table["granularity"] == "feature", "s_c"].unique()
+    drawn = table["condition"] == "drawn" if "condition" in table else True
+    return table[
+        table["granularity"].isin(("class", "feature")) & table["s_c"].isin(scales) & drawn
+    ]
+
+
+def arms_of(table: pd.DataFrame) -> list[tuple[str, float]]:
+    """Granularity and scale of the arms that are ``compared``."""
+    rows = compared(table)[["granularity", "s_c"]].drop_duplicates()
+    return sorted(rows.itertuples(index=False, name=None))
+
+
+def arm_name(granularity: str, s_c: float) -> str:
+    """An arm in words, e.g. "class, points"."""
+    return f"{granularity}, {'mixtures' if s_c else 'points'}"
+
+
+def look(granularity: str, s_c: float) -> dict[str, Any]:
+    """An arm's line: full and filled for mixture conditions, dashed and open for points."""
+    return {
+        "color": COLOURS[granularity],
+        "marker": MARKERS[granularity],
+        "ls": "-" if s_c else "--",
+        "markerfacecolor": None if s_c else "white",
+        "label": arm_name(granularity, s_c),
+    }
+
+
+def level(values: pd.Series) -> Interval | None:
+    """The IQM over seeds with its bootstrap interval; None of fewer than two finite values."""
+    values = values[np.isfinite(values)].to_numpy()
+    return bootstrap([values], numpy_stream(0, "figure")) if len(values) > 1 else None
+
+
+def _of(runs: pd.DataFrame, metric: str, group: str) -> pd.DataFrame:
+    return runs[(runs["metric"] == metric) & (runs["group"] == group)]
+
+
+@with_source
+def arm_pictures(pictures: pd.DataFrame, manifold: Arcs) -> Figure:
+    """Samples of class and feature, points, over the true arcs: seen combinations above, held-out
+    ones below; defects red.
+    """
+    pictures = compared(pictures[pictures["s_c"] == 0])
+    figure, axes = plt.subplots(2, 2, figsize=(WIDTH, 6.2), sharex=True, sharey=True)
+    u = torch.linspace(0, 1, 200, dtype=torch.float64)
+    for column, (arm, mine) in zip(axes.T, pictures.groupby("granularity"), strict=True):
+        for axis, (held_out, table) in zip(column, mine.groupby("held_out"), strict=True):
+            wanted = set(table["combination"])
+            for c in range(len(manifold.combinations)):
+                flat = manifold.points(torch.full((200,), c), u) @ manifold.frame[:, :2]
+                axis.plot(flat[:, 0], flat[:, 1], color="0.35" if c in wanted else "0.85", lw=1)
+            for defect, colour, marker in ((False, COLOURS[arm], "."), (True, DEFECT, "x")):
+                dots = table[table["defect"] == defect]
+                axis.plot(dots["x"], dots["y"], marker, color=colour, markersize=4, lw=0)
+            which = "held-out" if held_out else "seen"
+            title = f"{arm}, {which} combinations: {percent(table['defect'].mean())} defects"
+            axis.set(aspect="equal", xticks=[], yticks=[], title=title)
+            axis.spines[:].set_visible(False)
+    figure.suptitle("What do the arms draw? Dark arcs were asked for; red crosses are defects")
+    return figure
+
+
+@with_source
+def reverse_strip(strip: pd.DataFrame, manifold: Arcs) -> Figure:
+    """From noise to data: x_t along the sampler, coloured by the half that was asked for."""
+    times = sorted(strip["t"].unique(), reverse=True)
+    columns = -(-len(times) // 2)
+    figure, axes = plt.subplots(
+        2, columns, figsize=(WIDTH, 5.2), sharex=True, sharey=True, squeeze=False
+    )
+    for axis in axes.flat[len(times) :]:
+        axis.set_visible(False)
+    halves = manifold.combinations[torch.tensor(strip["combination"].to_numpy()), 1].numpy()
+    for axis, t in zip(axes.flat, times, strict=False):
+        for half, name, colour in ((0, "upper", PALETTE[4]), (1, "lower", PALETTE[2])):
+            now = strip[(strip["t"] == t) & (halves == half)]
+            axis.plot(now["x"], now["y"], ".", color=colour, ms=3, label=f"{name} half asked for")
+        axis.set(title=f"t = {t:.3g}", aspect="equal", xticks=[], yticks=[])
+        axis.spines[:].set_visible(False)
+    legend_below(figure, axes[0, 0], 2, markerscale=4)
+    figure.suptitle("How do samples come about? From noise (t = 1) to data (t = 0), feature arm")
+    return figure
+
+
+@with_source
+def sampler_check(samplers: pd.DataFrame, evaluations: int) -> Figure:
+    """Defects and law against the evaluations of DPM-Solver++(2M), beside ancestral sampling.
+
+    Args:
+        evaluations: what the experiment uses.
+    """
+    figure, axes = plt.subplots(1, 2, figsize=(WIDTH, 3.6))
+    counts = sorted(samplers["evaluations"].unique())
+    names = {"defect": "Defects, seen combinations", "law": "Distance to the true law, seen"}
+    for axis, (metric, name) in zip(axes, names.items(), strict=True):
+        part, arms = samplers[samplers["metric"] == metric], []
+        for (granularity, sampler), table in part.groupby(["granularity", "sampler"]):
+            own = look(granularity, 0.0) | {"label": f"{granularity}, {sampler}"}
+            arms.append((table, own | ({"ls": ""} if sampler == "ancestral" else {})))
+        side_by_side(axis, arms, "evaluations", counts)
+        place = counts.index(evaluations)
+        axis.axvspan(place - 0.3, place + 0.3, color="0.9", zorder=0, label="used here")
+        axis.set(title=name, xlabel="network evaluations a sample", ylabel=TIMES_FRESH)
+    axes[0].set(ylabel="share of samples", ylim=(0, None))
+    in_percent(axes[0], "y")
+    legend_below(figure, axes[0], 3)
+    figure.suptitle("Is the sampler good enough? Arcs, both with point conditions; lower is better")
+    return figure
+
+
+def _rows(axis: Axes, runs: pd.DataFrame, arms: Sequence[tuple[str, float]], metric: str) -> None:
+    """One metric of one group: a row an arm, from the top, its level written above its dot."""
+    share, ends = metric != "law", [0.0]
+    for place, (granularity, s_c) in enumerate(arms):
+        mine = runs[(runs["granularity"] == granularity) & (runs["s_c"] == s_c)]
+        if (found := level(mine["value"])) is None:
+            continue
+        own = look(granularity, s_c)
+        axis.plot([found.low, found.high], [place, place], color=own["color"], lw=2.5)
+        axis.plot(found.estimate, place, **own, markersize=7, markeredgewidth=1.5)
+        told = percent(found.estimate) if share else f"{found.estimate:.2f}"
+        above(axis, told, found.estimate, place)
+        ends.append(found.high)
+    real = runs.loc[runs["granularity"] == "real", "value"].mean()
+    axis.axvline(real, zorder=0, **FLOOR)
+    most = max(*ends, real, 0.01 if share else 1)
+    axis.set_xlim(-0.16 * most, 1.16 * most)
+    axis.set_ylim(len(arms) - 0.6, -0.8)
+    axis.locator_params(axis="x", nbins=4)
+    axis.set_yticks(range(len(arms)), [arm_name(*arm) for arm in arms])
+    axis.set_xlabel("share of samples" if share else TIMES_FRESH, fontsize=9)
+    axis.grid(axis="y", visible=False)
+    if share:
+        in_percent(axis, "x")
+
+
+def above(axis: Axes, told: str, x: float, y: float) -> None:
+    """A few words above a point, legible over the line of fresh real samples."""
+    near = {"xytext": (0, 6), "textcoords": "offset points", "ha": "center", "va": "bottom"}
+    paper = {"facecolor": "white", "edgecolor": "none", "pad": 0.2}
+    axis.annotate(told, (x, y), fontsize=9, bbox=paper, **near)
+
+
+def percent(share: float) -> str:
+    """A share in per cent, with a digit after the point where it is below 10 %."""
+    return f"{100 * share:.{0 if share >= 0.0995 else 1}f} %"
+
+
+def _dots(
+    runs: pd.DataFrame, arms: Sequence[tuple[str, float]], measures: Measures, columns: int
+) -> Figure:
+    """A panel a measure, of those whose group there is in the runs; its title tells where some
+    seeds lack the group.
+    """
+    there = {at: name for at, name in measures.items() if len(_of(runs, *at))}
+    lines = -(-len(there) // columns)
+    size = (WIDTH, (0.36 * len(arms) + 1) * lines + 0.8)
+    figure, axes = plt.subplots(lines, columns, figsize=size, sharey=True, squeeze=False)
+    for axis in axes.flat[len(there) :]:
+        axis.set_visible(False)
+    for axis, (at, name) in zip(axes.flat, there.items(), strict=False):
+        table = _of(runs, *at)
+        _rows(axis, table, arms, at[0])
+        own, every = table["seed"].nunique(), runs["seed"].nunique()
+        few = f"\nonly {own} of {every} seeds have any" if own < every else ""
+        axis.set_title(name + few, fontsize=9.5)
+    bar = Line2D([], [], color="0.3", lw=2.5, marker="o", markersize=7)
+    handles = {"mean over the seeds (interquartile), 95 % interval": bar}
+    handles |= {FLOOR["label"]: axes.flat[0].get_lines()[-1]}
+    figure.legend(handles.values(), handles, loc="outside lower center", ncols=2)
+    return figure
+
+
+@with_source
+def levels(runs: pd.DataFrame, where: str) -> Figure:
+    """What class and feature reach, with points and mixtures, beside fresh real samples.
+
+    Args:
+        runs: of one world and regime. where: what these are called.
+    """
+    figure = _dots(runs[runs["condition"] == "drawn"], arms_of(runs), LEVELS, 3)
+    figure.suptitle(f"{where}: who draws better, classes or features?\nFurther left is better")
+    return figure
+
+
+@with_source
+def controls(runs: pd.DataFrame, where: str) -> Figure:
+    """Class and feature beside the controls shared and scrambled, all with point conditions."""
+    arms = [(granularity, 0.0) for granularity in COLOURS]
+    figure = _dots(runs[runs["condition"] == "drawn"], arms, CONTROLS, 2)
+    figure.suptitle(
+        f"{where}: is it what the codes mean, or that they are shared?\nFurther left is better"
+    )
+    return figure
+
+
+@with_source
+def comparison_map(runs: pd.DataFrame, held_out: float = 0.125) -> Figure:
+    """Levels of class and feature, points, against training images a combination, by m.
+
+    Args:
+        held_out: share of the combinations that is left out of training.
+    """
+    figure, axes = plt.subplots(2, 2, figsize=(WIDTH, 6.6), sharex=True)
+    numbers = sorted(runs["attributes"].unique())
+    runs = compared(runs[runs["s_c"] == 0])
+    for axis, (at, name) in zip(axes.flat, MAP.items(), strict=True):
+        for (m, granularity), table in _of(runs, *at).groupby(["attributes", "granularity"]):
+            place = numbers.index(m)
+            aside = 1.05 ** (2 * place - len(numbers) + (granularity == "feature"))
+            images = aside * table["n_train"] / (2**m * (1 - held_out))
+            own = look(granularity, 0.0) | {"marker": "osD^vPX"[place], "alpha": 0.9}
+            own |= {"label": f"{granularity}, m = {m}", "ls": (":", "--", "-", "-.")[place % 4]}
+            iqm_lines(axis, table.assign(images=images), "images", **own)
+        axis.set(title=name, ylabel="share of samples")
+        axis.set_ylim(bottom=0)
+        plain_log(axis, "x")
+        if at[0] == "law":
+            axis.axhline(1, **FLOOR)
+            axis.set(ylabel=TIMES_FRESH, ylim=(0.8, None))
+        else:
+            in_percent(axis, "y")
+    for axis in axes[1]:
+        axis.set_xlabel("training images per combination")
+    _map_legend(figure, axes[0, 0], axes[1, 1])
+    figure.suptitle("When do features beat classes? Both with point conditions; lower is better")
+    return figure
+
+
+def _map_legend(figure: Figure, arms: Axes, floor: Axes) -> None:
+    handles, names = arms.get_legend_handles_labels()
+    real = floor.get_lines()[-1]
+    title = "m: number of attributes of a face"
+    figure.legend(
+        [*handles, real], [*names, FLOOR["label"]], loc="outside lower center", ncols=4, title=title
+    )

@@ -1,0 +1,245 @@
+"""Figures of the NGMG stability experiments."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
+
+from gmmdiff.core.statistics import bootstrap
+from gmmdiff.core.streams import numpy_stream
+from gmmdiff.experiments.ngmg_stability.run_tables import JUDGED
+from gmmdiff.figures.style import (
+    LEAST,
+    PALETTE,
+    WIDTH,
+    in_percent,
+    iqm_lines,
+    legend_below,
+    plain_log,
+    side_by_side,
+    with_source,
+)
+from gmmdiff.judging.ngmg_contrasts import REFERENCE, judged_rate
+from gmmdiff.judging.tolerance import BAND, loss_ratios
+
+COLOURS = {
+    "BCE": "black",
+    "Brier": PALETTE[0],
+    "MAE": PALETTE[9],
+    "NGMG s=0.5": "#882255",  # yellow, the next of the palette, is too pale for lines
+    "NGMG s=1": PALETTE[1],
+    "NGMG scale mixture": PALETTE[2],
+    "NGMG with entropy": PALETTE[4],
+}
+MARKERS = {
+    "BCE": "s",
+    "Brier": "o",
+    "MAE": "v",
+    "NGMG s=0.5": "P",
+    "NGMG s=1": "D",
+    "NGMG scale mixture": "^",
+    "NGMG with entropy": "X",
+}
+LINES = {"NGMG s=0.5": "-.", "NGMG s=1": (0, (6, 1)), "MAE": "--", "Brier": (0, (1, 1))}
+MEASURES = {  # metric and group of experiment B -> what it is called
+    ("defect", "rare"): "Defects on rare combinations",
+    ("defect", "held out"): "Defects on held-out combinations",
+    ("law", "rare"): "Distance to the true law, rare\n(1: fresh real samples)",
+    ("validation_loss", "all"): "Validation loss",
+    ("spike_rate", "all"): "Steps whose gradient spikes",
+    ("variation", "all"): "Variation of the gradient norm",
+}
+WITHOUT = {"color": "0.4", "ls": "--", "lw": 1.2, "label": REFERENCE}
+LAMBDA = r"weight of the cost, $\lambda$"
+
+
+def _look(cost: str, signal: str) -> dict[str, Any]:
+    """The look of a cost's line: full and filled for raw signals, dotted and open for matched."""
+    raw = signal == "raw"
+    look = {"color": COLOURS[cost], "marker": MARKERS[cost], "label": f"{cost}, {signal}"}
+    return look | {"ls": "-" if raw else ":", "markerfacecolor": None if raw else "white"}
+
+
+def _arms(table: pd.DataFrame) -> list[tuple[pd.DataFrame, dict[str, Any]]]:
+    """The arms with a cost, each with its look."""
+    groups = table[table["lam"] > 0].groupby(["cost", "signal"], sort=False)
+    return [(arm, _look(*name)) for name, arm in groups]
+
+
+@with_source
+def backward_signals(signals: pd.DataFrame) -> Figure:
+    """What every cost sends back to the probability and to the logit, against the discrepancy of a
+    true label.
+    """
+    figure, axes = plt.subplots(2, 1, figsize=(WIDTH, 7.6))
+    for cost, table in signals.groupby("cost", sort=False):
+        look = {"color": COLOURS[cost], "ls": LINES.get(cost, "-"), "lw": 2}
+        look["zorder"] = 3 if cost == "MAE" else 2  # it lies on the scale mixture's
+        for axis, place in zip(axes, ("probability", "logit"), strict=True):
+            axis.plot(table["e"], table[place], label=cost, **look)
+    axes[0].set(ylim=(-5, 0.2), title="To the probability: is the pull bounded?")
+    axes[1].set_title("To the logit: where it is 0, a sure and wrong p is let go")
+    for axis in axes:
+        axis.axhline(0, color="0.5", lw=0.8)
+        axis.set(xlabel="discrepancy e = p - 1 of a true label", ylabel="signal sent back")
+    legend_below(figure, axes[0], 4)
+    figure.suptitle("What does a cost send back, the more wrong the farther left?")
+    return figure
+
+
+@with_source
+def gradient_traces(norms: pd.DataFrame, signal: str, costs: Sequence[str] = JUDGED) -> Figure:
+    """Largest gradient norm of every few steps: median and worst seed, a row a cost and a column a
+    lambda.
+
+    Args:
+        norms: as ``runs.norm_curves`` makes them, the judged learning rate first.
+    """
+    norms = norms[norms["learning_rate"] == norms["learning_rate"].iloc[0]]
+    reference = norms[norms["lam"] == 0]
+    shown = norms[(norms["lam"] > 0) & ((norms["signal"] == signal) | (norms["cost"] == "BCE"))]
+    levels = sorted(shown["lam"].unique())
+    size = (WIDTH, 1.45 * len(costs) + 1.4)
+    figure, axes = plt.subplots(
+        len(costs), len(levels), figsize=size, sharex=True, sharey=True, squeeze=False
+    )
+    for line, cost in zip(axes, costs, strict=True):
+        for axis, lam in zip(line, levels, strict=True):
+            arm, colour = shown[(shown["lam"] == lam) & (shown["cost"] == cost)], COLOURS[cost]
+            step = arm["step"]
+            axis.plot(step, arm["worst"], color=colour, lw=0.8, alpha=0.6, label="worst seed")
+            axis.plot(step, arm["median"], color=colour, lw=2, label="median seed")
+            axis.plot(reference["step"], reference["median"], **WITHOUT)
+            plain_log(axis, "y")
+            axis.set_title(f"{cost}: at worst {100 * arm['worst_spike_rate'].iloc[0]:.1f} % spikes")
+        line[0].set_ylabel("gradient norm")
+    for axis, lam in zip(axes[0], levels, strict=True):
+        axis.set_title(rf"$\lambda$ = {lam:g}" + f"\n{axis.get_title()}")
+    for axis in axes[-1]:
+        axis.set_xlabel("step")
+    legend_below(figure, axes[0, 0], 3)
+    equal = "" if signal == "raw" else ", where all push equally hard at the start"
+    figure.suptitle(f"Which cost makes the gradient spike{equal}?")
+    return figure
+
+
+@with_source
+def against_learning_rate(classifier: pd.DataFrame) -> Figure:
+    """Experiment A: the error of every cost's classifier against the learning rate, a panel a label
+    noise.
+    """
+    noises = sorted(classifier["label_noise"].unique())
+    shown = classifier[(classifier["metric"] == "accuracy") & (classifier["signal"] == "raw")]
+    errors = shown.assign(value=1 - shown["value"])
+    rates = sorted(errors["learning_rate"].unique())
+    size = (WIDTH, 4)
+    figure, axes = plt.subplots(1, len(noises), figsize=size, sharey=True, squeeze=False)
+    for axis, noise in zip(axes[0], noises, strict=True):
+        panel = errors[errors["label_noise"] == noise]
+        there = set(panel["cost"])
+        arms = [
+            (panel[panel["cost"] == cost], _look(cost, "raw") | {"label": cost})
+            for cost in COLOURS
+            if cost in there
+        ]
+        side_by_side(axis, arms, "learning_rate", rates, 0.4)
+        in_percent(axis, "y")
+        axis.set_xlabel("learning rate")
+        axis.set_title("True labels" if not noise else f"{100 * noise:g} % of the labels flipped")
+    axes[0, 0].set_ylabel("error on true labels")
+    legend_below(figure, axes[0, 0], 4)
+    figure.suptitle("At which learning rate does each cost's classifier err least?")
+    return figure
+
+
+@with_source
+def against_lambda(joint: pd.DataFrame) -> Figure:
+    """Experiment B: quality and steadiness against lambda, every judged cost beside the run without
+    one.
+    """
+    runs = judged_rate(joint)
+    figure, axes = plt.subplots(3, 2, figsize=(WIDTH, 8.6), sharex=True)
+    for axis, ((metric, group), title) in zip(axes.flat, MEASURES.items(), strict=True):
+        table = runs[(runs["metric"] == metric) & (runs["group"] == group)]
+        levels = sorted(table.loc[table["lam"] > 0, "lam"].unique())
+        side_by_side(axis, _arms(table), "lam", levels)
+        without = table.loc[table["lam"] == 0, "value"].to_numpy()
+        level = bootstrap([without], numpy_stream(0, "figure"))
+        axis.axhline(level.estimate, **WITHOUT)
+        axis.axhspan(level.low, level.high, color="0.88", zorder=0)
+        axis.set(title=title)
+        if metric in ("defect", "spike_rate"):
+            in_percent(axis, "y")
+            axis.set_ylim(0, max(0.01, axis.get_ylim()[1]))  # none may spike
+        else:
+            plain_log(axis, "y")
+    for axis in axes[-1]:
+        axis.set_xlabel(LAMBDA)
+    legend_below(figure, axes[0, 0], 3)
+    figure.suptitle("How good and how steady is a denoiser, the more of a cost there is?")
+    return figure
+
+
+@with_source
+def tolerated(joint: pd.DataFrame, tolerances: pd.DataFrame) -> Figure:
+    """Validation loss against lambda, relative to that without a cost, and how much of each cost
+    keeps it within the band.
+
+    Args:
+        tolerances: of ``tolerance.tolerance_table``.
+    """
+    ratios = loss_ratios(joint)
+    ratios["value"] = np.expm1(ratios["value"])
+    size, heights = (WIDTH, 6.2), (2.2, 1)
+    figure, (above, below) = plt.subplots(
+        2, 1, figsize=size, sharex=True, gridspec_kw={"height_ratios": heights}
+    )
+    arms = _arms(ratios)
+    for number, (arm, look) in enumerate(arms):
+        apart = 1.05 ** (number - (len(arms) - 1) / 2)  # none hides another
+        iqm_lines(above, arm.assign(lam=arm["lam"] * apart), "lam", **look)
+    edge = float(np.expm1(BAND))
+    above.axhspan(-edge, edge, color="0.88", zorder=0)
+    above.axhline(0, **WITHOUT)
+    above.set_yscale("symlog", linthresh=2 * edge)
+    above.margins(y=0.08)
+    ticks = [-0.05, -edge, 0, edge, 0.05, 0.2, 0.5, 1, 2, 5]
+    low, high = above.get_ylim()
+    above.set_yticks([tick for tick in ticks if low <= tick <= high])
+    above.yaxis.set_minor_locator(NullLocator())
+    in_percent(above, "y")
+    above.set(
+        ylabel="validation loss,\nchange by the cost", title=f"Grey: within {100 * edge:.0f} %"
+    )
+    _bars(below, tolerances)
+    plain_log(below, "x")
+    below.set_xlabel(LAMBDA)
+    legend_below(figure, above, 3)
+    figure.suptitle(f"How much of a cost can I add before the loss rises by {100 * edge:.0f} %?")
+    return figure
+
+
+def _bars(axis: Axes, tolerances: pd.DataFrame) -> None:
+    """A cost's tolerance with its interval, a row each, an arrow where the grid ends first."""
+    for place, row in enumerate(tolerances.itertuples()):
+        look = _look(row.cost, row.signal) | {"label": None}
+        axis.hlines(place, row.low, row.high, color=look["color"], lw=2)
+        axis.plot(row.lam, place, **look)
+        times = {"at least": "≥ ", "at most": "≤ "}.get(row.beyond, "") + f"{row.times:.2g} x BCE"
+        if row.cost != "BCE":
+            at = {"transform": axis.get_yaxis_transform(), "va": "center", "fontsize": LEAST}
+            axis.text(1.01, place, times, **at)
+        if row.beyond:
+            side = 1 if row.beyond == "at least" else -1
+            arrow = {"arrowstyle": "->", "color": look["color"]}
+            axis.annotate("", (row.lam * 1.5**side, place), (row.lam, place), arrowprops=arrow)
+    axis.set_yticks(range(len(tolerances)), tolerances["cost"] + ", " + tolerances["signal"])
+    axis.set(ylim=(len(tolerances) - 0.5, -0.5), title="The most that stays within")
+    axis.grid(axis="y", visible=False)

@@ -1,0 +1,1 @@
+"""Numbers to verdicts: contrasts, the rule, claims, findings."""

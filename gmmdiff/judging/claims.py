@@ -1,0 +1,199 @@
+"""What a claim is, and what is found of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from gmmdiff.judging import rule as verdicts
+
+Tables = Mapping[str, pd.DataFrame]
+PAPER = "arXiv 2401.11261, abstract"
+# A claim of theory passes or not; a sampled one gets what ``gmmdiff.judging.rule`` says.
+Verdict = Literal["not reproduced"] | verdicts.Verdict
+WORDS = {
+    "s_c": "scale",
+    "attributes": "attributes",
+    "n_train": "n_train",
+    "lam": "lambda",
+    "learning_rate": "rate",
+    "label_noise": "label noise",
+    "rival_lam": "the rival's",
+}
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What the tables say of one claim; fields that do not apply are None.
+
+    Attributes:
+        cells: of a sampled claim, one object a cell: factors, estimate, low, high, delta, state,
+            margin, levels.
+        replication: share of the resamples of the seeds that give the same verdict.
+        rival_verdict: the most frequent other verdict, of a fragile one.
+        undertrained: whether some of the runs compared would still gain from longer training.
+    """
+
+    verdict: Verdict
+    details: str
+    estimate: float | None = None
+    ci_low: float | None = None
+    ci_high: float | None = None
+    n_seeds: int | None = None
+    cells: Sequence[Mapping[str, Any]] = ()
+    replication: float | None = None
+    rival_verdict: Verdict | None = None
+    undertrained: bool = False
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One claim, fixed before the numbers.
+
+    Attributes:
+        world, regime: where it is asked; None for a claim of theory.
+        delta: of a sampled claim, the smallest difference that matters, by metric.
+    """
+
+    id: str
+    statement: str
+    source: str
+    criterion: str
+    stage: str
+    judge: Callable[[Tables], Judgement]
+    world: str | None = None
+    regime: str | None = None
+    delta: Mapping[str, float] | None = None
+
+
+def cell_rows(
+    cells: Iterable[verdicts.Cell],
+    intervals: Iterable[verdicts.Interval],
+    states: Iterable[verdicts.State | None],
+) -> list[dict[str, Any]]:
+    """Cells as claims.json holds them."""
+    return [
+        {"factors": dict(cell.factors), **interval._asdict(), "delta": cell.delta}
+        | {"state": state or "not judged", "margin": cell.margin, "levels": verdicts.levels(cell)}
+        for cell, interval, state in zip(cells, intervals, states, strict=True)
+    ]
+
+
+def by_rule(claim: str, cells: Sequence[verdicts.Cell], undertrained: bool = False) -> Judgement:
+    """A sampled claim, judged by ``verdicts.rule``; its details are a sentence a cell.
+
+    Its estimate is that of the judged cell whose interval ends highest, in units of its delta.
+    """
+    ruling = verdicts.rule(claim, cells)
+    rows = cell_rows(cells, ruling.intervals, ruling.states)
+    judged = [row for row in rows if row["state"] != "not judged"] or rows
+    hardest = max(judged, key=lambda row: row["high"] / row["delta"])
+    seeds = len(cells[0].difference)
+    return Judgement(
+        ruling.verdict,
+        _told("cells.j2", "cells", {"cells": rows, "seeds": seeds, "undertrained": undertrained}),
+        *(hardest[end] for end in ("estimate", "low", "high")),
+        n_seeds=seeds,
+        cells=rows,
+        replication=ruling.replication,
+        rival_verdict=ruling.rival,
+        undertrained=undertrained,
+    )
+
+
+def cell_table(claim: str, rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
+    """Cells of claims.json as a table: claim, metric, group, name, estimate, low, high, delta,
+    state, margin, and the arms' own levels first and second, where they are known.
+    """
+    return pd.DataFrame(
+        {
+            "claim": claim,
+            "metric": row["factors"]["metric"],
+            "group": row["factors"].get("group", ""),
+            "name": cell_name(row["factors"]),
+            **{name: row[name] for name in ("estimate", "low", "high", "delta", "state", "margin")},
+            **{
+                which: level["estimate"]
+                for which, level in zip(("first", "second"), row["levels"], strict=False)
+            },
+        }
+        for row in rows
+    )
+
+
+def cell_name(factors: Mapping[str, Any]) -> str:
+    """A cell without its metric and group: "feature against class, points"."""
+    named = [
+        level
+        for name, level in factors.items()
+        if isinstance(level, str) and name not in ("metric", "group")
+    ]
+    return ", ".join([*named, *filter(None, [levels(factors)])])
+
+
+def levels(factors: Mapping[str, Any]) -> str:
+    """The numeric factors of a cell: ``{"s_c": 0.0, "lam": 1.0}`` -> "points, lambda 1"."""
+    return ", ".join(
+        ("points" if level == 0 else f"mixtures ({level:g})")
+        if name == "s_c"
+        else f"{WORDS.get(name, name)} {level:g}"
+        for name, level in factors.items()
+        if not isinstance(level, str)
+    )
+
+
+def in_units(value: Any, metric: str) -> Any:
+    """A difference as it is read: in percentage points, of a ratio as a factor."""
+    return np.exp(value) if metric in verdicts.RATIOS else 100 * value
+
+
+@cache
+def _templates() -> Environment:
+    templates = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    templates.filters |= {"form": format, "listed": listed, "cell_name": cell_name}
+    templates.filters |= {"in_units": in_units}
+    templates.globals["RATIOS"] = verdicts.RATIOS
+    return templates
+
+
+def listed(values: Mapping[str, float], form: str) -> str:
+    """``{"a": 0.5, "b": 2}`` -> "a 0.5, b 2", every value in one format."""
+    return ", ".join(f"{name} {value:{form}}" for name, value in values.items())
+
+
+def _told(template: str, macro: str, numbers: Mapping[str, Any]) -> str:
+    return " ".join(getattr(_templates().get_template(template).module, macro)(**numbers).split())
+
+
+def sentence(room: str, name: str, **numbers: Any) -> str:
+    """What was measured, in words: the macro ``name`` of ROOM.j2 on these numbers.
+
+    Line breaks and indents of the template count as single blanks.
+    """
+    return _told(f"{room}.j2", name, numbers)
+
+
+def show_verdicts(claims: Iterable[Claim], tables: Mapping[str, pd.DataFrame], *ids: str) -> None:
+    """Displays what the tables so far say of the claims with these ids."""
+    from IPython.display import Markdown, display
+
+    for claim in (claim for claim in claims if claim.id in ids):
+        found = claim.judge(tables)
+        where = f" ({claim.world}, {claim.regime})" if claim.world else ""
+        verdict = found.verdict + (", undertrained" if found.undertrained else "")
+        told = f"**{claim.id}{where}. {claim.statement}** *{verdict}* ({claim.criterion})."
+        if found.replication is not None and found.verdict != "inconclusive":
+            told += f" Resampled seeds give the same verdict in {found.replication:.0%}."
+        display(Markdown(f"{told} {found.details}"))

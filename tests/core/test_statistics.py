@@ -1,0 +1,106 @@
+"""Intervals that cover what they promise; Holm against its definition."""
+
+import numpy as np
+import pytest
+from scipy.stats import trim_mean
+
+from gmmdiff.core.statistics import (
+    bootstrap,
+    holm,
+    iqm,
+    iqm_weights,
+    paired,
+    percentile_ends,
+    weighted_iqm,
+)
+from gmmdiff.core.streams import numpy_stream
+
+
+def test_iqm_is_the_mean_of_the_middle_half():
+    values = np.array([100.0, 1, 2, 3, 4, 5, 6, -50])
+    assert iqm([values]) == np.mean([2, 3, 4, 5]) == trim_mean(values, 0.25)
+
+
+def test_bootstrap_covers_a_known_law():
+    """95 % +- 3 %: two strata of a shifted exponential, whose pooled IQM is known from a large
+    sample.
+    """
+    rng = numpy_stream(0, "coverage")
+    truth = iqm([rng.exponential(size=4_000_000)])
+    covered = [
+        interval.low <= truth <= interval.high
+        for interval in (
+            bootstrap([rng.exponential(size=60), rng.exponential(size=60)], rng, resamples=300)
+            for _ in range(400)
+        )
+    ]
+    assert abs(np.mean(covered) - 0.95) <= 0.03
+
+
+@pytest.mark.parametrize("n", [5, 7, 20])
+def test_resamples_by_their_weights_are_resamples(n):
+    """Against the trimmed means of the values that the same generator draws."""
+    values = np.sort(numpy_stream(1, "values").normal(size=(3, n)))
+    weights = iqm_weights(n, 50, numpy_stream(0, "same"))
+    drawn = numpy_stream(0, "same").integers(0, n, (50, n))
+    expected = trim_mean(values[:, drawn], 0.25, axis=-1)
+    np.testing.assert_allclose(weighted_iqm(values[:, ::-1], weights), expected)
+
+
+@pytest.mark.parametrize("level", [0.95, 0.99, 1 - 0.05 / 7])
+def test_ends_are_quantiles(level):
+    values = numpy_stream(0, "ends").normal(size=(3, 4, 777))
+    expected = np.quantile(values, [(1 - level) / 2, (1 + level) / 2], axis=-1)
+    np.testing.assert_allclose(percentile_ends(values, level), expected, rtol=1e-12)
+
+
+def test_strata_are_resampled_within_themselves():
+    """Two constant strata leave nothing to resample, so the interval has no width."""
+    interval = bootstrap(
+        [np.zeros(5), np.ones(5)],
+        numpy_stream(0, "strata"),
+        lambda s: np.concatenate(s, -1).mean(-1),
+    )
+    assert interval == (0.5, 0.5, 0.5)
+
+
+def test_a_paired_contrast_is_that_of_its_differences():
+    rng = numpy_stream(0, "paired")
+    first, second = rng.normal(0.3, 1, 9), rng.normal(0, 1, 9)
+    found = paired(first, second, numpy_stream(0, "same"))
+    assert found == bootstrap([first - second], numpy_stream(0, "same"))
+    assert found.estimate == pytest.approx(trim_mean(first - second, 0.25))
+    assert found.low < found.estimate < found.high
+
+
+def test_pairs_must_match():
+    with pytest.raises(
+        ValueError, match=r"paired: second must be of first's shape \(3,\), got \(2,\)"
+    ):
+        paired(np.ones(3), np.ones(2), numpy_stream(0, "bad"))
+
+
+@pytest.mark.parametrize("bad", [[0.01, np.nan, 0.04], [0.5, 1.5], [-0.1], [[0.1, 0.2]], [np.inf]])
+def test_holm_corrects_p_values_alone(bad):
+    assert holm([]).shape == (0,)
+    with pytest.raises(ValueError, match=r"holm: p_values must be \(n,\) in \[0, 1\], got"):
+        holm(bad)
+
+
+def test_holm_is_step_down():
+    np.testing.assert_allclose(holm(np.array([0.01, 0.04, 0.03, 0.005])), [0.03, 0.06, 0.06, 0.02])
+    np.testing.assert_allclose(holm(np.array([0.6, 0.9])), [1.0, 1.0])
+
+
+@pytest.mark.parametrize(
+    ("strata", "level", "message"),
+    [
+        ([], 0.95, "strata must be arrays"),
+        ([np.ones(1)], 0.95, r"strata must be arrays \(n,\) with n >= 2, got sizes \[1\]"),
+        ([np.array([1.0, np.nan])], 0.95, "strata must be finite"),
+        ([np.ones(3)], 1.0, "level must be between 0 and 1, got 1.0"),
+    ],
+)
+def test_bad_input_is_named(strata, level, message):
+    with pytest.raises(ValueError, match=message):
+        bootstrap(strata, numpy_stream(0, "bad"), level=level)

@@ -1,0 +1,195 @@
+"""Figures as they are read: their source, their paper, their words, and every arm to be seen."""
+
+import inspect
+from functools import cache, partial
+from itertools import combinations
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
+from matplotlib.text import Text
+from PIL import Image
+
+from gmmdiff.experiments.theory.costs import mixtures_under_test
+from gmmdiff.figures import (
+    curves,
+    feature_vs_class as figures,
+    images as image_figures,
+    ngmg_stability as ngmg,
+    style,
+    theory,
+)
+from gmmdiff.judging.contrasts import SETTINGS
+from gmmdiff.judging.tables import read_tables
+from gmmdiff.pipeline.results import RESULTS, Results
+from gmmdiff.study.speed import figures as speed
+from gmmdiff.worlds.arcs import Arcs
+from gmmdiff.worlds.faces import Faces
+from tests.paths import PUBLISHED, ROOT
+
+MODULES = (style, theory, figures, curves, image_figures, ngmg, speed)
+
+
+def drawing():
+    """Every function that draws a figure."""
+    for module in MODULES:
+        for name, function in inspect.getmembers(module, inspect.isfunction):
+            own = function.__module__ == module.__name__
+            own = own and not name.startswith("_")
+            if own and function.__annotations__.get("return") == "Figure":
+                yield name, function
+
+
+DRAWING = dict(drawing())
+
+
+@cache
+def tables(stage):
+    return read_tables(PUBLISHED / "tables" / stage)
+
+
+def every_world(arms):
+    """The runs of all worlds."""
+    return pd.concat([arms[name].assign(world=name) for name in ("arcs", "faces", "digits")])
+
+
+def drawn(name):
+    """The figure of one function, from the published tables."""
+    arms, checks = tables("feature_vs_class"), tables("theory_checks")
+    costs, measured = tables("ngmg_stability"), tables("performance")
+    manifold, faces = Arcs(8, torch.Generator()), Faces(6, generator=torch.Generator())
+    sparse = next(setting for setting in SETTINGS if setting[:2] == ("faces", "sparse"))
+    given = {
+        "forest": lambda: (arms["cells"].query("world == 'arcs'"), "Which cells hold on the arcs?"),
+        "diffusion_checks": lambda: (checks["marginals"], checks["sampler_orders"]),
+        "latent_sets": lambda: (manifold, checks["latent_tests"]),
+        "line_costs": lambda: (checks["line_costs"], checks["line_estimates"]),
+        "affinity": lambda: (checks["affinity"], mixtures_under_test(1, 0.02, 20, 16), 3.0),
+        "laws": lambda: (checks["one_law"], checks["pairs_of_laws"]),
+        "descents": lambda: (checks["descent_lines"], checks["descent_helix"]),
+        "sample_complexity": lambda: (checks["sample_complexity"],),
+        "arm_pictures": lambda: (arms["pictures"], manifold),
+        "reverse_strip": lambda: (arms["strip"], manifold),
+        "sampler_check": lambda: (arms["samplers"], 20),
+        "levels": lambda: (sparse.runs(arms), "Faces, few images"),
+        "controls": lambda: (sparse.runs(arms), "Faces, few images"),
+        "comparison_map": lambda: (arms["faces_map"],),
+        "story": lambda: (arms["story"],),
+        "notices": lambda: (arms["notices"],),
+        "validation_curves": lambda: (arms["validation"], every_world(arms)),
+        "ask_for_unseen": lambda: (arms["faces_pictures"], faces),
+        "sheet": lambda: (arms["faces_pictures"], faces, "Which faces?"),
+        "nearest_training_image": lambda: (arms["faces_pictures"], faces),
+        "reverse_images": lambda: (arms["faces_strip"], faces),
+        "backward_signals": lambda: (costs["signals"],),
+        "gradient_traces": lambda: (costs["norm_curves"], "raw"),
+        "against_learning_rate": lambda: (costs["classifier"],),
+        "against_lambda": lambda: (costs["faces_joint"],),
+        "tolerated": lambda: (costs["faces_choice"], costs["tolerance"]),
+        "training_rates": lambda: (measured["training_rates"], measured["training_ratio"], 0.75),
+        "growth": lambda: (measured["growth"],),
+        "sampling_costs": lambda: (measured["sampling_errors"], measured["evaluation_ratio"]),
+        "stage_shares": lambda: (measured["stages"],),
+    }
+    return DRAWING[name](*given[name]())
+
+
+@pytest.fixture(scope="module", autouse=True)
+def look():
+    """The look of all figures; intervals of a few resamples, since none is read here."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (style, figures, ngmg):
+            patch.setattr(module, "bootstrap", partial(module.bootstrap, resamples=20))
+        style.style()
+        yield
+    plt.close("all")
+
+
+def saved(figure, folder):
+    """The file of a figure as a notebook saves it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(RESULTS, str(folder))
+        Results("stage").figure("1", figure, "told")
+    return folder / "figures" / "1.png"
+
+
+@pytest.fixture(scope="module", params=DRAWING)
+def made(request, tmp_path_factory):
+    """A function's name, its figure, the places of the words in it, and its image."""
+    figure = drawn(request.param)
+    figure.draw_without_rendering()
+    places = [(text.get_text(), text.get_window_extent().padded(-1)) for text in words(figure)]
+    image = Image.open(saved(figure, tmp_path_factory.mktemp("drawn")))
+    yield request.param, figure, places, image
+    plt.close("all")
+
+
+def words(figure):
+    """Every text that is shown, but for ticks."""
+    ticks = {
+        text
+        for axis in figure.findobj(Axes)
+        for text in (*axis.get_xticklabels(which="both"), *axis.get_yticklabels(which="both"))
+    }
+    shown = [text for text in figure.findobj(Text) if text.get_visible() and text.get_text()]
+    return [text for text in shown if text not in ticks]
+
+
+def test_a_figure_can_be_read_where_it_is_700_pixels_wide(made):
+    _, figure, places, image = made
+    assert figure.get_suptitle() and figure.get_figwidth() == style.WIDTH
+    assert image.width < 1.07 * 150 * style.WIDTH  # nothing sticks out of it
+    sizes = [text.get_fontsize() for text in figure.findobj(Text) if text.get_text()]
+    assert min(sizes) / 72 * 150 * 700 / image.width > 11  # pixels
+    over = [
+        (one, other)
+        for (one, box), (other, next_box) in combinations(places, 2)
+        if box.overlaps(next_box)
+    ]
+    assert not over
+
+
+def test_a_figure_says_what_drew_it_on_paper_of_its_own(made):
+    name, _, _, image = made
+    path, _, function = image.text["Source"].partition("#")
+    assert function == name and f"\ndef {name}(" in (ROOT / path).read_text(encoding="utf-8")
+    assert image.text["Description"] == "told" and "Software" not in image.text
+    pixels = np.asarray(image.convert("RGBA"))
+    assert (pixels[..., 3] == 255).all()
+    for edge in (pixels[:15], pixels[-15:], pixels[:, :15], pixels[:, -15:]):
+        assert (edge == 255).all()
+
+
+def test_the_same_figure_is_the_same_bytes(tmp_path):
+    assert len({saved(drawn("growth"), tmp_path).read_bytes() for _ in range(2)}) == 1
+
+
+@pytest.mark.parametrize("name", ["forest", "levels", "tolerated"])
+def test_no_interval_ends_at_an_edge(name):
+    figure = drawn(name)
+    figure.draw_without_rendering()
+    for axis in figure.axes:
+        bars = [line.get_xdata() for line in axis.lines if line.get_xdata()[0] not in (0, 1)]
+        bars += [
+            path.vertices[:, 0]
+            for bars in axis.collections
+            if isinstance(bars, LineCollection)
+            for path in bars.get_paths()
+        ]
+        if bars:
+            low, high = axis.get_xlim()
+            found = np.concatenate(bars)
+            assert low < np.nanmin(found) and np.nanmax(found) < high
+
+
+def test_equal_arms_stand_side_by_side():
+    table = pd.DataFrame({"x": [1, 1, 5, 5, 9, 9], "value": [1.0, 2.0] * 3})
+    _, axis = plt.subplots()
+    style.side_by_side(axis, [(table, {"label": name}) for name in "abc"], "x", [1, 5], 0.6)
+    places = [line[0].get_xdata() for line in axis.containers]
+    np.testing.assert_allclose(places, [[-0.2, 0.8], [0, 1], [0.2, 1.2]], atol=1e-12)
+    assert [tick.get_text() for tick in axis.get_xticklabels()] == ["1", "5"]

@@ -1,0 +1,257 @@
+"""The rule: as it stands in the design, on synthetic cells with known effects, and on bad input."""
+
+from collections import Counter
+from itertools import chain, combinations
+from typing import get_args
+
+import numpy as np
+import pytest
+from scipy.stats import bootstrap, trim_mean
+
+from gmmdiff.core.statistics import iqm, iqm_weights, percentile_ends, weighted_iqm
+from gmmdiff.core.streams import numpy_stream
+from gmmdiff.judging import rule as verdicts
+from gmmdiff.judging.rule import DELTA, RATIOS, Cell, State, assess, levels, rule, state, verdict
+
+SEEDS, UNIT = 20, 1.0
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [
+        (-3, -1.1, "holds"),
+        (-3, -1, "leans"),
+        (-3, -0.1, "leans"),
+        (-1.1, -0.1, "leans"),
+        (-3, 0, "undecided"),
+        (-1.1, 0.5, "undecided"),
+        (-0.5, 1.1, "undecided"),
+        (-3, 3, "undecided"),
+        (-1, 1, "negligible"),
+        (-0.9, -0.1, "negligible"),
+        (0.1, 1, "negligible"),
+        (0, 3, "undecided"),
+        (0.1, 1.1, "leans against"),
+        (1, 3, "leans against"),
+        (1.1, 3, "reversed"),
+    ],
+)
+def test_the_interval_alone_decides_the_state(low, high, expected):
+    assert state(low, high, UNIT) == expected
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [
+        (-3, 0.9, "holds"),
+        (0.5, 0.9, "holds"),
+        (-3, 1, "undecided"),
+        (-0.5, 1.1, "undecided"),
+        (0.5, 1.1, "undecided"),
+        (1, 3, "undecided"),
+        (1.1, 3, "reversed"),
+    ],
+)
+def test_of_a_margin_only_its_one_side_counts(low, high, expected):
+    assert state(low, high, UNIT, margin=True) == expected
+
+
+@pytest.mark.parametrize(
+    ("states", "expected"),
+    [
+        (["holds", "holds"], "reproduced"),
+        (["leans"], "partly"),
+        (["holds", "leans"], "partly"),
+        (["holds", "negligible"], "partly"),
+        (["leans", "undecided"], "partly"),
+        (["negligible", "negligible"], "no effect"),
+        (["negligible", "undecided"], "inconclusive"),
+        (["undecided"], "inconclusive"),
+        (["leans against"], "reversed"),
+        (["reversed", "leans against"], "reversed"),
+        (["holds", "reversed"], "mixed"),
+        (["leans", "leans against"], "mixed"),
+        (["negligible", "leans against"], "mixed"),
+        (["undecided", "reversed"], "mixed"),
+        (["holds", None], "reproduced"),
+        ([None], "inconclusive"),
+        ([], "inconclusive"),
+    ],
+)
+def test_the_states_decide_the_verdict(states, expected):
+    assert verdict(states) == expected
+
+
+def test_every_set_of_states_has_its_verdict():
+    """The 63 sets, counted by hand: with one against, 3 of nothing else and 3 * 15 of more; else 12
+    with one for it, of which one is all that holds; and three more.
+    """
+    every = get_args(State)
+    sets = chain.from_iterable(combinations(every, size) for size in range(1, 7))
+    counted = Counter(map(verdict, sets))
+    assert counted == {
+        "reproduced": 1,
+        "partly": 11,
+        "no effect": 1,
+        "inconclusive": 2,
+        "reversed": 3,
+        "mixed": 45,
+    }
+
+
+def test_delta_is_one_number_a_metric():
+    assert DELTA["defect"] == DELTA["copy"] == DELTA["error"] == 0.02
+    assert DELTA["spike_rate"] == 0.01
+    factors = {metric: round(float(np.exp(DELTA[metric])), 6) for metric in RATIOS}
+    assert factors == {"law": 1.1, "variation": 1.1, "validation_loss": 1.02}
+
+
+def test_a_cell_compares_as_its_metric_asks():
+    arms = {"a": np.array([1.0, 4.0]), "b": np.array([2.0, 2.0])}
+    share = Cell.between({"metric": "defect"}, arms)
+    assert (share.difference == [-1, 2]).all() and (share.delta, share.margin) == (0.02, False)
+    ratio = Cell.between({"metric": "law"}, arms)
+    np.testing.assert_allclose(np.exp(ratio.difference), [0.5, 2])
+    near = Cell.between({"metric": "defect"}, arms, margin=0.05)
+    assert (near.delta, near.margin) == (0.05, True)
+    with pytest.raises(ValueError, match=r"cell: metric must be one of defect, .*, got beauty"):
+        Cell.between({"metric": "beauty"}, arms)
+
+
+def test_levels_are_each_arms_own():
+    """Against scipy's percentile bootstrap, in plain units though a ratio is compared."""
+    rng = numpy_stream(0, "levels of arms")
+    arms = {"a": rng.exponential(size=SEEDS), "b": 5 + rng.normal(size=SEEDS)}
+    found = levels(Cell.between({"metric": "law"}, arms))
+    assert [level["arm"] for level in found] == ["a", "b"]
+    for level, values in zip(found, arms.values(), strict=True):
+        expected = bootstrap(
+            (values,),
+            lambda x, axis: trim_mean(x, 0.25, axis=axis),
+            method="percentile",
+            n_resamples=20_000,
+            random_state=0,
+        ).confidence_interval
+        assert level["estimate"] == pytest.approx(trim_mean(values, 0.25))
+        width = expected.high - expected.low
+        assert (level["low"], level["high"]) == pytest.approx(expected, abs=0.03 * width)
+
+
+LAWS = {
+    "normal": lambda rng, shape: rng.normal(size=shape),
+    "skewed": lambda rng, shape: rng.exponential(size=shape),
+}
+
+
+@pytest.mark.parametrize("law", LAWS)
+@pytest.mark.parametrize(
+    ("effect", "error", "expected", "least", "most"),
+    [
+        (-2.0, 0.1, "holds", 0.93, 1),
+        (-1.0, 0.1, "leans", 0.9, 1),
+        (0.0, 0.1, "negligible", 0.93, 1),
+        (-0.5, 0.1, "negligible", 0.93, 1),
+        (1.0, 0.1, "leans against", 0.9, 1),
+        (2.0, 0.1, "reversed", 0.93, 1),
+        (0.0, 1.0, "holds", 0, 0.025),
+    ],
+)
+def test_known_effects_get_their_states(law, effect, error, expected, least, most):
+    """2,000 draws of 20 seeds; the law's own IQM and its standard error are taken out and put in.
+
+    The claimed side is below 0.
+    """
+    rng = numpy_stream(0, f"{law} {effect} {error}")
+    centre = iqm([LAWS[law](rng, 400_000)])
+    spread = iqm([LAWS[law](rng, (5_000, SEEDS))]).std()
+    draws = effect + error * (LAWS[law](rng, (2000, SEEDS)) - centre) / spread
+    resampled = weighted_iqm(draws, iqm_weights(SEEDS, 2000, rng))
+    found = [state(*ends, UNIT) for ends in percentile_ends(resampled, 0.95).T]
+    assert least <= np.mean([one == expected for one in found]) <= most
+
+
+def cells(*effects, spread=0.2, seeds=SEEDS, **options):
+    rng = numpy_stream(0, "cells")
+    return [
+        Cell({"cell": number}, effect + spread * rng.normal(size=seeds), UNIT, **options)
+        for number, effect in enumerate(effects)
+    ]
+
+
+@pytest.mark.parametrize("count", [1, 2, 4])
+def test_intervals_are_simultaneous(count):
+    """Of the resamples drawn here 5 % in all, over the cells, lie outside, half of them on either
+    side: 1.25 % below of each of two.
+    """
+    many = cells(*[0.0] * count)
+    intervals, _ = assess("claim", many)
+    drawn = numpy_stream(0, "again").choice(many[0].difference, (100_000, SEEDS))
+    resampled = trim_mean(drawn, 0.25, axis=1)
+    tail = 0.05 / count / 2
+    outside = (resampled < intervals[0].low).mean(), (resampled > intervals[0].high).mean()
+    assert outside == pytest.approx((tail, tail), rel=0.25)
+    assert intervals[0].estimate == pytest.approx(trim_mean(many[0].difference, 0.25))
+
+
+def test_a_clear_verdict_replicates_and_one_on_the_border_does_not():
+    clear = rule("claim", cells(-3, -2))
+    assert (clear.verdict, clear.replication, clear.rival) == ("reproduced", 1, None)
+    spread = 1.0
+    edge = spread * 0.52  # half the width of the interval, about
+    border = rule("claim", cells(-1 - edge, spread=spread))
+    assert {border.verdict, border.rival} == {"reproduced", "partly"} and border.replication < 0.9
+
+
+def test_replicates_are_the_whole_rule_on_resampled_seeds(monkeypatch):
+    """Against the rule itself, run again and again on seeds drawn here, the same for all cells."""
+    whole = cells(-1.3, -0.2, spread=1.0)
+    found, rng = rule("claim", whole), numpy_stream(0, "again")
+    monkeypatch.setattr(verdicts, "RESAMPLES", 500)
+    same = 0
+    for _ in range(300):
+        chosen = rng.integers(0, SEEDS, SEEDS)
+        again = [Cell(cell.factors, cell.difference[chosen], UNIT) for cell in whole]
+        same += verdict(assess("claim", again)[1]) == found.verdict
+    assert found.replication == pytest.approx(same / 300, abs=0.08)
+
+
+@pytest.mark.usefixtures("few_replicates")
+def test_a_cell_with_nothing_to_ask_is_not_judged():
+    calm, restless = np.full(SEEDS, 0.9), np.full(SEEDS, 1.1)
+    one, other = cells(-3, 3)
+    quiet = Cell(other.factors, other.difference, UNIT, above=(calm, calm))
+    found = rule("claim", [one, quiet])
+    assert (found.verdict, found.states) == ("reproduced", ["holds", None])
+    loud = Cell(other.factors, other.difference, UNIT, above=(calm, restless))
+    assert rule("claim", [one, loud]).states == ["holds", "reversed"]
+    assert rule("claim", [quiet]).verdict == "inconclusive"
+
+
+@pytest.mark.usefixtures("few_replicates")
+def test_too_few_seeds_give_no_verdict():
+    found = rule("claim", cells(-3, seeds=19))
+    assert (found.verdict, found.states, found.replication) == ("inconclusive", ["holds"], 1)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Cell({"arm": "a"}, np.zeros(20), -0.1), "cell arm a: delta must be > 0, got -0.1"),
+        (
+            lambda: Cell({"arm": "a"}, np.zeros(1), 0.1),
+            "cell arm a: seeds must be at least 2, got 1",
+        ),
+        (
+            lambda: Cell({"arm": "a"}, np.zeros(20), 0.1, above=[np.zeros(19)]),
+            r"cell arm a: seeds must be alike in all differences, got \[19, 20\]",
+        ),
+        (lambda: rule("F1", []), "F1: cells must be at least one, got none"),
+        (
+            lambda: rule("F1", [*cells(0.0), *cells(0.0, seeds=10)]),
+            r"F1: seeds of its cells must be as many in each, got \[10, 20\]",
+        ),
+    ],
+)
+def test_bad_input_is_named(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
