@@ -26,8 +26,7 @@ from gmmdiff.engine.networks import (
     gather_rows,
     with_time_features,
 )
-from gmmdiff.worlds.measures import Copies, find_defects
-from gmmdiff.worlds.world import Split, World
+from gmmdiff.worlds.world import Copies, Split, World, find_defects
 
 COLUMNS = ("granularity", "s_c", "n_train", "learning_rate", "steps", "seed")
 BATCHES_AT_ONCE = (

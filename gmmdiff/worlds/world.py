@@ -1,4 +1,4 @@
-"""What all worlds share: data with attributes, and a judge that measures what a sample shows."""
+"""What all worlds share: data with attributes, a judge of what samples show, defects and copies."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from torch import Tensor
 from torch.utils.data import TensorDataset
 
 from gmmdiff.core.checks import indices, refuse, require, require_generator, whole
+from gmmdiff.core.distances import pairwise_distances
 
 Split = Literal["train", "validation", "judge", "test"]
+RANK, ONE_IN = 2, 100  # fresh samples: the 2nd nearest of 199 is nearer than one in a hundred is
 
 
 class Judged(NamedTuple):
@@ -121,3 +123,127 @@ def zipf(count: int, generator: torch.Generator, exponent: float = 1.0) -> Tenso
     """
     rank = torch.randperm(count, generator=generator).double() + 1
     return rank**-exponent / (rank**-exponent).sum()
+
+
+class Defects(NamedTuple):
+    """One flag a sample, ``(n,)`` bool each."""
+
+    wrong: Tensor  # shows nothing that the condition admits
+    malformed: Tensor  # see the world's judge
+    defect: Tensor  # wrong or malformed
+
+
+def find_defects(
+    shown: Tensor, malformed: Tensor, combination: Tensor, admitted: Tensor
+) -> Defects:
+    """Flags samples by what they show.
+
+    Args:
+        shown, malformed: ``(n,)``, of ``World.judge``.
+        combination: ``(n,)``, the combination whose attributes were drawn, in 0..C - 1.
+        admitted: ``(C, C)``, as in ``Conditioning``.
+
+    Raises:
+        ValueError: on other shapes.
+
+    Example:
+        >>> import torch
+        >>> from gmmdiff import find_defects
+        >>> shown, malformed, combination = [0, 1, 2], [False, False, True], [0, 0, 2]
+        >>> find_defects(shown, malformed, combination, torch.eye(3)).defect
+        tensor([False,  True,  True])
+    """
+    owner = "find_defects"
+    admitted, malformed = (torch.as_tensor(value).bool() for value in (admitted, malformed))
+    count = len(admitted)
+    good = admitted.shape == (count, count) and count > 0
+    require(good, owner, "admitted", "(C, C)", tuple(admitted.shape))
+    combination = indices(owner, "combination", combination, count)
+    shown = indices(owner, "shown", shown, count)
+    for name, value in (("shown", shown), ("malformed", malformed)):
+        good, allowed = value.shape == combination.shape, f"({len(combination)},) as combination"
+        require(good, owner, name, allowed, tuple(value.shape))
+    wrong = ~admitted[combination, shown]
+    return Defects(wrong, malformed, wrong | malformed)
+
+
+class Copies:
+    """Which samples are copies of training samples: nearer than one in a hundred fresh ones is.
+
+    Compared are the clean versions (``World.clean``), so that noise counts neither for a copy nor
+    against it.  Each combination has a threshold of its own: the RANK-th smallest of the distances
+    at which 100 RANK - 1 fresh samples of the test split lie from the nearest training sample.  As
+    all ranks are equally probable, a new sample stays below it with probability 1/100 exactly.
+
+    Args:
+        world: whose samples they are.
+        z, combination: ``(n, *shape)`` and ``(n,)``, the training samples.
+        generator: draws the fresh samples.
+
+    Attributes:
+        thresholds: ``(C,)``, 0 where a combination has no training sample.
+
+    Raises:
+        ValueError: on other shapes, or a combination that is not there.
+
+    Example:
+        >>> from gmmdiff import Copies, Faces, stream
+        >>> world = Faces(attributes=2, generator=stream(0, "faces"))
+        >>> combination = [0, 0, 1]
+        >>> z = world.sample(combination, stream(0, "data"))
+        >>> copies = Copies(world, z, combination, stream(0, "fresh"))
+        >>> copies(z, combination), copies(z[:1], [3])
+        (tensor([True, True, True]), tensor([False]))
+    """
+
+    def __init__(
+        self, world: World, z: Tensor, combination: Tensor, generator: torch.Generator
+    ) -> None:
+        require_generator("Copies", generator)
+        self._world, count = world, len(world.combinations)
+        combination = self._given(z, combination)
+        rows = combination.argsort(stable=True)
+        sizes = combination.bincount(minlength=count).tolist()
+        own = world.clean(z, combination).flatten(1)[rows]
+        self._clean = own.split(sizes)  # by combination, as the next
+        self._rows = rows.split(sizes)
+        present = combination.unique()
+        fresh = present.repeat_interleave(ONE_IN * RANK - 1)
+        distance, _ = self.nearest(world.sample(fresh, generator, "test"), fresh)
+        ranked = distance.unflatten(0, (-1, ONE_IN * RANK - 1)).kthvalue(RANK, 1).values
+        self.thresholds = ranked.new_zeros(count).index_put((present,), ranked)
+
+    def __call__(self, z: Tensor, shown: Tensor) -> Tensor:
+        """Whether samples ``(n, *shape)`` are copies: ``(n,)`` bool.
+
+        Args:
+            shown: ``(n,)``, the combination that each shows, of ``World.judge``.
+        """
+        distance, index = self.nearest(z, shown)
+        shown = torch.as_tensor(shown).long()
+        return (index >= 0) & (distance < self.thresholds[shown])
+
+    def nearest(self, z: Tensor, shown: Tensor) -> tuple[Tensor, Tensor]:
+        """The nearest training sample of the combination that each sample ``(n, *shape)`` shows.
+
+        Returns:
+            The distance between the clean versions and the number of the training sample, ``(n,)``
+            each; infinity and -1 where the combination has none.
+        """
+        shown = self._given(z, shown)
+        clean = self._world.clean(z, shown).flatten(1)
+        distance = clean.new_full((len(shown),), torch.inf)
+        index = torch.full_like(shown, -1)
+        for c in shown.unique().tolist():
+            if len(self._rows[c]):
+                asked = shown == c
+                near = pairwise_distances(clean[asked], self._clean[c].to(clean)).min(1)
+                distance[asked], index[asked] = near.values, self._rows[c][near.indices]
+        return distance, index
+
+    def _given(self, z: Tensor, combination: Tensor) -> Tensor:
+        """The combinations ``(n,)`` of samples, where their shapes go together."""
+        combination = indices("Copies", "combination", combination, len(self._world.combinations))
+        wanted = (len(combination), *self._world.shape)
+        require(tuple(z.shape) == wanted, "Copies", "z", str(wanted), tuple(z.shape))
+        return combination

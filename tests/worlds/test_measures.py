@@ -7,7 +7,7 @@ from gmmdiff.core.streams import stream
 from gmmdiff.worlds.arcs import Arcs
 from gmmdiff.worlds.digits import Digits
 from gmmdiff.worlds.faces import LEAST, MOST, Faces
-from gmmdiff.worlds.measures import Copies, find_defects
+from gmmdiff.worlds.world import Copies, find_defects
 
 EACH = torch.eye(3, dtype=torch.bool)
 

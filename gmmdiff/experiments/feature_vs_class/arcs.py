@@ -18,6 +18,7 @@ from gmmdiff.experiments.feature_vs_class.run_tables import (
     COMPARED,
     POINT,
     RunTables,
+    conditions,
     first_seed,
     judged,
     measure,
@@ -25,7 +26,7 @@ from gmmdiff.experiments.feature_vs_class.run_tables import (
     run_of,
 )
 from gmmdiff.worlds.arcs import Arcs
-from gmmdiff.worlds.measures import find_defects
+from gmmdiff.worlds.world import find_defects
 
 ANCESTRAL_STEPS = 1000
 
@@ -59,12 +60,13 @@ def run_part(
     workers: Workers = side_by_side,
 ) -> dict[str, pd.DataFrame]:
     """Trains the runs and measures them: tables by name, see ``runs.measure``; with samples of the
-    first seed, a strip of the reverse diffusion, and the check of the sampler.
+    first seed, a strip of the reverse diffusion, the arms' conditions, the check of the sampler.
     """
     trained = train(rows, settings, device, progress, workers=workers)
     return measure(rows, trained, settings, progress, workers) | {
         "pictures": pictures(rows, trained, settings),
         "strip": reverse_strip(rows, trained, settings),
+        "arms": conditions(rows, settings),
         "samplers": compare_samplers(rows, trained, settings, progress, workers),
     }
 

@@ -26,8 +26,7 @@ from gmmdiff.study.celeba.judge import Judge, Reader, reading_loss
 from gmmdiff.study.celeba.training import Loss, Training, Validate, fit
 from gmmdiff.worlds.celeba import CelebA
 from gmmdiff.worlds.digits import NEIGHBOURS
-from gmmdiff.worlds.measures import find_defects
-from gmmdiff.worlds.world import Judged, Split
+from gmmdiff.worlds.world import Judged, Split, find_defects
 
 OWNER = "celeba"
 SHOWN = {"held out": 2, "rare": 2, "frequent": 2}  # combinations pictured, by group
