@@ -1,4 +1,4 @@
-"""What a notebook that trains uses: where its results go, progress bars, the parallel map."""
+"""What a notebook uses of the pipeline: where its results go, progress bars, the parallel map."""
 
 from __future__ import annotations
 
@@ -8,42 +8,30 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 from tqdm import tqdm
 
-if TYPE_CHECKING:  # and imported where they are used: so a kernel starts seconds sooner
+if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.figure import Figure
 
     from gmmdiff.engine.threads import Workers
 
-PROGRESS, RESULTS, CLUSTER = "GMMDIFF_PROGRESS", "GMMDIFF_RESULTS", "GMMDIFF_CLUSTER"
-SPENT = "spent.txt"  # beside the staged results until the runner takes it: a line a bar
-
-
-class _Told(tqdm):
-    """A bar that tells the runner, as it closes, what it was for and how many seconds it ran."""
-
-    def close(self) -> None:
-        if not self.disable:  # as it is once closed
-            with open(Path(os.environ[RESULTS]) / SPENT, "a", encoding="utf-8") as file:
-                file.write(f"{(self.desc or 'other').split()[0]} {self.format_dict['elapsed']}\n")
-        super().close()
+# What the runner sets in a kernel's environment: two paths, and a scheduler's address.
+RESULTS, PROGRESS, CLUSTER = "GMMDIFF_RESULTS", "GMMDIFF_PROGRESS", "GMMDIFF_CLUSTER"
+QUICK_LOOK = Path(__file__).parents[2] / "reports" / "quick_look"
 
 
 def progress(iterable: Any = None, **options: Any) -> tqdm:
-    """A tqdm bar on the runner's terminal, or in place when the notebook runs in JupyterLab."""
-    path = os.environ.get(PROGRESS)
-    if path:
+    """A tqdm bar on the runner's terminal, or in the notebook when it runs in JupyterLab."""
+    if path := os.environ.get(PROGRESS):
         lines = open(path, "a", encoding="utf-8")  # noqa: SIM115 - tqdm keeps it
         options |= {"file": lines, "ncols": 100, "position": 1}
-    return (_Told if path else tqdm)(iterable, leave=False, **options)
+    return tqdm(iterable, leave=False, **options)
 
 
 @cache
 def workers() -> Workers:
-    """The parallel map over the runner's ``cluster``; over threads where there is none, and in
-    JupyterLab.
-    """
+    """The parallel map over the runner's ``cluster``, or over threads where there is none."""
     if address := os.environ.get(CLUSTER):
         from gmmdiff.pipeline.cluster import Cluster
 
@@ -54,33 +42,30 @@ def workers() -> Workers:
 
 
 class Results:
-    """Where a notebook leaves its tables and figures.
+    """The tables and figures that a notebook leaves, in the runner's folder.
 
-    The runner says where; in JupyterLab it is reports/quick_look/NAME.
+    Args:
+        name: in JupyterLab, where there is no runner, of a folder in reports/quick_look.
     """
 
     def __init__(self, name: str) -> None:
-        self.folder = Path(os.environ.get(RESULTS) or Path("../reports/quick_look") / name)
+        self.folder = Path(os.environ.get(RESULTS) or QUICK_LOOK / name)
 
-    def _path(self, kind: str, name: str) -> Path:
-        path = self.folder / kind / name
+    def _path(self, folder: str, name: str) -> Path:
+        path = self.folder / folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
 
     def table(self, name: str, table: pd.DataFrame) -> pd.DataFrame:
         """Writes tables/NAME.csv (10 significant digits) and gives the table back."""
-        table.to_csv(
-            self._path("tables", f"{name}.csv"),
-            index=False,
-            float_format="%.10g",
-            lineterminator="\n",
-        )
+        path = self._path("tables", f"{name}.csv")
+        table.to_csv(path, index=False, float_format="%.10g", lineterminator="\n")
         return table
 
     def figure(self, name: str, figure: Figure, description: str) -> None:
         """Writes figures/NAME.png, the description inside as its alternative text."""
-        told = {"Description": description, "Software": None}  # equal figures are equal bytes
-        figure.savefig(self._path("figures", f"{name}.png"), metadata=told)
+        metadata = {"Description": description, "Software": None}  # equal figures are equal bytes
+        figure.savefig(self._path("figures", f"{name}.png"), metadata=metadata)
 
     def json(self, name: str, content: Any) -> None:
         """Writes NAME.json beside the folders."""

@@ -44,7 +44,7 @@ from gmmdiff.pipeline.execution.staging import (
     require_writable,
     sweep,
 )
-from gmmdiff.pipeline.results import CLUSTER, PROGRESS, RESULTS, SPENT
+from gmmdiff.pipeline.results import CLUSTER, PROGRESS, RESULTS
 
 if TYPE_CHECKING:  # and imported where it is used: a kernel starts seconds sooner
     import nbformat
@@ -203,16 +203,6 @@ def environment() -> dict[str, Any]:
     }
 
 
-def _take_spent(staged: Path) -> dict[str, float]:
-    """Seconds of the kernel's progress bars by their first word; their file is gone then."""
-    file, spent = staged / SPENT, {}
-    for line in file.read_text(encoding="utf-8").splitlines() if file.is_file() else ():
-        word, seconds = line.split()
-        spent[word] = spent.get(word, 0.0) + float(seconds)
-    file.unlink(missing_ok=True)
-    return {word: round(seconds, 1) for word, seconds in spent.items()}
-
-
 def _memory() -> int:
     """MiB that the largest of the finished kernels took."""
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
@@ -241,8 +231,8 @@ def run(
     try:
         with _watched(staged, cluster, values.get("device", "auto")):
             _execute(notebook, staged / "executed.ipynb", values, (SHOWN / stage).parent)
-        spent, seconds = _take_spent(staged), round(time.monotonic() - start, 1)
-        told = {"started": started, "seconds": seconds, "spent": spent, "memory": _memory()}
+        seconds = round(time.monotonic() - start, 1)
+        told = {"started": started, "seconds": seconds, "memory": _memory()}
         record = json.dumps(environment() | told, indent=1) + "\n"
         (staged / "environment.json").write_text(record, encoding="utf-8")
         install(staged, stage, reports)
