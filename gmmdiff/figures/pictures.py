@@ -22,7 +22,8 @@ MARGIN = 1.2  # inches, for what a row of images is called
 
 def greys(row: pd.Series, world: World) -> np.ndarray:
     """The image in the columns p0, p1, ... of a table's row, in the world's shape."""
-    return row.filter(regex=r"^p\d+$").to_numpy(dtype=float).reshape(world.shape)
+    image = row.filter(regex=r"^p\d+$").to_numpy(dtype=float).reshape(world.shape)
+    return np.moveaxis(image, 0, -1) if image.ndim == 3 else image  # colours last
 
 
 def plain(axis: Axes, image: np.ndarray) -> None:
@@ -85,7 +86,7 @@ def sheet(pictures: pd.DataFrame, world: World, title: str) -> Figure:
     """
     arms = pictures["arm"].unique()
     asked = pictures.drop_duplicates(["group", "combination"])[["group", "combination"]]
-    high = (WIDTH - MARGIN) / len(asked) * world.shape[0] / world.shape[1]
+    high = (WIDTH - MARGIN) / len(asked) * world.shape[-2] / world.shape[-1]
     size = (WIDTH, (high + 0.25) * len(arms) + 1.2)
     figure, axes = plt.subplots(len(arms), len(asked), figsize=size, squeeze=False)
     for line, arm in zip(axes, arms, strict=True):
