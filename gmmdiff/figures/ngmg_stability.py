@@ -14,7 +14,7 @@ from matplotlib.ticker import NullLocator
 
 from gmmdiff.core.statistics import bootstrap
 from gmmdiff.core.streams import numpy_stream
-from gmmdiff.experiments.ngmg_stability.run_tables import JUDGED
+from gmmdiff.experiments.ngmg_stability.arms import JUDGED
 from gmmdiff.figures.style import (
     LEAST,
     PALETTE,

@@ -12,7 +12,7 @@ from sklearn.neighbors import NearestNeighbors
 from gmmdiff.core import sample_metrics
 from gmmdiff.core.sample_metrics import authenticity, kid, neighbour_metrics, wasserstein2
 from gmmdiff.core.streams import stream
-from gmmdiff.experiments.feature_vs_class.common_metrics import GUESSES, notices
+from gmmdiff.experiments.feature_vs_class.common_metrics import GUESSES, common_metrics
 
 
 @pytest.fixture
@@ -113,7 +113,7 @@ def test_w2_is_pots_and_that_of_a_shift(samples):
         (lambda x, y: kid(x, y[..., :2]), "real must be (n, 6)"),
         (lambda x, y: wasserstein2(x, y), "y must be as many samples as x, 80, got 60"),
         (lambda x, y: wasserstein2(x / 0, y), "x must be finite"),
-        (lambda x, y: notices(x[:5], y, y, stream(0, "n")), "k must be below 5"),
+        (lambda x, y: common_metrics(x[:5], y, y, stream(0, "n")), "k must be below 5"),
     ],
 )
 def test_bad_input_stops_in_one_line(samples, call, told):
@@ -125,7 +125,7 @@ def test_bad_input_stops_in_one_line(samples, call, told):
 def test_notices_tell_copies_from_fresh_samples(generator):
     train, real, fresh = torch.randn(3, 300, 2, 4, generator=generator)
     copies = train[torch.randint(300, (300,), generator=generator)]
-    memorised, new = (notices(z, train, real, stream(0, "notices")) for z in (copies, fresh))
+    memorised, new = (common_metrics(z, train, real, stream(0, "notices")) for z in (copies, fresh))
     assert set(memorised) == set(new) == set(GUESSES)
     assert memorised["authenticity"] == 0 and new["authenticity"] > 0.4
     nearer = "energy distance to the training set"
@@ -134,7 +134,7 @@ def test_notices_tell_copies_from_fresh_samples(generator):
 
 def test_notices_use_all_of_equally_many_in_whatever_order(generator):
     z, train, real = torch.randn(3, 40, 8, generator=generator)
-    turned = notices(z.flip(0), train.flip(0), real.flip(0), stream(1, "notices"))
-    assert notices(z, train, real, stream(0, "notices")) == pytest.approx(turned)
-    some = notices(z[:20], train, real, stream(0, "notices"))  # W2 refuses unequal numbers
+    turned = common_metrics(z.flip(0), train.flip(0), real.flip(0), stream(1, "notices"))
+    assert common_metrics(z, train, real, stream(0, "notices")) == pytest.approx(turned)
+    some = common_metrics(z[:20], train, real, stream(0, "notices"))  # W2 refuses unequal numbers
     assert set(some) == set(turned) and all(map(np.isfinite, some.values()))

@@ -6,15 +6,17 @@ import pytest
 import torch
 from tqdm import tqdm
 
-from gmmdiff.engine.runs import COLUMNS, choose
-from gmmdiff.engine.training import Ensemble, train
-from gmmdiff.experiments.feature_vs_class import arcs, digits, faces, image_runs as images
-from gmmdiff.experiments.feature_vs_class.run_tables import conditions, regime
+from gmmdiff.engine.runs import COLUMNS
+from gmmdiff.engine.training import train
+from gmmdiff.experiments.feature_vs_class import arcs, digits, faces, image_runs
+from gmmdiff.experiments.feature_vs_class.arms import conditions
+from gmmdiff.experiments.feature_vs_class.measuring import measure
+from gmmdiff.experiments.run_tables import build, choose, regime
 
 QUIET = partial(tqdm, disable=True)
 NETWORK = {"width": 16, "hidden": 1, "batch": 16, "ema": 0.9, "evaluations": 4, "n_eval": 2}
 SEEDS = {"s_c": 0.1, "learning_rate": 1e-3, "seeds": 3, "control_seeds": 2, "seed": 5}
-ARCS = {"n_train": 420, "steps": 40, "dimension": 8, "rare": 4, **SEEDS, **NETWORK}
+ARCS = {"n_train": 420, "steps": 40, "dimension": 8, "held_out": 2, "rare": 4, **SEEDS, **NETWORK}
 ARCS["evaluations"] = 8
 FACES = {
     "attributes": 4,
@@ -42,8 +44,13 @@ DIGITS = {
     "learning_rate": [1e-3, 2e-3],
     **NETWORK,
 }
-MADE = {"arcs": (arcs, ARCS), "faces": (faces, FACES), "digits": (digits, DIGITS)}
+WORLDS = {"arcs": (arcs, ARCS), "faces": (faces, FACES), "digits": (digits, DIGITS)}
 JUDGED = {("class", 0.0): 3, ("class", 0.1): 3, ("feature", 0.0): 3, ("feature", 0.1): 3}
+NAMES = {
+    "arcs": ["judged"],
+    "faces": ["judged_60", "judged_420", "map_3", "map_4", "story"],
+    "digits": ["judged_100", "judged_2700"],
+}
 
 
 def counts(rows):
@@ -51,9 +58,18 @@ def counts(rows):
 
 
 @pytest.fixture(scope="module")
-def sparse_faces():
-    rows, settings = faces.parts(**FACES)["judged_60"]
-    return rows, settings, images.run_part(rows, settings, "cpu", QUIET, True)
+def tables():
+    """The run tables of every world, of parameters among which are others too."""
+    return {
+        world: build(module.run_tables, given | {"part": "judged", "device": "cpu"})
+        for world, (module, given) in WORLDS.items()
+    }
+
+
+@pytest.fixture(scope="module")
+def sparse_faces(tables):
+    rows, settings = choose(tables["faces"], "judged_60")
+    return rows, settings, image_runs.run_part(rows, settings, "cpu", QUIET)
 
 
 @pytest.mark.parametrize(
@@ -65,28 +81,26 @@ def sparse_faces():
         ("digits", "judged_100", 0.1414, ()),
     ],
 )
-def test_every_arm_is_there_with_every_seed(world, part, own_unit, controls):
-    module, given = MADE[world]
-    rows = module.parts(**given)[part][0]
+def test_every_arm_is_there_with_every_seed(tables, world, part, own_unit, controls):
+    rows, _ = choose(tables[world], part)
     beside = {(name, 0.0): 3 for name in controls}
     assert counts(rows) == JUDGED | beside | {("none", 0.0): 2, ("class", own_unit): 2}
     assert set(rows["seed"]) == {5, 6, 7} and not rows.duplicated().any()
+    assert list(tables[world]) == NAMES[world]
 
 
-def test_the_map_has_what_is_not_judged_and_the_story_goes_on():
-    parts = faces.parts(**FACES)
-    assert list(parts) == ["judged_60", "judged_420", "map_3", "map_4", "story"]
-    assert set(parts["map_3"][0]["n_train"]) == {30, 60, 420}
-    assert set(parts["map_4"][0]["n_train"]) == {30}
-    assert counts(parts["map_4"][0]) == {("class", 0.0): 2, ("feature", 0.0): 2}
-    story, settings = parts["story"]
+def test_the_map_has_what_is_not_judged_and_the_story_goes_on(tables):
+    faces = tables["faces"]
+    assert set(faces["map_3"][0]["n_train"]) == {30, 60, 420}
+    assert set(faces["map_4"][0]["n_train"]) == {30}
+    assert counts(faces["map_4"][0]) == {("class", 0.0): 2, ("feature", 0.0): 2}
+    story, settings = faces["story"]
     assert counts(story) == dict.fromkeys(JUDGED, 2) and set(story["steps"]) == {60}
-    assert settings.checkpoints == (20, 60) and parts["judged_60"][1].checkpoints == ()
+    assert settings.checkpoints == (20, 60) and faces["judged_60"][1].checkpoints == ()
 
 
-def test_classes_at_their_own_unit_are_told_apart_as_well_as_features():
-    rows, settings = faces.parts(**FACES)["judged_60"]
-    arms = conditions(rows, settings)
+def test_classes_at_their_own_unit_are_told_apart_as_well_as_features(tables):
+    arms = conditions(*tables["faces"]["judged_60"])
     arms["s_c"] = arms["s_c"].round(4)
     arms = arms.set_index(["granularity", "s_c"])
     feature, alike, own = (
@@ -97,8 +111,8 @@ def test_classes_at_their_own_unit_are_told_apart_as_well_as_features():
     assert arms["norm"].to_list() == pytest.approx([arms["norm"].iloc[0]] * len(arms))
 
 
-def test_a_regime_is_told_by_samples_a_combination():
-    settings = faces.parts(**FACES)["judged_60"][1]
+def test_a_regime_hangs_on_samples_a_combination(tables):
+    settings = tables["faces"]["judged_60"][1]
     assert settings.held_out == 2
     assert regime(30 * 14, settings) == "dense" and regime(30 * 14 - 1, settings) == "sparse"
 
@@ -111,23 +125,19 @@ def test_what_the_claims_read_is_there(sparse_faces):
     assert set(runs["regime"]) == {"sparse"} and set(runs["attributes"]) == {4}
     arms = runs.groupby("condition")["s_c"].agg(lambda s_c: set(s_c.round(4)))
     assert arms["drawn"] == {0.0, 0.1, 0.2} and arms["mean"] == {0.1, 0.2}
-    measured = {"wrong", "malformed", "defect", "copy", "law", "energy_distance"}
+    metrics = {"wrong", "malformed", "defect", "copy", "law", "energy_distance"}
     for group in ("seen", "frequent", "rare", "held out"):
-        told = runs[(runs["group"] == group) & (runs["granularity"] == "feature")]
-        assert set(told["metric"]) == measured | {"distance_50", "distance_90"}
-    whole = runs[runs["group"] == "all"]
-    assert len(whole) == 4 * len(rows)
+        own = runs[(runs["group"] == group) & (runs["granularity"] == "feature")]
+        assert set(own["metric"]) == metrics | {"distance_50", "distance_90"}
+    assert (runs["group"] == "all").sum() == 4 * len(rows)
     real = runs.query("granularity == 'real' and metric == 'law'")["value"]
     assert real.to_list() == pytest.approx([1] * len(real))
+    # A condition that admits all combinations is never wrong.
+    wrong = runs.query("granularity == 'none' and metric == 'wrong'")["value"]
+    assert (wrong == 0).all() and len(wrong) > 0
     curves = tables["validation"]
     assert curves.groupby("s_c")["step"].max().round(4).to_list() == [40, 60, 60]
     assert len(curves) == rows["steps"].sum() // 20
-
-
-def test_a_condition_that_admits_all_is_never_wrong(sparse_faces):
-    runs = sparse_faces[2]["runs"]
-    wrong = runs.query("granularity == 'none' and metric == 'wrong'")["value"]
-    assert (wrong == 0).all() and len(wrong) > 0
 
 
 def test_pictures_say_what_they_show(sparse_faces):
@@ -146,88 +156,65 @@ def test_pictures_say_what_they_show(sparse_faces):
     assert set(tables["strip"]["t"].round(1)) >= {0.0, 1.0}
 
 
-def test_the_story_is_told_at_every_checkpoint_and_metric():
-    rows, settings = faces.parts(**FACES)["story"]
-    tables = images.run_part(rows, settings, "cpu", QUIET, False)
-    story = tables["story"]
+def test_the_story_is_told_at_every_checkpoint_and_metric(tables):
+    found = image_runs.run_part(*tables["faces"]["story"], "cpu", QUIET)
+    story, notices = found["story"], found["notices"]
     assert set(story.query("metric == 'copy'")["step"]) == {20, 60}
     assert set(story.query("metric == 'validation_loss'")["step"]) == {20, 40, 60}
-    assert set(story["metric"]) == {
-        "defect",
-        "wrong",
-        "malformed",
-        "copy",
-        "law",
-        "validation_loss",
-    }
-    noticed = tables["notices"]
-    assert set(noticed["when"]) == {"minimum", "end", "fresh"}
-    assert set(noticed.query("when == 'fresh'")["granularity"]) == {"real"}
-    assert not noticed.isna().any(axis=None) and not story.isna().any(axis=None)
+    assert set(story["metric"]) == {*image_runs.STORY, "validation_loss"}
+    assert set(notices["when"]) == {"minimum", "end", "fresh"}
+    assert set(notices.query("when == 'fresh'")["granularity"]) == {"real"}
+    assert not notices.isna().any(axis=None) and not story.isna().any(axis=None)
 
 
-def test_the_arcs_leave_pictures_a_strip_and_the_check_of_the_sampler():
-    rows, settings = arcs.parts(**ARCS)["judged"]
-    tables = arcs.run_part(rows, settings, "cpu", QUIET)
-    assert {"runs", "validation", "pictures", "strip", "samplers"} == set(tables)
-    assert set(tables["runs"]["regime"]) == {"dense"}
-    told = tables["samplers"].groupby(["granularity", "metric", "sampler", "evaluations"]).size()
-    assert (told == 2).all() and len(told) == 2 * 2 * 5
+def test_the_arcs_leave_pictures_a_strip_and_the_check_of_the_sampler(tables):
+    found = arcs.run_part(*tables["arcs"]["judged"], "cpu", QUIET)
+    assert {"runs", "validation", "arms", "pictures", "strip", "samplers"} == set(found)
+    assert set(found["runs"]["regime"]) == {"dense"}
+    samplers = found["samplers"].groupby(["granularity", "metric", "sampler", "evaluations"]).size()
+    assert (samplers == 2).all() and len(samplers) == 2 * 2 * 5
 
 
 def test_a_part_whose_runs_diverge_is_measured_all_the_same():
-    rows, settings = arcs.parts(**(ARCS | {"learning_rate": 1e30}))["judged"]
+    rows, settings = arcs.run_tables(**(ARCS | {"learning_rate": 1e30}))["judged"]
     trained = train(rows, settings)
     assert trained.diverged.all()
-    tables = arcs.measure(rows, trained, settings, QUIET, images.side_by_side)
-    assert not tables["runs"].isna().any(axis=None)
-    assert (tables["runs"].query("metric == 'diverged'")["value"] == 1).all()
+    runs = measure(rows, trained, settings, QUIET, image_runs.side_by_side)["runs"]
+    assert not runs.isna().any(axis=None)
+    assert (runs.query("metric == 'diverged'")["value"] == 1).all()
 
 
-def test_an_unknown_part_is_named():
+def test_an_unknown_part_is_named(tables):
     with pytest.raises(ValueError, match="part must be one of judged_100, judged_2700, got '7'"):
-        choose(digits.parts(**DIGITS), "7")
+        choose(tables["digits"], "7")
 
 
 @pytest.mark.parametrize(
     ("world", "change", "message"),
     [
         ("arcs", {"s_c": 0.0}, "s_c must be > 0, the scale of mixtures beside points, got 0.0"),
-        ("arcs", {"s_c": -0.1}, "s_c must be > 0, the scale of mixtures beside points, got -0.1"),
         ("arcs", {"control_seeds": 4}, "control_seeds must be in 1 .. seeds, which is 3, got 4"),
-        ("faces", {"attributes": 9}, "attributes must be in 2..8, got 9"),
+        ("arcs", {"n_train": 419}, "n_train must be judged dense, from 30 samples .*, got only sp"),
         ("faces", {"n_train": [60]}, "n_train, steps must be distinct sizes, and steps for each"),
         ("faces", {"mixture_steps": [60]}, "mixture_steps must be one for each judged_n_train"),
         ("faces", {"judged_n_train": [70]}, r"judged_n_train must be of n_train \[30, 60, 420\]"),
-        ("faces", {"story_n_train": 70}, r"story_n_train must be of n_train \[30, 60, 420\]"),
+        ("faces", {"story_n_train": 30}, r"story_n_train must be one of judged_n_train \[60, 420"),
         ("faces", {"story": [60, 20]}, "story must be increasing numbers of steps"),
         ("faces", {"story": [30, 60]}, "checkpoints must be multiples of 20, at most steps"),
-        ("faces", {"size": 12}, "size must be >= 16, got 12"),
         ("faces", {"held_out": 0.01}, "held_out must be at least one combination, got 0"),
         ("faces", {"held_out": 0.99}, "held_out"),
         (
             "faces",
-            {"judged_n_train": [400, 420], "n_train": [400, 420], "steps": [40, 60]},
-            "story_n_train must be of n_train",
+            {"judged_n_train": [400, 420], "n_train": [30, 400, 420], "story_n_train": 400},
+            "rare combinations must be at least one combination with",
         ),
         ("digits", {"train": 0.6, "validation": 0.2, "judge": 0.2}, "validation"),
-        ("digits", {"validation": 0.0}, "validation"),
-        ("digits", {"n_train": [100, 100]}, "n_train must be distinct sizes"),
-        ("digits", {"learning_rate": []}, "learning_rate must be one for each n_train"),
+        ("digits", {"n_train": [100, 100]}, "n_train must be distinct levels"),
+        ("digits", {"n_train": [100, 200]}, "n_train must be judged dense and sparse"),
         ("digits", {"mixture_steps": [40]}, "mixture_steps must be one for each n_train"),
     ],
 )
 def test_bad_settings_are_named_before_any_training(world, change, message):
-    module, given = MADE[world]
+    module, given = WORLDS[world]
     with pytest.raises(ValueError, match=message):
-        for name, (rows, settings) in module.parts(**(given | change)).items():
-            Ensemble.check(rows, settings)
-            if name.startswith("judged"):
-                images.require_groups("here", rows, settings)
-
-
-def test_a_sparse_setting_without_a_rare_combination_is_refused():
-    sizes = {"n_train": [30, 60, 400], "judged_n_train": [60, 400]}
-    rows, settings = faces.parts(**(FACES | sizes))["judged_400"]
-    with pytest.raises(ValueError, match="rare combinations must be at least one combination with"):
-        images.require_groups("faces", rows, settings)
+        module.run_tables(**(given | change))

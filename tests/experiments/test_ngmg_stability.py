@@ -9,10 +9,12 @@ from tqdm import tqdm
 
 from gmmdiff.core.costs import COSTS
 from gmmdiff.engine.joint.classifiers import JointEnsemble
-from gmmdiff.engine.runs import Run, TrainingSettings
-from gmmdiff.experiments.ngmg_stability import run_tables as runs
-from tests.small_settings import ARCS
+from gmmdiff.engine.runs import Run
+from gmmdiff.experiments.ngmg_stability import arcs, faces, measuring
+from gmmdiff.experiments.ngmg_stability.arms import JOINT_COSTS, JUDGED, with_signals
+from gmmdiff.experiments.ngmg_stability.known_terms import known_terms
 
+NETWORK = {"width": 8, "hidden": 1, "batch": 8, "n_eval": 4, "evaluations": 4}
 GOOD = {
     "label_noise": [0.0, 0.2],
     "learning_rate": [1e-3, 1e-1],
@@ -24,10 +26,29 @@ GOOD = {
     "s_c": 0.1,
     "seeds": 10,
     "other_seeds": 4,
-    "first_seed": 5,
+    "seed": 5,
+    "dimension": 8,
+    "held_out": 2,
+    **NETWORK,
 }
-PARTS = runs.parts(**GOOD)
-SETTINGS = TrainingSettings(ARCS, width=8, hidden=1, batch=8, n_eval=4, evaluations=4)
+FACES = {
+    "lam": [0.0, 1.0, 3.0],
+    "matched_lam": [3.0],
+    "choosing_lam": [0.3, 1.0, 3.0],
+    "learning_rate": 1e-3,
+    "steps": 200,
+    "n_train": 50,
+    "attributes": 4,
+    "seeds": 20,
+    "choosing_seeds": 5,
+    "seed": 7,
+    "size": 16,
+    "held_out": 0.125,
+    **NETWORK,
+}
+RUN_TABLES = arcs.run_tables(**GOOD)
+PARTS = {name: rows for name, (rows, _) in RUN_TABLES.items()}
+SETTINGS = RUN_TABLES["lam_1.0"][1]
 QUIET = partial(tqdm, disable=True)
 
 
@@ -35,42 +56,67 @@ def test_every_arm_is_there_with_every_seed():
     assert list(PARTS) == ["label_noise_0.0", "label_noise_0.2", "lam_0.0", "lam_1.0", "lam_10.0"]
     noisy = PARTS["label_noise_0.2"]
     arms = noisy.groupby(["cost", "signal", "learning_rate"]).size()
-    judged = arms.index.get_level_values("cost").isin(runs.JUDGED)
+    judged = arms.index.get_level_values("cost").isin(JUDGED)
     assert (arms[judged] == 10).all() and (arms[~judged] == 4).all()
     assert len(arms) == 2 * (2 * len(COSTS) - 1)
     assert ("BCE", "matched") not in {arm[:2] for arm in arms.index}
     assert set(noisy["label_noise"]) == {0.2} and set(noisy["lam"]) == {1.0}
     assert set(noisy["seed"]) == set(range(5, 15))
     joint = PARTS["lam_10.0"]
-    assert set(joint["cost"]) == set(runs.JOINT_COSTS)
+    assert set(joint["cost"]) == set(JOINT_COSTS)
     by_rate = joint.groupby("learning_rate").size()  # the second rate is a control
     assert by_rate.to_dict() == {0.003: 5 * 10 + 4 * 4, 0.01: 5 * 4}
     assert PARTS["lam_0.0"].groupby("learning_rate").size().to_dict() == {0.003: 10, 0.01: 4}
-    for rows in PARTS.values():
-        JointEnsemble.check(rows, SETTINGS)
 
 
 def test_parts_are_called_as_their_levels_are_written():
     """As DVC writes them into a stage's command, whole numbers and close levels too."""
-    found = runs.parts(**(GOOD | {"lam": [0, 1, 0.25], "label_noise": [0, 0.05]}))
+    found = arcs.run_tables(**(GOOD | {"lam": [0, 1, 0.25], "label_noise": [0, 0.05]}))
     assert list(found) == ["label_noise_0", "label_noise_0.05", "lam_0", "lam_1", "lam_0.25"]
+
+
+def test_on_faces_every_cost_has_its_seeds_and_others_choose():
+    parts = {name: rows for name, (rows, _) in faces.run_tables(**FACES).items()}
+    assert list(parts) == ["lam_0.0", "lam_1.0", "lam_3.0", "choice"]
+    assert set(parts["lam_1.0"]["signal"]) == {"raw"} and len(parts["lam_1.0"]) == 3 * 20
+    arms = parts["lam_3.0"].groupby(["cost", "signal"]).size()
+    assert set(arms) == {20} and set(arms.index) == set(with_signals(JUDGED)) and len(arms) == 5
+    assert len(parts["lam_0.0"]) == 20 and set(parts["lam_0.0"]["cost"]) == {"BCE"}
+    choice = parts["choice"]
+    assert set(choice["seed"]) == set(range(27, 32)) and set(choice["lam"]) == {0.0, 0.3, 1.0, 3.0}
+    assert set(choice["signal"]) == {"raw"} and len(choice) == (3 * 3 + 1) * 5
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"lam": [0.1, 1.0]}, r"lam must be 0 \(no cost\), 1 .*, got \[0.1, 1.0\]"),
-        ({"lam": [0.0]}, "lam must be 0"),
         ({"label_noise": [0.2, 0.2]}, r"label_noise must be distinct levels, got \[0.2, 0.2\]"),
-        ({"learning_rate": []}, r"learning_rate must be distinct levels, got \[\]"),
-        ({"joint_learning_rate": []}, "joint_learning_rate must be distinct levels"),
-        ({"seeds": 0}, "seeds must be >= 1, got 0"),
+        ({"joint_learning_rate": [1.0, 1.0]}, "joint_learning_rate must be distinct levels"),
         ({"other_seeds": 11}, "other_seeds must be in 1 .. seeds = 10, got 11"),
     ],
 )
-def test_bad_experiments_are_named(change, message):
+def test_bad_experiments_on_the_arcs_are_named(change, message):
     with pytest.raises(ValueError, match=message):
-        runs.parts(**(GOOD | change))
+        arcs.run_tables(**(GOOD | change))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"lam": [1.0, 3.0]}, r"lam must be 0 \(no cost\), 1 \(where N5 is asked\)"),
+        ({"lam": [0.0, 3.0]}, r"got \[0.0, 3.0\]"),
+        ({"lam": [0.0, 1.0, 1.0]}, "lam must be distinct levels"),
+        ({"matched_lam": [2.0]}, r"choosing_lam must be with every lambda > 0 of lam"),
+        ({"choosing_lam": [0.3, 1.0]}, r"choosing_lam must be with every lambda > 0 of lam"),
+        ({"choosing_lam": [1.0, 1.0, 3.0]}, r"choosing_lam must be distinct levels"),
+        ({"n_train": 420}, "n_train must be judged sparse, from 30 .* on dense, got only dense"),
+        ({"held_out": 0.01}, "held_out must be at least one combination, got 0"),
+    ],
+)
+def test_bad_experiments_on_faces_are_named(change, message):
+    with pytest.raises(ValueError, match=message):
+        faces.run_tables(**(FACES | change))
 
 
 ALONE = {"spike_rate", "variation", "diverged", "accuracy", "validation_accuracy"}
@@ -79,26 +125,26 @@ TRAINED = ALONE | {"validation_loss", "validation_step", "long_enough"}
 
 def test_a_part_is_trained_and_measured():
     """Of B, at one lambda: what is said of a run, what its samples are worth, its norms."""
-    rows = PARTS["lam_1.0"].query("seed < 7 and learning_rate == 0.003 and cost in @runs.JUDGED")
-    tables = runs.run_part(rows, SETTINGS, 200, "cpu", QUIET)
+    rows = PARTS["lam_1.0"].query("seed < 7 and learning_rate == 0.003 and cost in @JUDGED")
+    tables = measuring.run_part(rows, SETTINGS, "cpu", QUIET, n_test=200)
     found = tables["runs"]
     assert list(found) == [*JointEnsemble.columns, "group", "metric", "value"]
     assert not found.isna().any().any()
     assert not found.duplicated([*JointEnsemble.columns, "group", "metric"]).any()
     by_group = found.groupby("group")["metric"].unique().map(set)
     assert by_group.pop("all") == TRAINED
-    assert {"seen", "held out"} <= set(by_group.index) <= set(runs.GROUPS)
-    assert all(metrics == set(runs.QUALITY) for metrics in by_group)
+    assert {"seen", "held out"} <= set(by_group.index) <= set(measuring.GROUPS)
+    assert all(metrics == set(measuring.QUALITY) for metrics in by_group)
     assert len(found.query("group == 'all' and metric == 'diverged'")) == len(rows)
     curves = tables["norm_curves"]
-    arms = curves.groupby(runs.ARM, sort=False)
+    arms = curves.groupby(measuring.ARM, sort=False)
     assert len(arms) == 5 and set(arms["step"].max()) == {200} and set(arms.size()) == {10}
     assert (curves["worst"] > 0).all() and (curves["median"] > 0).all()
 
 
 def test_a_classifier_alone_has_no_validation_loss_and_no_samples():
     rows = PARTS["label_noise_0.2"].query("seed == 5 and learning_rate == 0.001")
-    tables = runs.run_part(rows, SETTINGS, 200, "cpu", QUIET)
+    tables = measuring.run_part(rows, SETTINGS, "cpu", QUIET, n_test=200)
     assert list(tables) == ["runs"]
     assert set(tables["runs"]["metric"]) == ALONE and set(tables["runs"]["group"]) == {"all"}
 
@@ -107,7 +153,7 @@ def test_the_worst_seed_is_the_one_of_most_spikes():
     rows = PARTS["lam_1.0"].query("seed < 8 and cost == 'BCE' and learning_rate == 0.003")
     norms = torch.tensor([[1.0, 2.0], [5.0, 6.0], [3.0, 9.0]])
     trained = SimpleNamespace(norms=norms, spike_rate=torch.tensor([0.1, torch.nan, 0.3]))
-    found = runs.norm_curves(rows.assign(steps=30).reset_index(drop=True), trained)
+    found = measuring.norm_curves(rows.assign(steps=30).reset_index(drop=True), trained)
     assert found["step"].to_list() == [20, 30]
     assert found["median"].to_list() == [3.0, 6.0] and found["worst"].to_list() == [3.0, 9.0]
     assert found["worst_spike_rate"].to_list() == pytest.approx([0.3, 0.3])
@@ -115,14 +161,22 @@ def test_the_worst_seed_is_the_one_of_most_spikes():
 
 def test_a_perfect_classifier_is_accurate(monkeypatch):
     """Logits that know the attributes score 1, their opposite 0."""
-    row = next(PARTS["lam_1.0"].itertuples(index=False))
-    run = Run(row, SETTINGS)
-    seen, parameters = {}, torch.zeros(JointEnsemble([run], "cpu").count)
+    rows = PARTS["lam_1.0"].head(1)
+    run = Run(next(rows.itertuples(index=False)), SETTINGS)
+    seen, parameters = {}, torch.zeros(1, JointEnsemble([run], "cpu").count)
     monkeypatch.setattr(JointEnsemble, "take", lambda self, drawn: seen.update(draws=drawn[0]))
     for sign, expected in ((1, 1.0), (-1, 0.0)):
         monkeypatch.setattr(
             JointEnsemble,
             "logits",
-            lambda self, number, sign=sign: sign * (runs.attributes(run, seen["draws"]) - 0.5),
+            lambda self, number, sign=sign: sign * (measuring.attributes(run, seen["draws"]) - 0.5),
         )
-        assert runs.accuracies(run, JointEnsemble, parameters, 50)["accuracy"] == expected
+        found = measuring.accuracies(
+            (rows, parameters), lambda n: None, SETTINGS, JointEnsemble, 50
+        )
+        assert found["accuracy"] == expected
+
+
+def test_ngmg_in_known_terms():
+    table = known_terms(0)
+    assert table["measured"].to_list() == pytest.approx(table["expected"].to_list(), rel=0.01)

@@ -6,7 +6,7 @@ import pandas as pd
 
 from gmmdiff.core.costs import COSTS
 from gmmdiff.engine.joint.classifiers import JointEnsemble
-from gmmdiff.experiments.ngmg_stability.run_tables import JUDGED, kinds
+from gmmdiff.experiments.ngmg_stability.arms import JUDGED, with_signals
 
 SEEDS = range(20)
 OURS = "NGMG s=1"
@@ -29,7 +29,7 @@ def joint(change=lambda *_: 0.0, lam=(0.0, 0.1, 1.0, 10.0), seeds=SEEDS, rate=0.
     without a cost, or of a factor times so much more.
     """
     rows = []
-    for level, (cost, signal), seed in itertools.product(lam, kinds(JUDGED), seeds):
+    for level, (cost, signal), seed in itertools.product(lam, with_signals(JUDGED), seeds):
         if not level and cost != "BCE":
             continue
         for (metric, group), value in LEVELS.items():
@@ -47,7 +47,7 @@ def classifier(better=lambda cost, noise: 0.0, seeds=SEEDS):
     """
     rows = []
     for noise, (cost, signal), rate, seed in itertools.product(
-        (0.0, 0.2), kinds(COSTS), (0.01, 0.1, 1.0), seeds
+        (0.0, 0.2), with_signals(COSTS), (0.01, 0.1, 1.0), seeds
     ):
         best = rate == (0.1 if cost == OURS else 0.01)
         value = 0.8 + better(cost, noise) if best else 0.6

@@ -21,9 +21,9 @@ from gmmdiff.engine.runs import TrainingSettings, run_table
 from gmmdiff.engine.threads import side_by_side
 from gmmdiff.engine.training import train
 from gmmdiff.experiments.feature_vs_class import arcs
-from gmmdiff.experiments.ngmg_stability import run_tables as ngmg
+from gmmdiff.experiments.ngmg_stability import arcs as ngmg, measuring
 from gmmdiff.pipeline import cluster, results as notebook, runner
-from gmmdiff.pipeline.execution.parameters import declared_parameters
+from gmmdiff.pipeline.parameters import declared_parameters
 from tests.paths import ROOT
 from tests.pipeline.test_execution import one_part
 from tests.small_settings import ARCS
@@ -122,11 +122,12 @@ def test_two_workers_train_as_none(running):
 def test_two_workers_measure_as_none(running):
     """Every table of both experiments."""
     network = {"width": 8, "hidden": 1, "batch": 8, "n_eval": 4, "evaluations": 8}
-    arms, settings = arcs.parts(30, 50, 0.1, 1e-2, 2, 2, 0, 8, **network)["judged"]
-    costs = ngmg.parts([0.2], [1e-3], 150, [0.0, 1.0], [1e-2], 150, 20, 0.1, 2, 2, 0)
+    arms = arcs.run_tables(420, 50, 0.1, 1e-2, 2, 2, 0, 8, 2, 4, **network)["judged"]
+    grids = ([0.2], [1e-3], 150, [0.0, 1.0], [1e-2], 150)
+    costs = ngmg.run_tables(*grids, 20, 0.1, 2, 2, 0, 8, 2, **network)
     experiments = [
-        partial(arcs.run_part, arms, settings, "cpu", QUIET),
-        *(partial(ngmg.run_part, rows, SETTINGS, 20, "cpu", QUIET) for rows in costs.values()),
+        partial(arcs.run_part, *arms, "cpu", QUIET),
+        *(partial(measuring.run_part, *one, "cpu", QUIET, n_test=20) for one in costs.values()),
     ]
     for run_part in experiments:
         expected, found = run_part(), run_part(workers=running.map)

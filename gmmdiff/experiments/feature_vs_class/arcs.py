@@ -11,27 +11,20 @@ from torch import Tensor
 
 from gmmdiff.core.diffusion import ancestral, dpmpp_2m
 from gmmdiff.engine.evaluation import evaluate
-from gmmdiff.engine.runs import COLUMNS, Progress, Run, TrainingSettings
+from gmmdiff.engine.runs import COLUMNS, Progress, Run, SeedData, TrainingSettings
 from gmmdiff.engine.threads import Workers, side_by_side
 from gmmdiff.engine.training import Trained, train
-from gmmdiff.experiments.feature_vs_class.run_tables import (
-    COMPARED,
-    POINT,
-    RunTables,
-    conditions,
-    first_seed,
-    judged,
-    measure,
-    reverse_diffusion,
-    run_of,
-)
+from gmmdiff.experiments.feature_vs_class.arms import COMPARED, POINT, conditions, judged_arms
+from gmmdiff.experiments.feature_vs_class.measuring import first_seed, measure, reverse_strip
+from gmmdiff.experiments.run_tables import RunTables, checked
 from gmmdiff.worlds.arcs import Arcs
 from gmmdiff.worlds.world import find_defects
 
 ANCESTRAL_STEPS = 1000
+ATTRIBUTES = 4
 
 
-def parts(
+def run_tables(
     n_train: int,
     steps: int,
     s_c: float,
@@ -40,16 +33,22 @@ def parts(
     control_seeds: int,
     seed: int,
     dimension: int,
+    held_out: int,
+    rare: int,
     **network: Any,
 ) -> RunTables:
-    """The one run table, ``judged``, and its settings.
+    """The one run table, ``judged``, see ``judged_arms``, and its settings.
 
     Args:
         network: further fields of ``TrainingSettings``.
+
+    Raises:
+        ValueError: as ``checked``.
     """
-    settings, m = TrainingSettings(partial(Arcs, dimension), **network), 4
-    rows = judged(n_train, steps, steps, s_c, m, learning_rate, seeds, control_seeds, seed)
-    return {"judged": (rows, settings)}
+    settings = TrainingSettings(partial(Arcs, dimension), held_out, rare, **network)
+    numbers = (s_c, ATTRIBUTES, learning_rate, seeds, control_seeds, seed)
+    rows = judged_arms(n_train, steps, steps, *numbers)
+    return checked("feature_vs_class", {"judged": (rows, settings)}, ["dense"])
 
 
 def run_part(
@@ -59,59 +58,48 @@ def run_part(
     progress: Progress,
     workers: Workers = side_by_side,
 ) -> dict[str, pd.DataFrame]:
-    """Trains the runs and measures them: tables by name, see ``runs.measure``; with samples of the
-    first seed, a strip of the reverse diffusion, the arms' conditions, the check of the sampler.
+    """Trains the runs and measures them: tables by name, see ``measure``; also the ``arms``, see
+    ``conditions``, samples of the first seed, its reverse diffusion, and the check of the sampler.
     """
     trained = train(rows, settings, device, progress, workers=workers)
     return measure(rows, trained, settings, progress, workers) | {
-        "pictures": pictures(rows, trained, settings),
-        "strip": reverse_strip(rows, trained, settings),
         "arms": conditions(rows, settings),
-        "samplers": compare_samplers(rows, trained, settings, progress, workers),
+        "pictures": _pictures(rows, trained, settings),
+        "strip": reverse_strip(rows, trained, settings, partial(_every, n=60), _plane)[
+            ["t", "x", "y", "combination"]
+        ],
+        "samplers": _compare_samplers(rows, trained, settings, progress, workers),
     }
 
 
-def _plane(run: Run, z: Tensor) -> dict[str, Tensor]:
-    flat = z.double() @ run.seed_data.world.frame[:, :2]
-    return {"x": flat[:, 0], "y": flat[:, 1]}
+def _every(seed_data: SeedData, n: int) -> Tensor:
+    """Every combination n times."""
+    return torch.arange(len(seed_data.world.combinations)).repeat_interleave(n)
 
 
-def pictures(
-    rows: pd.DataFrame, trained: Trained, settings: TrainingSettings, n: int = 24
-) -> pd.DataFrame:
-    """Samples of the first seed's points in the arcs' plane, n a combination."""
+def _plane(run: Run, z: Tensor) -> pd.DataFrame:
+    """Points ``(n, D)`` in the arcs' plane: x and y."""
+    return pd.DataFrame((z.double() @ run.seed_data.world.frame[:, :2]).numpy(), columns=["x", "y"])
+
+
+def _pictures(rows: pd.DataFrame, trained: Trained, settings: TrainingSettings) -> pd.DataFrame:
+    """Samples of the first seed's points in the arcs' plane, 24 a combination."""
     tables = []
-    for number in first_seed(rows, POINT):
-        run = run_of(rows, number, settings)
-        world = run.seed_data.world
-        combination = torch.arange(len(world.combinations)).repeat_interleave(n)
+    for number, run in first_seed(rows, settings).items():
+        if run.row.s_c != POINT:
+            continue
+        combination = _every(run.seed_data, 24)
         z = run.generate(trained.parameters[number], combination, settings.evaluations)
-        judged_as = world.judge(z.double())
+        judged = run.seed_data.world.judge(z.double())
         admitted = run.conditioning.admitted
-        flags = find_defects(judged_as.combination, judged_as.malformed, combination, admitted)
-        table = pd.DataFrame({**_plane(run, z), "combination": combination, "defect": flags.defect})
+        flags = find_defects(judged.combination, judged.malformed, combination, admitted)
+        table = _plane(run, z).assign(combination=combination, defect=flags.defect)
         table["held_out"] = torch.isin(combination, run.seed_data.held_out).numpy()
         tables.append(table.assign(granularity=run.row.granularity, s_c=POINT, seed=run.row.seed))
     return pd.concat(tables, ignore_index=True)
 
 
-def reverse_strip(
-    rows: pd.DataFrame, trained: Trained, settings: TrainingSettings, n: int = 60
-) -> pd.DataFrame:
-    """x_t along the sampler as the network sees it, in the arcs' plane: the feature arm's points,
-    first seed.
-    """
-    (number,) = first_seed(rows, POINT, "feature")
-    run = run_of(rows, number, settings)
-    combination = torch.arange(len(run.seed_data.world.combinations)).repeat_interleave(n)
-    moments = reverse_diffusion(run, trained.parameters[number], combination)
-    return pd.concat(
-        [pd.DataFrame({"t": t, **_plane(run, x), "combination": combination}) for t, x in moments],
-        ignore_index=True,
-    )
-
-
-def compare_samplers(
+def _compare_samplers(
     rows: pd.DataFrame,
     trained: Trained,
     settings: TrainingSettings,
@@ -131,8 +119,8 @@ def compare_samplers(
     ]
     tables = []
     for name, sampler, count in [*samplings, ("ancestral", ancestral, ANCESTRAL_STEPS)]:
-        found = evaluate(rows, parameters, settings, progress, sampler, count, workers=workers)
-        found = found[(found["group"] == "seen") & found["metric"].isin(["defect", "law"])]
-        found = found[found["granularity"] != "real"][[*COLUMNS, "metric", "value"]]
-        tables.append(found.assign(sampler=name, evaluations=count))
+        table = evaluate(rows, parameters, settings, progress, sampler, count, workers=workers)
+        kept = (table["group"] == "seen") & table["metric"].isin(["defect", "law"])
+        table = table[kept & (table["granularity"] != "real")][[*COLUMNS, "metric", "value"]]
+        tables.append(table.assign(sampler=name, evaluations=count))
     return pd.concat(tables, ignore_index=True)

@@ -40,7 +40,9 @@ GUESSES = {
 }
 
 
-def notices(z: Tensor, train: Tensor, real: Tensor, generator: torch.Generator) -> dict[str, float]:
+def common_metrics(
+    z: Tensor, train: Tensor, real: Tensor, generator: torch.Generator
+) -> dict[str, float]:
     """The metrics of GUESSES for generated samples z, all on equally many samples.
 
     All three should follow one law of combinations, that of the training set.  The table's floor

@@ -7,14 +7,16 @@ from functools import partial
 from typing import Any
 
 from gmmdiff.core.checks import require
-from gmmdiff.experiments.feature_vs_class.image_runs import settings
-from gmmdiff.experiments.feature_vs_class.run_tables import RunTables, judged
+from gmmdiff.engine.runs import TrainingSettings
+from gmmdiff.experiments.feature_vs_class.arms import judged_arms
+from gmmdiff.experiments.run_tables import RunTables, checked, require_distinct
 from gmmdiff.worlds.digits import Digits
 
 CENTRE = 0.3  # about the mean grey of the data
+ATTRIBUTES = 2
 
 
-def parts(
+def run_tables(
     n_train: Sequence[int],
     steps: Sequence[int],
     mixture_steps: Sequence[int],
@@ -29,22 +31,26 @@ def parts(
     held_out: float,
     **network: Any,
 ) -> RunTables:
-    """Run tables and settings by name, ``judged_n`` for every n_train: see ``runs.judged``.
+    """Run tables and settings by name, ``judged_n`` for every n_train: see ``judged_arms``.
 
     Args:
-        steps, mixture_steps, learning_rate: of every ``n_train``, see ``runs.judged``.
+        steps, mixture_steps, learning_rate: of every ``n_train``, see ``judged_arms``.
         train, validation, judge: shares of the images, see ``Digits``.
         held_out: share of the combinations that is left out of training, in (0, 1).
         network: further fields of ``TrainingSettings``.
+
+    Raises:
+        ValueError: also as ``checked``.
     """
-    require(len(set(n_train)) == len(n_train), "digits", "n_train", "distinct sizes", n_train)
+    owner = "digits"
+    require_distinct(owner, n_train=n_train)
     lengths = {"steps": steps, "mixture_steps": mixture_steps, "learning_rate": learning_rate}
     for name, values in lengths.items():
-        good = len(values) == len(n_train)
-        require(good, "digits", name, "one for each n_train", values)
+        require(len(values) == len(n_train), owner, name, "one for each n_train", values)
     world = partial(Digits, train=train, validation=validation, judge=judge)
-    of_all, m = settings(world, round(held_out * 100), CENTRE, **network), 2
-    return {
-        f"judged_{n}": (judged(n, *lengths, s_c, m, rate, seeds, control_seeds, seed), of_all)
-        for n, rate, *lengths in zip(n_train, learning_rate, steps, mixture_steps, strict=True)
-    }
+    settings = TrainingSettings(world, round(held_out * 100), centre=CENTRE, size=1, **network)
+    found = {}
+    for n, points, mixtures, rate in zip(n_train, *lengths.values(), strict=True):
+        arms = (n, points, mixtures, s_c, ATTRIBUTES, rate, seeds, control_seeds, seed)
+        found[f"judged_{n}"] = judged_arms(*arms), settings
+    return checked(owner, found, ["dense", "sparse"])

@@ -1,67 +1,28 @@
-"""The experiment on images, of whatever world: its settings, what each part leaves behind, and the
-story of a training far beyond its minimum.
+"""What the experiment leaves behind on images, of whatever world: pictures, and the story of a
+training far beyond its minimum.
 """
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import pandas as pd
 import torch
 from torch import Tensor
 
-from gmmdiff.core.checks import require
 from gmmdiff.core.streams import stream
 from gmmdiff.engine.evaluation import evaluate, run_by_run, validation_curves
 from gmmdiff.engine.runs import Progress, Run, SeedData, TrainingSettings
 from gmmdiff.engine.threads import Tick, Workers, side_by_side
 from gmmdiff.engine.training import Trained, train
-from gmmdiff.experiments.feature_vs_class.common_metrics import MOST, notices
-from gmmdiff.experiments.feature_vs_class.run_tables import (
-    POINT,
-    first_seed,
-    measure,
-    regime,
-    reverse_diffusion,
-    run_of,
-)
-from gmmdiff.worlds.world import World
+from gmmdiff.experiments.feature_vs_class.arms import POINT
+from gmmdiff.experiments.feature_vs_class.common_metrics import MOST, common_metrics
+from gmmdiff.experiments.feature_vs_class.measuring import first_seed, measure, reverse_strip
+from gmmdiff.experiments.run_tables import regime
 
 SHOWN = {"held out": 4, "rare": 4, "frequent": 2}  # combinations pictured, by group
 SAMPLES = 4  # of each
-TOLD = ("defect", "wrong", "malformed", "copy", "law")  # of the story
-
-
-def settings(
-    world: Callable[..., World], held_out: int, centre: float, **more: Any
-) -> TrainingSettings:
-    """The settings of images: greys less their ``centre``, as one size.
-
-    Args:
-        more: further fields of ``TrainingSettings``.
-    """
-    return TrainingSettings(world, held_out, centre=centre, size=1.0, **more)
-
-
-def require_groups(owner: str, rows: pd.DataFrame, settings: TrainingSettings) -> None:
-    """Refuses, before any training, a sparse setting in which a seed has no rare combination, and
-    one without a combination held out.
-
-    Raises:
-        ValueError: that names the setting and the seed.
-    """
-    require(settings.held_out > 0, owner, "held_out", "at least one combination", settings.held_out)
-    data_sets = rows[["n_train", "seed"]].drop_duplicates()
-    for n_train, seed in data_sets.itertuples(index=False, name=None):
-        if regime(n_train, settings) == "sparse":
-            seed_data = SeedData(seed, settings)
-            groups = seed_data.groups(seed_data.combinations(n_train))
-            where = f"{owner}, n_train {n_train}, seed {seed}"
-            allowed = "at least one combination with 1 to 5 images, on which F2 and F3 are judged"
-            require("rare" in groups, where, "rare combinations", allowed, "none")
+STORY = ("defect", "wrong", "malformed", "copy", "law")  # metrics followed over a training
 
 
 def run_part(
@@ -69,21 +30,22 @@ def run_part(
     settings: TrainingSettings,
     device: str,
     progress: Progress,
-    closely: bool,
     workers: Workers = side_by_side,
 ) -> dict[str, pd.DataFrame]:
-    """Trains one part and measures it: tables by name, see ``runs.measure``; of a settings with
+    """Trains one part and measures it: tables by name, see ``measure``; of settings with
     checkpoints, see ``story``.
 
-    ``closely`` adds pictures of the first seed: samples of every arm, and one reverse diffusion.
+    Where all arms are judged on few images, also pictures of the first seed: samples of every arm,
+    and one reverse diffusion.
     """
     trained = train(rows, settings, device, progress, workers=workers)
     if settings.checkpoints:
         return story(rows, trained, settings, progress, workers)
     tables = measure(rows, trained, settings, progress, workers)
-    if closely:
+    n_train = rows["n_train"].iloc[0]
+    if "none" in rows["granularity"].to_numpy() and regime(n_train, settings) == "sparse":
         tables["pictures"] = pictures(rows, trained, settings)
-        tables["strip"] = reverse_strip(rows, trained, settings)
+        tables["strip"] = reverse_strip(rows, trained, settings, _most_frequent, _image)
     return tables
 
 
@@ -98,56 +60,63 @@ def story(
 
     ``story``: one row a run, step, group and metric; of the group "all" the validation loss.
     ``notices``: one row a run, time (the *minimum* of the validation loss, the *end*, *fresh* real
-    samples) and common metric, see ``notices.notices``.
+    samples) and common metric, see ``common_metrics``: which of them notices copies?
     """
-    told = ["granularity", "s_c", "seed"]
+    columns = ["granularity", "s_c", "seed", "step", "group", "metric", "value"]
     curves = validation_curves(rows, trained).rename(columns={"loss": "value"})
     tables = [curves.assign(group="all", metric="validation_loss")]
     for number, step in enumerate(settings.checkpoints):
-        found = evaluate(rows, trained.checkpoints[:, number], settings, progress, workers=workers)
-        tables.append(found[found["metric"].isin(TOLD)].assign(step=step))
-    whole = pd.concat(tables, ignore_index=True)[[*told, "step", "group", "metric", "value"]]
+        table = evaluate(rows, trained.checkpoints[:, number], settings, progress, workers=workers)
+        tables.append(table[table["metric"].isin(STORY)].assign(step=step))
+    whole = pd.concat(tables, ignore_index=True)[columns]
     first = rows.drop_duplicates("seed")
     compared = {
         "minimum": (rows, trained.parameters),
         "end": (rows, trained.checkpoints[:, -1]),
         "fresh": (first, trained.parameters[: len(first)]),  # which are not looked at
     }
-    noticed = []
+    notices = []
     for when, (chosen, parameters) in compared.items():
         jobs = run_by_run(chosen, trained._replace(parameters=parameters))
         with progress(total=len(jobs), desc="comparing", unit="runs") as bar:
-            noticed += workers(partial(_noticed, settings=settings, when=when), jobs, bar.update)
-    return {"story": whole, "notices": pd.concat(noticed, ignore_index=True)}
+            notices += workers(partial(_compare, settings=settings, when=when), jobs, bar.update)
+    return {"story": whole, "notices": pd.concat(notices, ignore_index=True)}
 
 
-def _noticed(
+def _compare(
     job: tuple[pd.DataFrame, Tensor], tick: Tick, settings: TrainingSettings, when: str
 ) -> pd.DataFrame:
     """Common metrics of one run's samples, for combinations as frequent as in training."""
-    rows, parameters = job
-    run = run_of(rows, 0, settings)
-    points, _ = run.seed_data.training_points(run.row.n_train)
+    rows, (parameters,) = job
+    (row,) = rows.itertuples(index=False)
+    run = Run(row, settings)
+    points, _ = run.seed_data.training_points(row.n_train)
     count = min(MOST, len(points))
     real, combination = run.seed_data.points(count, "compared", "test")
-    arm = {"granularity": run.row.granularity, "s_c": run.row.s_c}
     if when == "fresh":
-        z, arm = (
-            run.seed_data.points(count, "compared too", "test")[0],
-            {"granularity": "real", "s_c": 0.0},
-        )
+        z, arm = run.seed_data.points(count, "compared too", "test")[0], ("real", POINT)
     else:
-        z = run.generate(parameters[0], combination, settings.evaluations).double()
-    values = notices(z, points, real, stream(run.row.seed, "notices"))
+        z = run.generate(parameters, combination, settings.evaluations).double()
+        arm = (row.granularity, row.s_c)
+    values = common_metrics(z, points, real, stream(row.seed, "notices"))
     tick(1)
-    table = pd.DataFrame({"metric": list(values), "value": list(values.values())})
-    return table.assign(**arm, seed=run.row.seed, when=when)
+    table = pd.DataFrame(values.items(), columns=["metric", "value"])
+    return table.assign(granularity=arm[0], s_c=arm[1], seed=row.seed, when=when)
 
 
 def _pixels(images: Tensor) -> pd.DataFrame:
     """Images ``(n, ...)`` as rows of greys p0, p1, ..."""
     greys = images.flatten(1).double().numpy().round(3)
     return pd.DataFrame(greys, columns=[f"p{i}" for i in range(greys.shape[1])])
+
+
+def _image(run: Run, x: Tensor) -> pd.DataFrame:
+    """Of the network's x_t ``(n, D)``."""
+    return _pixels(x * run.data[2] + run.settings.centre)
+
+
+def _most_frequent(seed_data: SeedData) -> Tensor:
+    return seed_data.seen[:2]
 
 
 def pictures(rows: pd.DataFrame, trained: Trained, settings: TrainingSettings) -> pd.DataFrame:
@@ -157,22 +126,18 @@ def pictures(rows: pd.DataFrame, trained: Trained, settings: TrainingSettings) -
     Columns: granularity, s_c, group, combination, sample (its number), role (*sample* or
     *nearest*), shown (the combination that the judge reads), malformed, copy, p0, p1, ... (greys).
     """
-    arms = [n for s_c in sorted(rows["s_c"].unique()) for n in first_seed(rows, s_c)]
-    seed_data = run_of(rows, arms[0], settings).seed_data
+    runs = first_seed(rows, settings)
+    seed_data = next(iter(runs.values())).seed_data
     points, seen = seed_data.training_points(rows["n_train"].iloc[0])
     images, copies = points.unflatten(1, seed_data.world.shape), seed_data.copies(len(points))
     groups = seed_data.groups(seen)
     order = torch.cat([seed_data.seen, seed_data.held_out]).tolist()
-    chosen = [
-        c
-        for group, count in SHOWN.items()
-        for c in itertools.islice((c for c in order if groups[c] == group), count)
-    ]
+    by_group = {group: [c for c in order if groups[c] == group] for group in SHOWN}
+    chosen = [c for group, count in SHOWN.items() for c in by_group[group][:count]]
     combination = torch.tensor(chosen).repeat_interleave(SAMPLES)
     drawn = seed_data.world.sample(combination, stream(seed_data.seed, "pictures"), "test")
     sheets = [("real", POINT, drawn)]
-    for number in arms:
-        run = Run(next(rows.iloc[[number]].itertuples(index=False)), settings, seed_data)
+    for number, run in runs.items():
         z = run.generate(trained.parameters[number], combination, settings.evaluations)
         made = z.double().unflatten(1, seed_data.world.shape)
         sheets.append((run.row.granularity, run.row.s_c, made))
@@ -190,18 +155,4 @@ def pictures(rows: pd.DataFrame, trained: Trained, settings: TrainingSettings) -
         beside = table[there].assign(role="nearest")
         beside = pd.concat([beside.reset_index(drop=True), _pixels(images[nearest[there]])], axis=1)
         tables += [pd.concat([table, _pixels(made)], axis=1), beside]
-    return pd.concat(tables, ignore_index=True)
-
-
-def reverse_strip(rows: pd.DataFrame, trained: Trained, settings: TrainingSettings) -> pd.DataFrame:
-    """From noise to an image: x_t along the sampler, the feature arm's first seed (points), asked
-    for its most frequent combinations; one row an image, with t and the combination.
-    """
-    (number,) = first_seed(rows, POINT, "feature")
-    run = run_of(rows, number, settings)
-    combination = run.seed_data.seen[:2]
-    tables = [
-        _pixels(x * run.data[2] + settings.centre).assign(t=t, combination=combination)
-        for t, x in reverse_diffusion(run, trained.parameters[number], combination)
-    ]
     return pd.concat(tables, ignore_index=True)

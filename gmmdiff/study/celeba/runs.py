@@ -20,7 +20,8 @@ from gmmdiff.core.streams import stream
 from gmmdiff.engine.evaluation import validation_results
 from gmmdiff.engine.runs import Progress, SeedData, TrainingSettings
 from gmmdiff.engine.training import Trained
-from gmmdiff.experiments.feature_vs_class.run_tables import COMPARED, DENSE
+from gmmdiff.experiments.feature_vs_class.arms import COMPARED
+from gmmdiff.experiments.run_tables import DENSE
 from gmmdiff.study.celeba.arms import Arm
 from gmmdiff.study.celeba.judge import Judge, Reader, reading_loss
 from gmmdiff.study.celeba.training import Loss, Training, Validate, fit

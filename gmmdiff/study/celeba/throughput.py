@@ -9,7 +9,7 @@ import pandas as pd
 import torch
 
 from gmmdiff.core.streams import stream
-from gmmdiff.experiments.feature_vs_class.run_tables import COMPARED
+from gmmdiff.experiments.feature_vs_class.arms import COMPARED
 from gmmdiff.study.celeba.runs import Settings
 from gmmdiff.study.unet.networks import DISCRETE, DDPMScheduler, denoising_loss, unet
 

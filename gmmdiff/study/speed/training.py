@@ -26,7 +26,7 @@ from gmmdiff.engine.networks import StackedMLP
 from gmmdiff.engine.reference import adam, multilayer_perceptron, weighted_loss
 from gmmdiff.engine.runs import BATCHES_AT_ONCE, Progress, Run, TrainingSettings, run_table
 from gmmdiff.engine.training import Ensemble, block_rows, blocks_of, train_block
-from gmmdiff.experiments.ngmg_stability.run_tables import parts as stability_parts
+from gmmdiff.experiments.ngmg_stability.arcs import run_tables
 from gmmdiff.study.speed.race import Contestant, beside, device_name, race, ratios
 
 
@@ -212,14 +212,13 @@ def workloads(
     """
     seeds, rates = -(-rows // len(GRANULARITIES)), [learning_rate]
     arms = run_table(GRANULARITIES, [0.0, s_c], [n_train], rates, [steps], seeds, seed)
-    costs = stability_parts(
-        [0.0], rates, steps, [0.0, 1.0], rates, steps, n_train, s_c, seeds, seeds, seed
-    )
+    grids = ([0.0], rates, steps, [0.0, 1.0], rates, steps)
+    costs = run_tables(*grids, n_train, s_c, seeds, seeds, seed, 8, 2)
     return {
         "feature versus class": Workload(Ensemble, arms, feature),
         "on faces": Workload(Ensemble, arms, image),
-        "denoiser with classifier": Workload(JointEnsemble, costs["lam_1.0"], stability),
-        "classifier": Workload(ClassifierEnsemble, costs["label_noise_0.0"], stability),
+        "denoiser with classifier": Workload(JointEnsemble, costs["lam_1.0"][0], stability),
+        "classifier": Workload(ClassifierEnsemble, costs["label_noise_0.0"][0], stability),
     }
 
 

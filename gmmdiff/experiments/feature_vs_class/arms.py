@@ -1,0 +1,66 @@
+"""The arms that are compared, alike in every world."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from gmmdiff.core.checks import require
+from gmmdiff.engine.runs import Run, TrainingSettings, run_table
+
+COMPARED = ("class", "feature")
+POINT = 0.0  # the s_c of an ordinary fixed embedding
+
+
+def judged_arms(
+    n_train: int,
+    steps: int,
+    mixture_steps: int,
+    s_c: float,
+    attributes: int,
+    learning_rate: float,
+    seeds: int,
+    control_seeds: int,
+    seed: int,
+    controls: Sequence[str] = (),
+) -> pd.DataFrame:
+    """Class and feature, points and mixtures of scale ``s_c``, and the ``controls`` as points, with
+    ``seeds``; with ``control_seeds`` no condition, and classes whose mixtures are scaled by their
+    own smallest distance, which is sqrt(``attributes``) times that of features.
+
+    Args:
+        steps, mixture_steps: of the training, with point and with mixture conditions, which learn
+            more slowly; features and classes have the same.
+
+    Raises:
+        ValueError: on s_c <= 0, or more control seeds than seeds.
+    """
+    require(s_c > 0, "run table", "s_c", "> 0, the scale of mixtures beside points", s_c)
+    good, allowed = 1 <= control_seeds <= seeds, f"in 1 .. seeds, which is {seeds}"
+    require(good, "run table", "control_seeds", allowed, control_seeds)
+    arms = [
+        ([*COMPARED, *controls], POINT, steps, seeds),
+        (COMPARED, s_c, mixture_steps, seeds),
+        (["none"], POINT, steps, control_seeds),
+        (["class"], s_c * attributes**0.5, mixture_steps, control_seeds),
+    ]
+    tables = [
+        run_table(names, [scale], [n_train], [learning_rate], [length], count, seed)
+        for names, scale, length, count in arms
+    ]
+    return pd.concat(tables, ignore_index=True)
+
+
+def conditions(rows: pd.DataFrame, settings: TrainingSettings) -> pd.DataFrame:
+    """What the arms' conditions are, at the first seed: one row a granularity and s_c.
+
+    Columns: dim, norm (of the means), gap (between two that the arm tells apart), noise (standard
+    deviation of a coordinate).
+    """
+    table = []
+    for row in rows.drop_duplicates(["granularity", "s_c"]).itertuples(index=False):
+        arm = Run(row, settings).conditioning
+        norm = float(arm.means[0].norm())
+        table.append((row.granularity, row.s_c, arm.dim, norm, arm.gap, arm.scale))
+    return pd.DataFrame(table, columns=["granularity", "s_c", "dim", "norm", "gap", "noise"])
