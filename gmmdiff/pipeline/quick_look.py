@@ -1,29 +1,39 @@
-"""The quick look: what a notebook runs with when nobody gives it other parameters.
+"""The quick look: the whole study at the size that its notebooks have by themselves.
 
     python -m gmmdiff.pipeline.quick_look
 
-runs the notebooks so, each as a stage, and puts their results and the report's page under
-reports/quick_look.  No verdict is drawn from it: seeds are too few, networks too small.
+runs the notebooks with their own parameters, each as a stage, and puts their results and the
+report's page under reports/quick_look.  No verdict is drawn from it: seeds are too few, networks
+too small.
 """
 
 from __future__ import annotations
 
 import os
+import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import redirect_stderr
+from importlib import import_module
+from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
-from gmmdiff.pipeline.execution.errors import exit_code
-from gmmdiff.pipeline.execution.parameters import NOTEBOOKS, REPORTS
+from gmmdiff.pipeline import kernel
+from gmmdiff.pipeline.check_parameters import BUILDERS, SECTIONS
+from gmmdiff.pipeline.errors import exit_code
+from gmmdiff.pipeline.parameters import NOTEBOOKS, REPORTS, defaults
 
+Job = tuple[str, str, dict[str, Any]]  # a notebook, its stage, parameters
 FOLDER = REPORTS / "quick_look"
-STAGES = {  # what the report rests on, the longest first
-    "feature_vs_class": NOTEBOOKS / "02_feature_vs_class.ipynb",
-    "ngmg_stability": NOTEBOOKS / "03_ngmg_stability.ipynb",
-    "theory_checks": NOTEBOOKS / "01_theory_checks.ipynb",
-    "start_here": NOTEBOOKS / "00_start_here.ipynb",
-}
+TABLES = {"tables": "../reports/quick_look/tables"}  # from the notebooks' folder
+READING = (  # what reads the tables that training leaves, and what needs none
+    ("02_feature_vs_class.ipynb", "feature_vs_class", TABLES),
+    ("03_ngmg_stability.ipynb", "ngmg_stability", TABLES),
+    ("01_theory_checks.ipynb", "theory_checks", {}),
+    ("00_start_here.ipynb", "start_here", {}),
+)
 SIDE_BY_SIDE = 2  # notebooks: while one trains, another draws
 NOTICE = (
     "Quick look, no verdicts: small networks and a few seeds. What stands below as a verdict is "
@@ -31,53 +41,54 @@ NOTICE = (
 )
 
 
-def _run(notebook: Path, stage: str, reports: Path) -> float:
-    """One notebook as a stage, without bars; its seconds."""
-    from gmmdiff.pipeline.execution.runner import run
+def training() -> Iterator[Job]:
+    """Every part of every experiment."""
+    from gmmdiff.experiments.run_tables import build
 
-    began = time.monotonic()
+    for section, builder in BUILDERS.items():
+        run_tables = import_module(f"gmmdiff.experiments.{builder}").run_tables
+        for part in build(run_tables, defaults(NOTEBOOKS / SECTIONS[section])):
+            yield SECTIONS[section], f"{section}_runs/{part}", {"part": part}
+
+
+def _run(job: Job, reports: Path) -> str:
+    """One notebook as a stage, without bars; what ran, and its seconds."""
+    from gmmdiff.pipeline.runner import run
+
+    (name, stage, values), start = job, time.monotonic()
     with open(os.devnull, "w", encoding="utf-8") as nowhere, redirect_stderr(nowhere):
-        run(notebook, stage, {}, reports)
-    return time.monotonic() - began
+        run(NOTEBOOKS / name, stage, values, reports)
+    return f"{stage}, {time.monotonic() - start:.0f} s"
 
 
-def run_stages(stages: Mapping[str, Path], reports: Path) -> None:
-    """Runs notebooks with their own parameters, side by side; a line each, as it ends.
-
-    Args:
-        stages: notebooks by the name of their results.
+def run_all(jobs: Iterable[Job], reports: Path) -> None:
+    """Runs notebooks side by side; a line each, as it ends.
 
     Raises:
         FailedCell, OSError: as the first that fails does; what runs beside it ends first.
     """
-    from concurrent.futures import ProcessPoolExecutor, as_completed
-    from multiprocessing import get_context
-
-    from gmmdiff.pipeline.execution import kernel
-
     threads = max(1, (os.cpu_count() or 1) // SIDE_BY_SIDE)
     with (
         kernel.environment(OMP_NUM_THREADS=str(threads)),
         ProcessPoolExecutor(SIDE_BY_SIDE, get_context("spawn")) as pool,
     ):
-        begun = {pool.submit(_run, book, name, reports): name for name, book in stages.items()}
+        begun = [pool.submit(_run, job, reports) for job in jobs]
         try:
             for number, done in enumerate(as_completed(begun), 1):
-                print(f"{number} of {len(begun)}: {begun[done]}, {done.result():.0f} s", flush=True)
+                print(f"{number} of {len(begun)}: {done.result()}", flush=True)
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
 
 
 def write_report(reports: Path) -> Path:
-    """The report on the results in a folder, told on its page to be a quick look; the page."""
-    from gmmdiff.pipeline import pages
-    from gmmdiff.pipeline.execution import runner
-    from gmmdiff.pipeline.execution.staging import write_whole
+    """The report on the results in a folder, said on its page to be a quick look; the page."""
+    from gmmdiff.pipeline import pages, runner
 
     source = os.path.relpath(reports, NOTEBOOKS)
     runner.run(NOTEBOOKS / "04_report.ipynb", "report", {"source": source}, reports)
-    write_whole(page := reports / "index.html", pages.report_page(reports, NOTICE))
+    page = reports / "index.html"
+    page.write_text(pages.report_page(reports, NOTICE), encoding="utf-8")
     return page
 
 
@@ -85,8 +96,10 @@ def main() -> int:
     """The command line; returns the exit code (see ``errors.exit_code``)."""
 
     def command() -> None:
-        print(f"{len(STAGES)} notebooks at quick-look size, {SIDE_BY_SIDE} at a time", flush=True)
-        run_stages(STAGES, FOLDER)
+        shutil.rmtree(FOLDER, ignore_errors=True)
+        print(f"every experiment in small, {SIDE_BY_SIDE} notebooks at a time", flush=True)
+        run_all(training(), FOLDER)
+        run_all(READING, FOLDER)
         page = write_report(FOLDER)
         print(f"{page}: a quick look, no verdicts; `make reproduce` makes the real report")
 

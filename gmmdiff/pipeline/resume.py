@@ -1,55 +1,36 @@
 """`dvc repro` that may be killed at any moment, by a machine that loses power too, and then simply
-started again.
+started again; and a line of overall progress before every stage.
 
     python -m gmmdiff.pipeline.resume     takes the arguments of `dvc repro`
 
-What DVC 3.67 leaves behind when it is killed, and what is done about it here:
+A killed stage is not in ``dvc.lock``, so it runs again.  What else DVC 3.67 leaves behind when it
+is killed, and what is done about it here:
 
-- ``dvc.lock`` is written in place after every stage.  Cut there, it is empty, which DVC refuses, or
-  lacks its last stages, which then run again.  Here it is written aside and renamed, so that it is
-  the old one or the new one, on a full disk too.
+- ``dvc.lock`` is written in place.  Cut there it may be no YAML, which DVC refuses.  It is removed:
+  the run cache gives every finished stage back without running it.
 - ``.dvc/tmp/rwlock`` lists the processes at work by number.  DVC strikes out those that no longer
   live, but gives way to one whose number another process has got since (after a reboot, or in a new
-  container), and refuses a file cut short.  Here it is removed where none of those processes lives.
-- ``.dvc/tmp/lock`` is a lock of the kernel's and ends with its process; the cache is written aside
-  and renamed.  What remains there under a temporary name is litter, removed here; so is what the
-  stages left in reports/.staging.
-
-A plain `dvc repro` goes without this help.  Killed in the quarter of a second after a stage in
-which it writes dvc.lock, it may need `git checkout dvc.lock`, and then runs the stages again.
+  container), and refuses a file cut short.  It is removed where none of those processes lives.
+- Files under a temporary name in the cache are litter, and are removed.
 """
 
 from __future__ import annotations
 
 import itertools
 import json
-import os
+import math
+import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from gmmdiff.pipeline.execution.staging import sweep
-from gmmdiff.pipeline.progress import told
+from gmmdiff.pipeline.snapshot import PUBLISHED, run_records
 
-
-def whole(write: Callable[..., Any]) -> Callable[..., Any]:
-    """A function that writes a file, its first argument, made to write aside and rename: all of it
-    or nothing.
-    """
-
-    def written(path: os.PathLike[str] | str, *rest: Any, **options: Any) -> None:
-        aside = f"{os.fspath(path)}.tmp"
-        try:
-            write(aside, *rest, **options)
-            os.replace(aside, path)
-        except BaseException:
-            Path(aside).unlink(missing_ok=True)
-            raise
-
-    return written
+if TYPE_CHECKING:
+    from dvc.stage import Stage
 
 
 def _lives(number: int, since: float) -> bool:
@@ -61,33 +42,45 @@ def _lives(number: int, since: float) -> bool:
         return False
 
 
-def at_work(rwlock: Path) -> set[int]:
-    """Numbers of the living processes that a DVC lock file lists; none where it cannot be read."""
+def _at_work(rwlock: Path) -> bool:
+    """Whether a process that a DVC lock file lists still lives."""
     try:
         content, written = json.loads(rwlock.read_text(encoding="utf-8")), rwlock.stat().st_mtime
     except (FileNotFoundError, json.JSONDecodeError):
-        return set()
-    owners = [
-        *content.get("write", {}).values(),
-        *itertools.chain(*content.get("read", {}).values()),
-    ]
-    return {owner["pid"] for owner in owners if _lives(owner["pid"], written)}
+        return False
+    readers = itertools.chain(*content.get("read", {}).values())
+    owners = [*content.get("write", {}).values(), *readers]
+    return any(_lives(owner["pid"], written) for owner in owners)
+
+
+def _is_whole(lock: Path) -> bool:
+    """Whether DVC reads its lock file."""
+    from dvc.schema import COMPILED_LOCKFILE_SCHEMA
+    from ruamel.yaml import YAML, YAMLError
+    from voluptuous import Invalid
+
+    try:
+        COMPILED_LOCKFILE_SCHEMA(YAML(typ="safe").load(lock))
+        return True
+    except (Invalid, YAMLError, UnicodeDecodeError):
+        return False
 
 
 def clear(root: Path) -> None:
-    """Removes what killed runs left in a DVC repository, unless another DVC process is at work
-    there.
-    """
+    """Removes what a killed run left in a DVC repository, unless another DVC is at work there."""
     from dvc.lock import LockError, make_lock
 
-    sweep(root / "reports")
     folder = root / ".dvc" / "tmp"
     try:
         with make_lock(str(folder / "lock")):
-            if not at_work(folder / "rwlock"):
-                (folder / "rwlock").unlink(missing_ok=True)
-                for litter in [root / "dvc.lock.tmp", *(root / ".dvc" / "cache").rglob("*.tmp")]:
-                    litter.unlink(missing_ok=True)
+            if _at_work(folder / "rwlock"):
+                return
+            (folder / "rwlock").unlink(missing_ok=True)
+            for litter in (root / ".dvc" / "cache").rglob("*.tmp"):
+                litter.unlink()
+            for lock in (root / "dvc.lock", *root.glob("notebooks/*/dvc.lock")):
+                if not _is_whole(lock):
+                    lock.unlink()
     except (LockError, OSError):  # DVC is at work, or never was
         return
 
@@ -96,21 +89,53 @@ def settle_without_git(root: Path) -> None:
     """Lets DVC work in a copy without Git, such as a ZIP of the repository."""
     inside = any((folder / ".git").exists() for folder in (root.resolve(), *root.resolve().parents))
     local = root / ".dvc" / "config.local"
-    told = local.read_text(encoding="utf-8") if local.is_file() else ""
-    if not inside and "no_scm" not in told:
-        local.write_text(f"{told}[core]\n    no_scm = true\n", encoding="utf-8")
+    before = local.read_text(encoding="utf-8") if local.is_file() else ""
+    if not inside and "no_scm" not in before:
+        local.write_text(f"{before}[core]\n    no_scm = true\n", encoding="utf-8")
+
+
+def recorded_seconds(stages: Sequence[Stage], environment: Path) -> list[float]:
+    """What the stages took by the records of an environment folder; 0 for one without a record."""
+    records, seconds = run_records(environment), []
+    for stage in stages:
+        notebooks = [re.search(r"notebooks/(.+)\.ipynb$", out.def_path) for out in stage.outs]
+        name = next((notebook[1] for notebook in notebooks if notebook), stage.name)
+        seconds.append(records.get(name, {}).get("seconds", 0.0))
+    return seconds
+
+
+def with_progress(reproduce: Callable[..., Any], one: Callable[..., Any]) -> Callable[..., Any]:
+    """DVC's function that reproduces stages in their order, made to print before each how many are
+    done, and how long those to come took when they were published.
+
+    Args:
+        one: DVC's function that reproduces one of them.
+    """
+
+    def reproduce_all(stages: Sequence[Stage], **options: Any) -> Any:
+        recorded = recorded_seconds(stages, PUBLISHED / "environment")
+        numbers = iter(range(len(stages)))
+
+        def reproduce_one(stage: Stage, **given: Any) -> Any:
+            number = next(numbers)
+            minutes = math.ceil(sum(recorded[number:]) / 60)
+            done = f"{number} of {len(stages)} stages done, the others took {minutes} min"
+            print(f"{done} when published; now {stage.addressing}", file=sys.stderr, flush=True)
+            return one(stage, **given)
+
+        return reproduce(stages, repro_fn=reproduce_one, **options)
+
+    return reproduce_all
 
 
 def main(arguments: list[str]) -> int:
     """Runs `dvc repro` with these arguments; returns its exit code."""
     from dvc.cli import main as dvc
     from dvc.repo import reproduce
-    from dvc.utils.serialize import _common
 
     clear(Path())
     settle_without_git(Path())
-    _common._dump_data = whole(_common._dump_data)
-    reproduce._reproduce = told(reproduce._reproduce, reproduce._reproduce_stage)
+    reproduce._reproduce = with_progress(reproduce._reproduce, reproduce._reproduce_stage)
     return dvc(["repro", *arguments])
 
 

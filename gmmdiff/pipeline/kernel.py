@@ -14,13 +14,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from gmmdiff.pipeline.execution.errors import BadInput
+from gmmdiff.pipeline.errors import BadInput
 
-ROOT = Path(__file__).resolve().parents[3]  # of the tree whose code runs
+ROOT = Path(__file__).resolve().parents[2]  # of the tree whose code runs
 NAME = "gmmdiff"  # of the kernel
 PATIENCE = 300  # seconds in which it has to start
 REMOVED = ("MPLBACKEND", "MATPLOTLIBRC", "PYTHONSTARTUP", "PYTHONHOME", "PYTHONINSPECT")
-REMOVED += ("IPYTHONDIR", "JUPYTER_CONFIG_PATH", "JUPYTER_CONFIG_DIR", "JUPYTER_PLATFORM_DIRS")
+REMOVED += ("JUPYTER_CONFIG_PATH", "JUPYTER_CONFIG_DIR", "JUPYTER_PLATFORM_DIRS")
+# A kernel without a warning about its local ports.
+LAUNCH = ["-m", "ipykernel_launcher", "-f", "{connection_file}", "--IPKernelApp.log_level=CRITICAL"]
 
 
 def require_own_tree(notebook: Path) -> None:
@@ -60,17 +62,20 @@ def surroundings(**values: str) -> Iterator[None]:
         own = Path(folder)
         spec = own / "kernels" / NAME / "kernel.json"
         spec.parent.mkdir(parents=True)
-        launch = ["-m", "ipykernel_launcher", "-f", "{connection_file}"]
-        launch += ["--IPKernelApp.log_level=CRITICAL"]  # or every kernel warns of its local ports
-        content = {"argv": [sys.executable, *launch], "display_name": NAME, "language": "python"}
+        content = {"argv": [sys.executable, *LAUNCH], "display_name": NAME, "language": "python"}
         spec.write_text(json.dumps(content), encoding="utf-8")
-        places = {"JUPYTER_PATH": folder, "IPYTHONDIR": str(own / "ipython")}
-        places |= {"JUPYTER_RUNTIME_DIR": str(own / "runtime"), "PYTHONPATH": str(ROOT)}
+        values |= {
+            "JUPYTER_PATH": folder,
+            "IPYTHONDIR": str(own / "ipython"),
+            "JUPYTER_RUNTIME_DIR": str(own / "runtime"),
+            "PYTHONPATH": str(ROOT),
+            "PYTHONUTF8": "1",
+            "PYTHONNOUSERSITE": "1",
+            "PYDEVD_DISABLE_FILE_VALIDATION": "1",
+        }
         if not os.access(os.path.expanduser("~"), os.W_OK):  # where matplotlib keeps its fonts
-            places["MPLCONFIGDIR"] = str(own / "matplotlib")
-        alike = {"PYTHONUTF8": "1", "PYTHONNOUSERSITE": "1", "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
-        with environment(**places, **alike, **values):
+            values["MPLCONFIGDIR"] = str(own / "matplotlib")
+        with environment(**values):
             for name in REMOVED:
-                if name not in places:
-                    os.environ.pop(name, None)
+                os.environ.pop(name, None)
             yield

@@ -23,15 +23,13 @@ def exit_code(command: Callable[[], int | None]) -> int:
     try:
         return command() or 0
     except KeyboardInterrupt:
-        print(
-            "error: interrupted; what was finished is kept, the same command goes on from there",
-            file=sys.stderr,
-        )
-        return 130
-    except (BadInput, FailedCell) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2 if isinstance(error, BadInput) else 1
+        code, message = 130, "interrupted; the same command goes on from what was finished"
+    except BadInput as error:
+        code, message = 2, str(error)
+    except FailedCell as error:
+        code, message = 1, str(error)
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        print(f"error: {where}{error.strerror or error}", file=sys.stderr)
-        return 1
+        code, message = 1, f"{where}{error.strerror or error}"
+    print(f"error: {message}", file=sys.stderr)
+    return code

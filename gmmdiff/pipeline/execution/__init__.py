@@ -1,1 +1,0 @@
-"""One notebook as one stage: parameters in, results out."""

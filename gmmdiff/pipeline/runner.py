@@ -1,0 +1,300 @@
+"""Runs one notebook as a pipeline stage: checked parameters in, byte-identical results out.
+
+    python -m gmmdiff.pipeline.run notebooks/01_theory_checks.ipynb theory_checks
+
+executes the notebook with Papermill and the parameters of that section of params.yaml, and puts
+what it made under reports/: notebooks/STAGE.ipynb, tables/STAGE/, figures/STAGE/.  Results are
+collected in reports/.staging/STAGE and moved to where they belong when every cell has passed, so
+that a run which fails leaves earlier results as they were.  Host, versions, start, run time and
+memory go to environment/STAGE.json, on which no output depends that is compared byte by byte.
+"""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import importlib.metadata
+import json
+import logging
+import os
+import platform
+import re
+import resource
+import shutil
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gmmdiff.pipeline import kernel
+from gmmdiff.pipeline.errors import BadInput, FailedCell, exit_code
+from gmmdiff.pipeline.parameters import PARAMS, REPORTS, cluster_setting, stage_parameters
+from gmmdiff.pipeline.results import CLUSTER, PROGRESS, RESULTS
+
+if TYPE_CHECKING:  # and imported where it is used: a kernel starts seconds sooner
+    import nbformat
+
+SHOWN = kernel.ROOT / REPORTS / "published" / "notebooks"  # where executed notebooks are read
+PACKAGES = ("numpy", "scipy", "pandas", "matplotlib", "POT", "papermill", "dvc")
+
+
+def normalise(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """Drops what differs between two equal executions: times, paths, the injected cell's id."""
+    notebook.metadata.pop("papermill", None)
+    for cell in notebook.cells:
+        cell.metadata.pop("papermill", None)
+        cell.metadata.pop("execution", None)
+        if "injected-parameters" in cell.metadata.get("tags", []):
+            cell.id = "injected-parameters"
+    return notebook
+
+
+def move_links(notebook: nbformat.NotebookNode, start: Path, end: Path) -> nbformat.NotebookNode:
+    """Relative links of the Markdown cells, written in one folder, made to start at another."""
+
+    def moved(link: re.Match) -> str:
+        return Path(os.path.relpath(start / link[0], end)).as_posix()
+
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            cell.source = re.sub(r"(?<=\]\()(?![a-z]+:|#)[^)\s]+", moved, cell.source)
+    return notebook
+
+
+def _execute(notebook: Path, target: Path, values: dict[str, Any], shown: Path) -> None:
+    """One Papermill run, from the notebook's own folder as in JupyterLab.
+
+    Args:
+        shown: the folder at which the executed notebook's links start.
+
+    Raises:
+        FailedCell: when a cell raised, or the kernel died or did not start.
+        OSError: on a full disk.
+    """
+    import nbformat
+    import papermill
+
+    logging.getLogger("papermill").setLevel(logging.ERROR)
+    try:
+        papermill.execute_notebook(
+            *(str(path).replace("{", "{{").replace("}", "}}") for path in (notebook, target)),
+            parameters=values,
+            kernel_name=kernel.NAME,
+            cwd=str(notebook.parent),
+            progress_bar={"desc": notebook.stem, "disable": None},
+            coalesce_streams=True,
+            start_timeout=kernel.PATIENCE,
+        )
+    except papermill.PapermillExecutionError as error:
+        lines = re.sub(r"\x1b\[[0-9;]*m", "", str(error.evalue)).strip().splitlines()
+        why = f"cell [{error.exec_count}] failed: {error.ename}: {lines[-1] if lines else ''}"
+        raise FailedCell(f"{notebook}: {why}; see {target}") from None
+    except RuntimeError as error:  # nbclient's, of which DeadKernelError is one
+        reply = " ".join(str(error).split()) or "no reply"
+        why = f"the kernel died or did not start (out of memory?): {reply}"
+        raise FailedCell(f"{notebook}: {why}; see {target}") from None
+    executed = normalise(nbformat.read(target, 4))
+    nbformat.write(move_links(executed, notebook.resolve().parent, shown), target)
+
+
+@contextmanager
+def _bars_on_the_terminal(path: Path) -> Iterator[None]:
+    """Forwards to standard error what the kernel's progress bars append to a file."""
+    done = threading.Event()
+    with open(path, "w+", encoding="utf-8", errors="replace", newline="") as lines:
+
+        def forward() -> None:
+            last = False
+            while not last:
+                last = done.wait(0.1)
+                sys.stderr.write(lines.read())
+                sys.stderr.flush()
+
+        thread = threading.Thread(target=forward, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            done.set()
+            thread.join()
+            path.unlink()
+
+
+@contextmanager
+def _workers(cluster: str | None, device: str) -> Iterator[str]:
+    """The scheduler's address, empty without one; this machine's workers live as the context."""
+    if cluster != "local":
+        yield cluster or ""
+        return
+    import torch
+
+    from gmmdiff.engine.training import resolve_device
+    from gmmdiff.pipeline.cluster import local
+
+    gpus = torch.cuda.device_count() if resolve_device(device) == "cuda" else 0
+    with ExitStack() as stack:
+        with kernel.environment(PYTHONPATH=str(kernel.ROOT)):  # and what starting them changes
+            address = stack.enter_context(local(gpus))
+        yield address
+
+
+@contextmanager
+def _surroundings(staged: Path, cluster: str | None, device: str) -> Iterator[None]:
+    """The kernel's environment, its bars on the terminal, and its workers, if it has any."""
+    bars = staged.resolve() / "progress"
+    values = {RESULTS: str(staged.resolve()), PROGRESS: str(bars)}
+    if not sys.stderr.isatty():
+        values["TQDM_MININTERVAL"] = "15"
+    with (
+        _bars_on_the_terminal(bars),
+        _workers(cluster, device) as address,
+        kernel.surroundings(**values, **{CLUSTER: address}),
+    ):
+        yield
+
+
+def environment() -> dict[str, Any]:
+    """Host, device and versions: what byte-identity must not depend on."""
+    import torch  # whose metadata may not name the build
+
+    versions = {name: importlib.metadata.version(name) for name in PACKAGES}
+    return {
+        "host": platform.node(),
+        "platform": platform.platform(),
+        "processors": os.cpu_count(),
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+        "python": platform.python_version(),
+        "packages": {"torch": torch.__version__, **versions},
+    }
+
+
+def memory(whose: int = resource.RUSAGE_SELF) -> int:
+    """MiB that this process, or the largest of its finished children, took at most."""
+    peak = resource.getrusage(whose).ru_maxrss
+    return peak // (2**20 if sys.platform == "darwin" else 2**10)  # macOS counts bytes, Linux KiB
+
+
+def _require_writable(reports: Path, stage: str) -> None:
+    """Refuses, before the long work, a folder of results that cannot be written."""
+    for kind in ("tables", "figures", "notebooks", "environment"):
+        target = reports / kind / stage
+        for folder in (path for path in (target, *target.parents) if path.is_relative_to(reports)):
+            if folder.is_dir() and not os.access(folder, os.W_OK | os.X_OK):
+                raise PermissionError(errno.EACCES, "this folder cannot be written", str(folder))
+
+
+def remove(path: Path) -> None:
+    """A file or a folder, if there is one."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def install(staged: Path, stage: str, reports: Path) -> None:
+    """Moves staged results to where they belong, where nothing of an earlier run stays.
+
+    Killed half way it is repaired by the next run, since DVC has not recorded this one.  No file is
+    written into: what a cache links to stays as it is.
+    """
+    moves = {staged / kind: reports / kind / stage for kind in ("tables", "figures")}
+    moves[staged / "executed.ipynb"] = reports / "notebooks" / f"{stage}.ipynb"
+    moves[staged / "environment.json"] = reports / "environment" / f"{stage}.json"
+    moves |= {path: reports / path.name for path in staged.iterdir() if path not in moves}
+    for source, target in moves.items():
+        remove(target)
+        if source.exists():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.move(source, target)
+
+
+def discard(staged: Path) -> None:
+    """Removes a staging folder, and those around it that are then empty."""
+    shutil.rmtree(staged, ignore_errors=True)
+    with suppress(OSError):
+        os.removedirs(staged.parent)
+
+
+def run(
+    notebook: Path, stage: str, values: dict[str, Any], reports: Path, cluster: str | None = None
+) -> None:
+    """Executes a notebook with checked parameters and installs its results under ``reports``.
+
+    Earlier results are untouched when it raises.
+
+    Raises:
+        BadInput: on a notebook of another tree than the code's.
+        FailedCell: when a cell raised, or the kernel died; its notebook stays in ``.staging``.
+        OSError: on a folder that cannot be written, before the notebook runs, or on a full disk.
+    """
+    kernel.require_own_tree(notebook)
+    start, started = time.monotonic(), datetime.now(UTC).isoformat(timespec="milliseconds")
+    _require_writable(reports, stage)
+    staged = reports / ".staging" / stage
+    shutil.rmtree(staged, ignore_errors=True)
+    staged.mkdir(parents=True)
+    try:
+        with _surroundings(staged, cluster, values.get("device", "auto")):
+            _execute(notebook, staged / "executed.ipynb", values, (SHOWN / stage).parent)
+        seconds, most = round(time.monotonic() - start, 1), memory(resource.RUSAGE_CHILDREN)
+        record = environment() | {"started": started, "seconds": seconds, "memory": most}
+        text = json.dumps(record, indent=1) + "\n"
+        (staged / "environment.json").write_text(text, encoding="utf-8")
+        install(staged, stage, reports)
+    except FailedCell:
+        raise
+    except BaseException:
+        discard(staged)
+        raise
+    discard(staged)
+
+
+def require_reachable(cluster: str | None, params: Path) -> None:
+    """Refuses a scheduler that does not answer or has workers of other code, before anything runs.
+
+    Raises:
+        BadInput: one line that names the file and what is wrong.
+    """
+    if cluster in (None, "local"):
+        return
+    from gmmdiff.pipeline.cluster import Cluster
+
+    try:
+        Cluster(cluster).client.close()
+    except ConnectionError as error:
+        raise BadInput(f"{params}: cluster: {error}") from None
+
+
+def _override(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise BadInput(f"-p {text}: must be name=value")
+    return name, value
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line; returns the exit code (see ``errors.exit_code``)."""
+    parser = argparse.ArgumentParser(prog="gmmdiff.pipeline.run", description=__doc__.split(":")[0])
+    parser.add_argument("notebook", type=Path)
+    parser.add_argument("stage", help="name of the results, e.g. theory_checks or faces_runs/map_4")
+    parser.add_argument(
+        "--section", help="of params.yaml, if not called like the stage; '' is none"
+    )
+    parser.add_argument("-p", action="append", default=[], metavar="NAME=VALUE", help="an override")
+    parser.add_argument("--params", type=Path, default=PARAMS)
+    parser.add_argument("--reports", type=Path, default=REPORTS)
+    options = parser.parse_args(arguments)
+
+    def command() -> None:
+        section = options.stage if options.section is None else options.section
+        overrides = dict(_override(text) for text in options.p)
+        values = stage_parameters(options.params, section, options.notebook, overrides)
+        cluster = cluster_setting(options.params)
+        require_reachable(cluster, options.params)
+        run(options.notebook, options.stage, values, options.reports, cluster)
+
+    return exit_code(command)
