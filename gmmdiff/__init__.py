@@ -4,22 +4,36 @@ A reproduction of arXiv 2401.11261 on data whose geometry is known exactly.  The
 paper's abstracts leave open are our reconstruction; each module says which.
 
 The public names load their modules when they are asked for: ``gmmdiff.core`` is the mathematics,
-``gmmdiff.worlds`` the data.  Which they are, and where each is at home, stands in
-``__init__.pyi``, which type checkers read too.
+``gmmdiff.worlds`` the data.  Type checkers read them in ``__init__.pyi``.
 """
 
-import ast
 from importlib import import_module
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
-_HOME = {
-    name.name: str(statement.module)
-    for statement in ast.parse(Path(__file__).with_suffix(".pyi").read_text("utf-8")).body
-    if isinstance(statement, ast.ImportFrom)
-    for name in statement.names
+_MODULES = {
+    "core.conditioning": "GaussianMixtureConditioning",
+    "core.costs": "COSTS Cost",
+    "core.diffusion": "CosineSchedule LinearBetaSchedule adams_bashforth ancestral ddim diffuse "
+    "dpmpp_2m velocity",
+    "core.distances": "divergences_from_histograms divergences_from_samples energy_distance "
+    "transport_plan wasserstein1",
+    "core.losses": "NGMGLoss NGMGMulticlassLoss NGMGWithLogitsLoss ngmg_loss",
+    "core.mixtures": "GaussianMixture",
+    "core.ngmg": "NGMG",
+    "core.streams": "numpy_stream stream",
+    "engine.arms": "Conditioning",
+    "engine.denoiser": "load",
+    "engine.joint.batched_costs": "Costs",
+    "experiments.theory.helix": "Helix",
+    "experiments.theory.parallel_lines": "LineCosts ParallelLine",
+    "worlds.arcs": "Arcs",
+    "worlds.celeba": "CelebA",
+    "worlds.digits": "Digits",
+    "worlds.faces": "Faces",
+    "worlds.world": "Copies World find_defects",
 }
+_HOME = {name: f"gmmdiff.{home}" for home, names in _MODULES.items() for name in names.split()}
 __all__ = [*_HOME, "__version__"]
 
 

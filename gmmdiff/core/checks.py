@@ -7,6 +7,7 @@ can be seen, which inside ``torch.vmap`` and ``torch.compile`` they cannot.
 
 from __future__ import annotations
 
+import math
 import numbers
 from collections.abc import Callable
 from functools import reduce, wraps
@@ -24,14 +25,17 @@ Result = TypeVar("Result")
 
 def refuse(owner: str, what: str, allowed: str, got: object) -> NoReturn:
     """Raise the house's one ``ValueError``: owner, parameter, allowed values, given value."""
-    told = " ".join(str(got).split())  # one line, whatever it is
-    told = told if len(told) <= LONGEST else f"{told[:LONGEST]} ..."
-    raise ValueError(f"{owner}: {what} must be {allowed}, got {told}")
+    if isinstance(got, Tensor):
+        few = got.numel() <= 8
+        got = got.tolist() if few else f"values in [{float(got.min()):g}, {float(got.max()):g}]"
+    shown = " ".join(str(got).split())  # one line, whatever it is
+    shown = shown if len(shown) <= LONGEST else f"{shown[:LONGEST]} ..."
+    raise ValueError(f"{owner}: {what} must be {allowed}, got {shown}")
 
 
-def require(condition: bool, owner: str, what: str, allowed: str, got: object) -> None:
-    """Refuse (see ``refuse``) unless ``condition`` holds."""
-    if not condition:
+def require(condition: bool | Tensor, owner: str, what: str, allowed: str, got: object) -> None:
+    """Refuse (see ``refuse``) unless a condition holds; one on values, wherever they are seen."""
+    if not (holds(condition) if isinstance(condition, Tensor) else condition):
         refuse(owner, what, allowed, got)
 
 
@@ -51,15 +55,15 @@ def floating(owner: str, what: str, value: Any, like: Tensor | None = None) -> T
     """A floating tensor of a number, list, NumPy array or tensor.
 
     Args:
-        like: whose place a value that is no tensor takes, and whose precision one that has none.
+        like: whose device a value that is no tensor takes, and whose precision one that has none.
 
     Raises:
         ValueError: on what is no real number, or no array of them.
     """
     plain = not hasattr(value, "dtype")  # numbers and lists have digits, and no type of their own
-    place = getattr(value if isinstance(value, Tensor) else like, "device", None)
+    device = getattr(value if isinstance(value, Tensor) else like, "device", None)
     try:
-        tensor = torch.as_tensor(value, device=place, dtype=torch.float64 if plain else None)
+        tensor = torch.as_tensor(value, device=device, dtype=torch.float64 if plain else None)
     except (TypeError, ValueError, RuntimeError):
         refuse(owner, what, "a tensor of real numbers", repr(value))
     if tensor.is_complex():
@@ -69,22 +73,16 @@ def floating(owner: str, what: str, value: Any, like: Tensor | None = None) -> T
     return tensor.to(torch.get_default_dtype() if like is None else like.dtype)
 
 
-def at_least_single(x: Tensor) -> Tensor:
-    """Half precision as single: sums of squares need the room."""
-    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
-
-
-def whole(owner: str, what: str, value: Any, least: int = 0) -> int:
-    """A whole number >= ``least``, also one that a table turned into a float.
-
-    Raises:
-        ValueError: on anything else, True and False too.
-    """
-    number = value.item() if hasattr(value, "item") and getattr(value, "size", None) else value
-    good = isinstance(number, numbers.Real) and not isinstance(number, bool)
-    good = good and number == number // 1 and not number < least
-    require(good, owner, what, f"a whole number >= {least}", repr(value))
-    return int(number)
+def require_shape(owner: str, what: str, x: Tensor, *shape: int | str, least: int = 0) -> None:
+    """Refuse a tensor of another shape: sizes, names of free ones ("n" >= ``least``), "..."."""
+    wanted = tuple(size for size in shape if size != "...")
+    given = tuple(x.shape)[max(0, x.ndim - len(wanted)) if "..." in shape else 0 :]
+    good = len(given) == len(wanted) and all(
+        size >= least * (name == "n") if isinstance(name, str) else size == name
+        for size, name in zip(given, wanted, strict=True)
+    )
+    allowed = str(shape).replace("'", "") + (f" with n >= {least}" if least else "")
+    require(good, owner, what, allowed, tuple(x.shape))
 
 
 def require_finite(owner: str, what: str, x: Tensor) -> None:
@@ -94,18 +92,37 @@ def require_finite(owner: str, what: str, x: Tensor) -> None:
         refuse(owner, what, "finite", f"{bad} NaN or infinite of {x.numel()} values")
 
 
-def points(owner: str, what: str, x: Any, dim: int | None = None, least: int = 1) -> Tensor:
-    """``(n, dim)``, n >= ``least``, finite and floating, of a tensor or array.
+def array(
+    owner: str, what: str, value: Any, *shape: int | str, least: int = 0, like: Tensor | None = None
+) -> Tensor:
+    """``floating``, of one shape (see ``require_shape``) and finite.
 
     Raises:
-        ValueError: on another shape, or NaN or infinity.
+        ValueError: on another shape, NaN or infinity.
     """
-    x = floating(owner, what, x)
-    good = x.ndim == 2 and len(x) >= least and dim in (None, x.shape[-1])
-    expected = f"(n, {'dim' if dim is None else dim}) with n >= {least}"
-    require(good, owner, what, expected, tuple(x.shape))
+    x = floating(owner, what, value, like)
+    require_shape(owner, what, x, *shape, least=least)
     require_finite(owner, what, x)
     return x
+
+
+def at_least_single(x: Tensor) -> Tensor:
+    """Half precision as single: sums of squares need the room."""
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+
+
+def whole(owner: str, what: str, value: Any, least: int = 0, most: float = math.inf) -> int:
+    """A whole number in ``least`` .. ``most``, also one that a table turned into a float.
+
+    Raises:
+        ValueError: on anything else, True and False too.
+    """
+    number = value.item() if hasattr(value, "item") and getattr(value, "size", None) else value
+    good = isinstance(number, numbers.Real) and not isinstance(number, bool)
+    good = good and number == number // 1 and least <= number <= most
+    allowed = f"a whole number >= {least}" if most == math.inf else f"in {least}..{most}"
+    require(good, owner, what, allowed, repr(value))
+    return int(number)
 
 
 def indices(owner: str, what: str, value: Any, count: int) -> Tensor:

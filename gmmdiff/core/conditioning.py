@@ -18,12 +18,12 @@ from torch.nn import Module, Parameter
 from gmmdiff.core.checks import (
     at_least_single,
     floating,
-    holds,
     in_own_precision,
     promoted,
     refuse,
     require,
     require_finite,
+    require_shape,
     whole,
 )
 from gmmdiff.core.mixtures import GaussianMixture
@@ -93,10 +93,8 @@ class GaussianMixtureConditioning(Module):
         except RuntimeError:
             allowed = f"of a shape that broadcasts to {tuple(means.shape)}"
             refuse(owner, "scales", allowed, tuple(given["scales"].shape))
-        good = holds(scales > 0 if learned else scales >= 0)
         allowed = "> 0 to be learned" if learned else ">= 0"
-        if not good:
-            refuse(owner, "scales", allowed, float(scales.min()))
+        require(scales > 0 if learned else scales >= 0, owner, "scales", allowed, scales)
         null = torch.zeros_like(means[0])
         if learned:
             self.means, self.log_scales = Parameter(means), Parameter(scales.log())
@@ -110,8 +108,10 @@ class GaussianMixtureConditioning(Module):
         self.first: int | list[int] = 0  # component of every token
         if counts is not None:
             self.counts = [whole(owner, "counts", count) for count in counts]
-            total, expected = sum(self.counts), f"{len(means)} as means"
-            require(total == len(means), owner, "the sum of counts", expected, total)
+            total = sum(self.counts)
+            require(
+                total == len(means), owner, "the sum of counts", f"{len(means)} as means", total
+            )
             self.first = [0, *accumulate(self.counts)][:-1]
 
     @staticmethod
@@ -216,19 +216,16 @@ class GaussianMixtureConditioning(Module):
         Raises:
             ValueError: on an index that is not there; inside ``torch.compile`` an error of torch's.
         """
-        owner = f"{type(self).__name__}.forward"
+        owner, means = f"{type(self).__name__}.forward", self.means
         index = torch.as_tensor(index)
-        if index.is_floating_point():
-            refuse(owner, "index", "of an integer type", index.dtype)
-        means = self.means
+        require(not index.is_floating_point(), owner, "index", "of an integer type", index.dtype)
         counts, first = (torch.as_tensor(z, device=means.device) for z in (self.counts, self.first))
-        if counts.ndim and index.shape[-1:] != counts.shape:
-            refuse(owner, "index", f"(..., {len(counts)})", tuple(index.shape))
+        if counts.ndim:
+            require_shape(owner, "index", index, "...", len(counts))
         index = index.to(counts)
         there = (index >= self.NULL) & (index < counts)
-        if not holds(there):
-            allowed = f"in 0 .. {(counts - 1).tolist()}, or {self.NULL} for none"
-            refuse(owner, "index", allowed, index.tolist())
+        last = [n - 1 for n in self.counts] if isinstance(self.counts, list) else self.counts - 1
+        require(there, owner, "index", f"in 0 .. {last}, or {self.NULL} for none", index)
         # Of a null index some row, which is left out in the end; of one that is not there none, so
         # that torch refuses it where values cannot be seen.
         row = (index + first).where(there, len(means))
@@ -256,11 +253,10 @@ class GaussianMixtureConditioning(Module):
         """
         owner, count = f"{type(self).__name__}.soft", len(self.means)
         weights = floating(owner, "weights", weights, self.means).to(self.means)
-        if weights.shape[-1:] != (count,):
-            refuse(owner, "weights", f"(..., K) with K = {count}", tuple(weights.shape))
+        require_shape(owner, "weights", weights, "...", count)
         total, absent = at_least_single(weights).sum(-1), (weights == 0).all(-1)
-        if not holds((weights >= 0).all(-1) & (absent | ((total - 1).abs() < 1e-2))):
-            refuse(owner, "weights", ">= 0 with sum 1, or all 0", weights.tolist())
+        good = (weights >= 0).all(-1) & (absent | ((total - 1).abs() < 1e-2))
+        require(good, owner, "weights", ">= 0 with sum 1, or all 0", weights)
         means, scales = (torch.tensordot(weights, z, 1) for z in (self.means, self.scales))
         return self._draw(means, scales, absent, sample, generator)
 

@@ -32,12 +32,11 @@ from torch.nn.functional import softplus
 
 from gmmdiff.core.checks import (
     floating,
-    holds,
     in_own_precision,
     promoted,
-    refuse,
     require,
     require_finite,
+    require_shape,
 )
 from gmmdiff.core.ngmg import NGMG
 
@@ -51,20 +50,15 @@ def check_batch(owner: str, x: Any, labels: Any, kind: str) -> tuple[Tensor, Ten
         ValueError: on another kind, NaN or infinity, probabilities outside [0, 1], or labels of
             another shape or neither 0 nor 1.
     """
-    if kind not in KINDS:
-        refuse(owner, "kind", f"one of {', '.join(KINDS)}", repr(kind))
+    require(kind in KINDS, owner, "kind", f"one of {', '.join(KINDS)}", repr(kind))
     x = floating(owner, kind, x)
     labels = floating(owner, "labels", labels, x)
-    expected = f"{tuple(x.shape)} as the {kind}"
-    require(labels.shape == x.shape, owner, "labels", expected, tuple(labels.shape))
+    require_shape(owner, "labels", labels, *x.shape)
     promoted(owner, **{kind: x, "labels": labels})  # refuses two devices
     require_finite(owner, kind, x)
-    if not holds((labels == 0) | (labels == 1)):
-        refuse(
-            owner, "labels", "0 or 1", labels[(labels != 0) & (labels != 1)].unique().tolist()[:5]
-        )
-    if kind == "probabilities" and not holds((x >= 0) & (x <= 1)):
-        refuse(owner, kind, "in [0, 1]", f"values in [{float(x.min()):g}, {float(x.max()):g}]")
+    require((labels == 0) | (labels == 1), owner, "labels", "0 or 1", labels)
+    if kind == "probabilities":
+        require((x >= 0) & (x <= 1), owner, kind, "in [0, 1]", x)
     return x, labels.to(x.dtype)
 
 
@@ -109,13 +103,10 @@ class Cost:
         value = self.brier * e.square() + self.mae * e.abs()
         if self.potential is not None:
             value = value + self.ngmg * self.potential.potential(e.unsqueeze(-1))
-        if self.bce:
-            sure = (
-                softplus(x) - labels * x
-                if kind == "logits"
-                else -torch.where(labels > 0, p, 1 - p).log()
-            )
-            value = value + self.bce * sure
+        if self.bce and kind == "logits":
+            value = value + self.bce * (softplus(x) - labels * x)
+        elif self.bce:
+            value = value + self.bce * -torch.where(labels > 0, p, 1 - p).log()
         return value
 
     @in_own_precision

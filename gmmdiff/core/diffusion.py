@@ -4,6 +4,25 @@ x_t = alpha_t x_0 + sigma_t eps with alpha^2 + sigma^2 = 1 and time t in [0, 1],
 denoiser is any callable ``denoiser(x_t, t) -> prediction`` of x_t's shape, t a scalar tensor in the
 samplers; its prediction bears its name in ``diffusers``: ``"epsilon"``, ``"sample"`` = x_0, or
 ``"v_prediction"``, the velocity alpha eps - sigma x_0 (Salimans & Ho 2022, arXiv 2202.00512).
+
+Every sampler takes x, noise at ``times[0]`` of any shape, and falling ``times`` ``(S + 1,)`` in
+[0, 1], evaluates the denoiser once a step, and returns samples at ``times[-1]`` of x's shape; all
+but ``ancestral`` are deterministic and leave the generator alone.  They raise a ValueError on bad
+times, an unknown prediction, or a denoiser that gives another shape.
+
+Example:
+    >>> import torch
+    >>> from gmmdiff import CosineSchedule, GaussianMixture, stream, velocity
+    >>> from gmmdiff import adams_bashforth, ancestral, ddim, dpmpp_2m
+    >>> schedule, law = CosineSchedule(), GaussianMixture([1.0], [[3.0]], [[0.01]])
+    >>> def denoiser(x_t, t):  # exact, where a network would stand
+    ...     alpha, sigma = schedule.alpha(t), schedule.sigma(t)
+    ...     x_0 = law.posterior_mean(x_t, alpha, sigma)
+    ...     return velocity(x_0, (x_t - alpha * x_0) / sigma, alpha, sigma)
+    >>> noise, times = torch.randn(4, 1, generator=stream(0, "x")), schedule.even_times(100)
+    >>> for sampler in (ancestral, ddim, dpmpp_2m, adams_bashforth):
+    ...     x = sampler(denoiser, noise, times, schedule, generator=stream(0, "steps"))
+    ...     assert ((x - 3).abs() < 0.1).all()
 """
 
 from __future__ import annotations
@@ -17,7 +36,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gmmdiff.core.checks import DOUBLE, floating, holds, refuse, require, require_generator, whole
+from gmmdiff.core.checks import DOUBLE, floating, refuse, require, require_generator, whole
 from gmmdiff.core.streams import random_on
 
 Denoiser = Callable[[Tensor, Tensor], Tensor]
@@ -29,7 +48,6 @@ class Schedule(Protocol):
     """The signal rate alpha(t) and noise rate sigma(t), both in [0, 1]."""
 
     def alpha(self, t: Tensor) -> Tensor: ...
-
     def sigma(self, t: Tensor) -> Tensor: ...
 
 
@@ -68,8 +86,8 @@ class CosineSchedule:
         require(bend > 0, owner, "bend", "> 0", bend)
         ends = torch.tensor([start, end], dtype=torch.float64)
         ends = (self.alpha(ends) / self.sigma(ends)).log()  # halves of log SNR
-        first, last = (ends if bend == math.inf else (ends / bend).asinh()).tolist()
-        grid = torch.linspace(first, last, steps + 1, dtype=torch.float64)
+        ends = ends if bend == math.inf else (ends / bend).asinh()
+        grid = torch.linspace(*ends.tolist(), steps + 1, dtype=torch.float64)
         grid = grid if bend == math.inf else bend * grid.sinh()
         return torch.atan(torch.exp(-grid)) * (2 / math.pi)
 
@@ -92,54 +110,54 @@ class LinearBetaSchedule:
 
     def __init__(self, steps: int = 1000, beta_start: float = 1e-4, beta_end: float = 2e-2) -> None:
         owner, allowed = "LinearBetaSchedule", "0 < beta_start <= beta_end < 1"
-        steps = whole(owner, "steps", steps, 1)
-        good = 0 < beta_start <= beta_end < 1
-        require(good, owner, "beta_start, beta_end", allowed, (beta_start, beta_end))
-        beta = torch.linspace(beta_start, beta_end, steps, dtype=torch.float64, device="cpu")
-        self.steps = steps
+        self.steps, ends = whole(owner, "steps", steps, 1), (beta_start, beta_end)
+        require(0 < beta_start <= beta_end < 1, owner, "beta_start, beta_end", allowed, ends)
+        beta = torch.linspace(*ends, self.steps, dtype=torch.float64, device="cpu")
         self._log_alpha = torch.cat([beta.new_zeros(1), 0.5 * torch.log1p(-beta).cumsum(0)])
 
-    def _log_alpha_at(self, t: Tensor) -> Tensor:
+    def _log_alpha_at(self, t: Any) -> tuple[Tensor, torch.dtype]:
+        """In float64, and the type of t."""
+        t = _time("LinearBetaSchedule", t)
         position = t.double() * self.steps
         low = position.floor().long().clamp(0, self.steps - 1)
         table = self._log_alpha.to(t.device)
-        return torch.lerp(table[low], table[low + 1], position - low)
+        return torch.lerp(table[low], table[low + 1], position - low), t.dtype
 
     def alpha(self, t: Tensor) -> Tensor:
         """sqrt(prod (1 - beta_i)) up to step t T."""
-        t = _time("LinearBetaSchedule", t)
-        return self._log_alpha_at(t).exp().to(t.dtype)
+        log_alpha, dtype = self._log_alpha_at(t)
+        return log_alpha.exp().to(dtype)
 
     def sigma(self, t: Tensor) -> Tensor:
         """sqrt(1 - alpha^2)."""
-        t = _time("LinearBetaSchedule", t)
-        return (-torch.expm1(2 * self._log_alpha_at(t))).sqrt().to(t.dtype)
+        log_alpha, dtype = self._log_alpha_at(t)
+        return (-torch.expm1(2 * log_alpha)).sqrt().to(dtype)
 
 
 def _time(owner: str, t: Any) -> Tensor:
     """t as a floating tensor in [0, 1]."""
     t = floating(owner, "t", t)
-    if not holds((t >= 0) & (t <= 1)):
-        refuse(owner, "t", "in [0, 1]", f"values in [{float(t.min()):g}, {float(t.max()):g}]")
+    require((t >= 0) & (t <= 1), owner, "t", "in [0, 1]", t)
     return t
 
 
-def _rates(owner: str, x: Tensor, y: Tensor, **rates: Any) -> list[Any]:
-    """Numbers as they are; tensors with their dimensions beside the first ones of x and y."""
-    shape = torch.broadcast_shapes(x.shape, y.shape)
+def _pair(owner: str, alpha: Any, sigma: Any, **pair: Any) -> tuple[Tensor, Tensor, Any, Any]:
+    """Two tensors, and rates: numbers, or tensors whose dimensions are the first of the two's."""
+    x, y = (floating(owner, name, value) for name, value in pair.items())
+    # broadcast_shapes imports sympy: seconds at its first call.
+    shape = torch.broadcast_tensors(x, y)[0].shape
 
     def beside(name: str, rate: Any) -> Any:
         if isinstance(rate, numbers.Real):
             return rate
         rate = floating(owner, name, rate, x)
-        pairs = zip(rate.shape, shape, strict=False)
-        good = rate.ndim <= len(shape) and all(a == b or 1 in (a, b) for a, b in pairs)
+        good = all(a == b or 1 in (a, b) for a, b in zip(rate.shape, shape, strict=False))
         allowed = f"a number, or one a sample of {tuple(shape)}"
-        require(good, owner, name, allowed, tuple(rate.shape))
+        require(good and rate.ndim <= len(shape), owner, name, allowed, tuple(rate.shape))
         # A number in a tensor widens no type: it stays one.
         return rate.reshape(rate.shape + (1,) * (len(shape) - rate.ndim)) if rate.ndim else rate
 
-    return [beside(name, rate) for name, rate in rates.items()]
+    return x, y, beside("alpha", alpha), beside("sigma", sigma)
 
 
 def diffuse(x_0: Tensor, noise: Tensor, alpha: Rate, sigma: Rate) -> Tensor:
@@ -159,22 +177,13 @@ def diffuse(x_0: Tensor, noise: Tensor, alpha: Rate, sigma: Rate) -> Tensor:
         >>> diffuse(torch.ones(2), torch.tensor([0.0, 1.0]), alpha=0.8, sigma=0.6)
         tensor([0.8000, 1.4000])
     """
-    x_0, noise = floating("diffuse", "x_0", x_0), floating("diffuse", "noise", noise)
-    alpha, sigma = _rates("diffuse", x_0, noise, alpha=alpha, sigma=sigma)
+    x_0, noise, alpha, sigma = _pair("diffuse", alpha, sigma, x_0=x_0, noise=noise)
     return alpha * x_0 + sigma * noise
 
 
 def velocity(x_0: Tensor, noise: Tensor, alpha: Rate, sigma: Rate) -> Tensor:
-    """The v-prediction target: v = alpha eps - sigma x_0; arguments and errors as ``diffuse``.
-
-    Example:
-        >>> import torch
-        >>> from gmmdiff import velocity
-        >>> velocity(torch.ones(2), torch.tensor([0.0, 1.0]), alpha=0.8, sigma=0.6)
-        tensor([-0.6000,  0.2000])
-    """
-    x_0, noise = floating("velocity", "x_0", x_0), floating("velocity", "noise", noise)
-    alpha, sigma = _rates("velocity", x_0, noise, alpha=alpha, sigma=sigma)
+    """The v-prediction target: v = alpha eps - sigma x_0; arguments and errors as ``diffuse``."""
+    x_0, noise, alpha, sigma = _pair("velocity", alpha, sigma, x_0=x_0, noise=noise)
     return alpha * noise - sigma * x_0
 
 
@@ -189,16 +198,16 @@ def split_prediction(
     """
     same, expected = prediction.shape == x_t.shape, f"{tuple(x_t.shape)} as x_t"
     require(same, "sampler", "the denoiser's prediction", expected, tuple(prediction.shape))
-    alpha, sigma = _rates("sampler", x_t, prediction, alpha=alpha, sigma=sigma)
+    x_t, prediction, alpha, sigma = _pair("sampler", alpha, sigma, x_t=x_t, prediction=prediction)
     if kind == "v_prediction":
         return alpha * x_t - sigma * prediction, sigma * x_t + alpha * prediction
     if kind == "epsilon":
-        if not holds(torch.as_tensor(alpha) > 0):
-            refuse("epsilon prediction", "alpha", "> 0 (start below t = 1)", 0.0)
+        allowed = "> 0 (start below t = 1)"
+        require(torch.as_tensor(alpha) > 0, "epsilon prediction", "alpha", allowed, alpha)
         return (x_t - sigma * prediction) / alpha, prediction
     if kind == "sample":
-        if not holds(torch.as_tensor(sigma) > 0):
-            refuse("sample prediction", "sigma", "> 0 (end above t = 0)", 0.0)
+        allowed = "> 0 (end above t = 0)"
+        require(torch.as_tensor(sigma) > 0, "sample prediction", "sigma", allowed, sigma)
         return prediction, (x_t - alpha * prediction) / sigma
     refuse("sampler", "prediction", 'one of "epsilon", "sample", "v_prediction"', repr(kind))
 
@@ -212,10 +221,10 @@ def _prepare(
     """
     x = floating("sampler", "x", x)
     times = floating("sampler", "times", times, DOUBLE).to(x.device, torch.float64)
-    falls = times.ndim == 1 and len(times) >= 2 and bool((times.diff() < 0).all())
-    within = falls and float(times[0]) <= 1 and float(times[-1]) >= 0
+    good = times.ndim == 1 and len(times) >= 2 and bool((times.diff() < 0).all())
+    good = good and float(times[0]) <= 1 and float(times[-1]) >= 0
     allowed = "at least 2 times in [0, 1], strictly falling"
-    require(within, "sampler", "times", allowed, times.tolist())
+    require(good, "sampler", "times", allowed, times.tolist())
     alpha, sigma = schedule.alpha(times).tolist(), schedule.sigma(times).tolist()
     seen = times.to(x.dtype)
 
@@ -236,27 +245,7 @@ def ancestral(
 ) -> Tensor:
     """DDPM's stochastic sampler (Ho et al. 2020, arXiv 2006.11239, algorithm 2).
 
-    Args:
-        x: noise at times[0], any shape. times: ``(S + 1,)``, falling, in [0, 1]; S network
-            evaluations.
-        generator: source of the noise between steps; the last step to t = 0 draws none.
-
-    Returns:
-        samples at times[-1], of x's shape.
-
-    Raises:
-        ValueError: on a bad time grid or prediction type, or no generator.
-
-    Example:
-        >>> import torch
-        >>> from gmmdiff import CosineSchedule, GaussianMixture, ancestral, stream
-        >>> schedule, law = CosineSchedule(), GaussianMixture([1.0], [[3.0]], [[0.01]])
-        >>> def denoiser(x_t, t):  # predicts x_0; exact, where a network would stand
-        ...     return law.posterior_mean(x_t, schedule.alpha(t), schedule.sigma(t))
-        >>> noise, times = torch.randn(4, 1, generator=stream(0, "x")), schedule.even_times(100)
-        >>> x = ancestral(denoiser, noise, times, schedule, "sample", stream(0, "steps"))
-        >>> bool(((x - 3).abs() < 0.1).all())
-        True
+    The generator is the source of the noise between steps; the last step to t = 0 draws none.
     """
     require_generator("ancestral", generator)
     x, look, alpha, sigma = _prepare(denoiser, x, times, schedule, prediction)
@@ -281,18 +270,7 @@ def ddim(
     prediction: Prediction = "v_prediction",
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """DDIM with eta = 0 (Song et al. 2021, arXiv 2010.02502): first order on the flow's ODE.
-
-    Arguments, result and errors as ``ancestral``; deterministic, so the generator is not used.
-
-    Example:
-        >>> import torch
-        >>> from gmmdiff import CosineSchedule, ddim
-        >>> denoiser = lambda x_t, t: torch.ones_like(x_t)  # knows one x_0
-        >>> times = torch.tensor([0.9, 0.5, 0.0])
-        >>> ddim(denoiser, torch.zeros(2), times, CosineSchedule(), "sample")
-        tensor([1., 1.])
-    """
+    """DDIM with eta = 0 (Song et al. 2021, arXiv 2010.02502): first order on the flow's ODE."""
     x, look, alpha, sigma = _prepare(denoiser, x, times, schedule, prediction)
     for i in range(len(alpha) - 1):
         x_0, eps = look(x, i)
@@ -311,17 +289,7 @@ def dpmpp_2m(
 ) -> Tensor:
     """DPM-Solver++(2M) (Lu et al. 2022, arXiv 2211.01095, algorithm 2): second order.
 
-    One evaluation a step; arguments, result and errors as ``ancestral``.  Deterministic, so the
-    generator is not used.  A step to t = 0, where the log signal-to-noise ratio is infinite, is of
-    first order.
-
-    Example:
-        >>> import torch
-        >>> from gmmdiff import CosineSchedule, dpmpp_2m
-        >>> denoiser = lambda x_t, t: torch.ones_like(x_t)  # knows one x_0
-        >>> times = torch.tensor([0.9, 0.5, 0.0])
-        >>> dpmpp_2m(denoiser, torch.zeros(2), times, CosineSchedule(), "sample")
-        tensor([1., 1.])
+    A step to t = 0, where the log signal-to-noise ratio is infinite, is of first order.
     """
     x, look, alpha, sigma = _prepare(denoiser, x, times, schedule, prediction)
     rates = torch.tensor([alpha, sigma], dtype=torch.float64)
@@ -331,10 +299,8 @@ def dpmpp_2m(
         x_0, _ = look(x, i)
         target = x_0
         if previous is not None and sigma[i + 1] > 0:
-            h, h_before = (
-                half_log_snr[i + 1] - half_log_snr[i],
-                half_log_snr[i] - half_log_snr[i - 1],
-            )
+            h = half_log_snr[i + 1] - half_log_snr[i]
+            h_before = half_log_snr[i] - half_log_snr[i - 1]
             target = x_0 + h / (2 * h_before) * (x_0 - previous)
         decay = sigma[i + 1] / sigma[i]
         x = decay * x + (alpha[i + 1] - decay * alpha[i]) * target
@@ -365,23 +331,14 @@ def adams_bashforth(
     """Exponential Adams-Bashforth on the x_0 prediction, of third order unless told otherwise.
 
     With k = alpha / sigma the flow is d(x / sigma) = x_0 dk (Lu et al. 2022, arXiv 2211.01095,
-    proposition 4.1).  The polynomial through the last ``order`` predictions of x_0, fewer at the
-    start, is integrated to machine precision, as DEIS does (Zhang & Chen 2022, arXiv 2204.13902);
-    here in the angle arccot k, in which x_0 is smooth at both ends.  Order 1 is ``ddim``;
-    ``dpmpp_2m`` is order 2 in log k, its slope weighed as for small steps.
+    proposition 4.1).  The polynomial through the last ``order`` >= 1 predictions of x_0, fewer at
+    the start, is integrated to machine precision, as DEIS does (Zhang & Chen 2022, arXiv
+    2204.13902); here in the angle arccot k, in which x_0 is smooth at both ends.  Order 1 is
+    ``ddim``; ``dpmpp_2m`` is order 2 in log k, its slope weighed as for small steps.
 
-    One evaluation a step; arguments, result and errors as ``ancestral``, and order >= 1; the
-    generator is not used.  A step to t = 0 returns the x_0 prediction.  The low orders at the start
-    cost nothing from t = 0.999 on, but leave second order from t = 0.95.  Few steps want
+    A step to t = 0 returns the x_0 prediction.  The low orders at the start cost nothing from t =
+    0.999 on, but leave second order from t = 0.95.  Few steps want
     ``CosineSchedule.even_times(steps - 1, end=0.0125, bend=1.25)``, then 0.
-
-    Example:
-        >>> import torch
-        >>> from gmmdiff import CosineSchedule, adams_bashforth
-        >>> denoiser = lambda x_t, t: torch.ones_like(x_t)  # knows one x_0
-        >>> times = torch.tensor([0.9, 0.5, 0.0])
-        >>> adams_bashforth(denoiser, torch.zeros(2), times, CosineSchedule(), "sample")
-        tensor([1., 1.])
     """
     order = whole("adams_bashforth", "order", order, 1)
     x, look, alpha, sigma = _prepare(denoiser, x, times, schedule, prediction)

@@ -15,14 +15,7 @@ from scipy.spatial.distance import jensenshannon
 from scipy.special import rel_entr
 from torch import Tensor
 
-from gmmdiff.core.checks import (
-    floating,
-    in_own_precision,
-    points,
-    promoted,
-    require,
-    require_finite,
-)
+from gmmdiff.core.checks import array, floating, in_own_precision, promoted, require
 from gmmdiff.core.ngmg import squared_distances
 
 # From Python 3.12 on its docstrings are worth a warning, which would stand in notebooks.
@@ -33,12 +26,14 @@ with warnings.catch_warnings():
 STRIP = 2**22  # distances held at once by ``energy_distance``: 32 MiB
 
 
-def _samples(owner: str, x: Any, y: Any) -> tuple[Tensor, Tensor]:
-    """Two samples ``(n, D)`` and ``(m, D)`` in float64, without their graphs."""
-    x = points(owner, "x", x)
-    y = points(owner, "y", y, x.shape[1])
-    x, y = promoted(owner, x=x, y=y).values()
-    return x.detach().double(), y.detach().double()
+def samples(owner: str, least: int = 1, **given: Any) -> list[Tensor]:
+    """Samples ``(n, ...)`` flattened to ``(n, D)``, in float64 and without their graphs."""
+    flat: dict[str, Tensor] = {}
+    for name, x in given.items():
+        x = floating(owner, name, x)
+        dim = next(iter(flat.values())).shape[1] if flat else "D"
+        flat[name] = array(owner, name, x.flatten(1) if x.ndim > 2 else x, "n", dim, least=least)
+    return [x.detach().double() for x in promoted(owner, **flat).values()]
 
 
 def pairwise_distances(x: Tensor, y: Tensor) -> Tensor:
@@ -57,7 +52,7 @@ def wasserstein1(x: Tensor, y: Tensor) -> float:
         >>> wasserstein1([[0.0], [1.0]], [[2.0], [3.0]])
         2.0
     """
-    costs = pairwise_distances(*_samples("wasserstein1", x, y))
+    costs = pairwise_distances(*samples("wasserstein1", x=x, y=y))
     return float(ot.emd2([], [], costs.cpu().numpy(), numItermax=10**7))
 
 
@@ -73,7 +68,7 @@ def transport_plan(x: Tensor, y: Tensor) -> Tensor:
         tensor([[0.0000, 0.5000],
                 [0.5000, 0.0000]], dtype=torch.float64)
     """
-    costs = pairwise_distances(*_samples("transport_plan", x, y))
+    costs = pairwise_distances(*samples("transport_plan", x=x, y=y))
     return torch.from_numpy(ot.emd([], [], costs.cpu().numpy(), numItermax=10**7))
 
 
@@ -93,13 +88,12 @@ def energy_distance(x: Tensor, y: Tensor) -> float:
         >>> energy_distance([[0.0], [0.0]], [[3.0]])  # 2 * 3
         6.0
     """
-    x, y = _samples("energy_distance", x, y)
+    x, y = samples("energy_distance", x=x, y=y)
 
     def mean(a: Tensor, b: Tensor) -> float:
         strips = a.split(max(1, STRIP // len(b)))
-        return float(sum(pairwise_distances(strip, b).sum() for strip in strips)) / (
-            len(a) * len(b)
-        )
+        total = float(sum(pairwise_distances(strip, b).sum() for strip in strips))
+        return total / (len(a) * len(b))
 
     return 2 * mean(x, y) - mean(x, x) - mean(y, y)
 
@@ -128,13 +122,11 @@ def divergences_from_samples(
     """
     owner = "divergences_from_samples"
     require(0 < width < math.inf, owner, "width", "> 0", width)
+    p = floating(owner, "p", p)
+    dim = p.shape[-1] if p.ndim else "D"
     given = {"p": p, "q": q, "x": x, "y": y}
-    given = promoted(owner, **{name: floating(owner, name, value) for name, value in given.items()})
-    for name, value in given.items():
-        good = value.ndim >= 2 and value.shape[-1] == given["p"].shape[-1]
-        require(good, owner, name, "(..., n, D) with p's D", tuple(value.shape))
-        require_finite(owner, name, value)
-    p, q, x, y = given.values()
+    given = {n: array(owner, n, value, "...", "n", dim) for n, value in given.items()}
+    p, q, x, y = promoted(owner, **given).values()
 
     def log_ratio(z: Tensor) -> Tensor:
         log_p, log_q = (
@@ -171,10 +163,9 @@ def divergences_from_histograms(
     shares = []
     for name, values in (("x", x), ("y", y)):
         values = np.asarray(values, dtype=float)
-        within = values.ndim == 1 and values.size and ((edges[0] <= values) & (values <= edges[-1]))
-        require(
-            bool(np.all(within)) and values.size > 0, owner, name, "(n,) within the edges", values
-        )
+        good = values.ndim == 1 and len(values) > 0
+        good = good and bool(((edges[0] <= values) & (values <= edges[-1])).all())
+        require(good, owner, name, "(n,) within the edges", values)
         shares.append(np.histogram(values, edges)[0] / values.size)
     p, q = shares
     return {

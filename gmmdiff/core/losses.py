@@ -14,7 +14,6 @@ and its gradient vanishes: outliers count little, and a network far from its tar
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,12 +21,11 @@ from torch.nn import Module
 
 from gmmdiff.core.checks import (
     floating,
-    holds,
     in_own_precision,
     promoted,
-    refuse,
     require,
     require_finite,
+    require_shape,
 )
 from gmmdiff.core.costs import Cost
 from gmmdiff.core.ngmg import NGMG
@@ -91,16 +89,12 @@ class NGMGLoss(Module):
         Raises:
             ValueError: on different shapes, NaN or infinity.
         """
-        return self._reduced(self.ngmg.potential(self._discrepancy(input, target)))
-
-    def _discrepancy(self, input: Any, target: Any) -> Tensor:
         owner = type(self).__name__
         input = floating(owner, "input", input)
         target = floating(owner, "target", target, input)
-        expected = f"{tuple(input.shape)} as input"
-        require(target.shape == input.shape, owner, "target", expected, tuple(target.shape))
+        require_shape(owner, "target", target, *input.shape)
         input, target = promoted(owner, input=input, target=target).values()
-        return input - target
+        return self._reduced(self.ngmg.potential(input - target))
 
     def _reduced(self, loss: Tensor) -> Tensor:
         return loss if self.reduction == "none" else getattr(loss, self.reduction)()
@@ -170,13 +164,11 @@ class NGMGMulticlassLoss(NGMGLoss):
         require_finite(owner, "input", input)
         target = floating(owner, "target", target, input.double())
         promoted(owner, input=input, target=target)  # refuses two devices
-        shape, count = (len(input), *input.shape[2:]), input.shape[1]
-        require(target.shape == shape, owner, "target", f"{shape} as input", tuple(target.shape))
+        require_shape(owner, "target", target, len(input), *input.shape[2:])
+        count = input.shape[1]
         classes = torch.arange(count, device=input.device).view(-1, *[1] * (input.ndim - 2))
         one_hot = target.unsqueeze(1) == classes
-        if not holds(one_hot.any(1)):
-            wrong = target[~one_hot.any(1)].unique().tolist()[:5]
-            refuse(owner, "target", f"in 0 .. {count - 1}", wrong)
+        require(one_hot.any(1), owner, "target", f"in 0 .. {count - 1}", target)
         discrepancy = input.softmax(1) - one_hot.to(input)
         return self._reduced(self.ngmg.potential(discrepancy.unsqueeze(-1)).mean(1))
 

@@ -10,14 +10,14 @@ import torch
 from torch import Tensor
 
 from gmmdiff.core.checks import (
+    array,
     floating,
-    holds,
     promoted,
     recomputed,
-    refuse,
     require,
     require_finite,
     require_generator,
+    require_shape,
     whole,
 )
 from gmmdiff.core.streams import random_on
@@ -53,24 +53,16 @@ class GaussianMixture:
         given = {"weights": weights, "means": means, "scales": scales}
         given = promoted(owner, **{name: floating(owner, name, v) for name, v in given.items()})
         weights, means, scales = given.values()
-        good = weights.ndim == 1 and len(weights) > 0
-        require(good, owner, "weights", "(K,), K >= 1", tuple(weights.shape))
-        good, count = means.ndim == 2 and len(means) == len(weights), len(weights)
-        expected = f"(K, D) with K = {count} as weights"
-        require(good, owner, "means", expected, tuple(means.shape))
-        good = scales.shape == means.shape
-        require(good, owner, "scales", f"{tuple(means.shape)} as means", tuple(scales.shape))
+        require_shape(owner, "weights", weights, "n", least=1)
+        require_shape(owner, "means", means, len(weights), "D")
+        require_shape(owner, "scales", scales, *means.shape)
         for name, value in given.items():
             require_finite(owner, name, value)
-        if not holds(weights >= 0):
-            refuse(owner, "weights", ">= 0", float(weights.min()))
-        if not holds((weights.sum() - 1).abs() < 1e-4):
-            refuse(owner, "the sum of weights", "1", float(weights.sum()))
-        if not holds(scales > 0):
-            refuse(owner, "scales", "> 0", float(scales.min()))
-        self.weights = weights / weights.sum()
-        self.means = means
-        self.scales = scales
+        total = weights.sum()
+        require(weights >= 0, owner, "weights", ">= 0", weights)
+        require((total - 1).abs() < 1e-4, owner, "the sum of weights", "1", total)
+        require(scales > 0, owner, "scales", "> 0", scales)
+        self.weights, self.means, self.scales = weights / total, means, scales
 
     @classmethod
     def from_sklearn(cls, fitted: Any) -> GaussianMixture:
@@ -115,9 +107,9 @@ class GaussianMixture:
             z.detach().cpu().double() for z in (self.weights, self.means, self.scales)
         )
         variances = scales.square()
-        require(bool((weights > 0).all()), owner, "weights", "> 0", float(weights.min()))
-        good = bool(((variances > 0) & variances.isfinite() & (1 / variances).isfinite()).all())
-        require(good, owner, "variances", "> 0 and finite, and 1 / variances", variances.tolist())
+        require(weights > 0, owner, "weights", "> 0", weights)
+        good = (variances > 0) & variances.isfinite() & (1 / variances).isfinite()
+        require(good, owner, "variances", "> 0 and finite, and 1 / variances", variances)
         fitted = Fitted(len(weights), covariance_type="diag")
         fitted.weights_, fitted.means_ = weights.numpy(), means.numpy()
         fitted.covariances_, fitted.precisions_ = variances.numpy(), (1 / variances).numpy()
@@ -126,12 +118,9 @@ class GaussianMixture:
 
     def _blockwise(self, of_block: Callable[[Tensor], Tensor], x: Any) -> Tensor:
         """What a function of points ``(n, D)`` makes of x ``(..., D)``, block by block."""
-        owner, dim = "GaussianMixture", self.means.shape[1]
-        x = floating(owner, "x", x, self.means)
-        last = x.shape[-1] if x.ndim else "none"
-        require(last == dim, owner, "the last dimension of x", str(dim), last)
-        x = promoted(owner, x=x, means=self.means)["x"]
-        require_finite(owner, "x", x)
+        dim = self.means.shape[1]
+        x = array("GaussianMixture", "x", x, "...", dim, like=self.means)
+        x = promoted("GaussianMixture", x=x, means=self.means)["x"]
         blocks = x.reshape(-1, dim).split(max(1, BLOCK // self.means.numel()))
         call = recomputed(of_block, x, self.means, self.scales) if len(blocks) > 1 else of_block
         found = torch.cat([call(block) for block in blocks])

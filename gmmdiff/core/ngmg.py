@@ -21,14 +21,14 @@ from torch import Tensor
 
 from gmmdiff.core.checks import (
     DOUBLE,
+    array,
     at_least_single,
     floating,
     in_own_precision,
-    points,
     promoted,
     recomputed,
     require,
-    require_finite,
+    require_shape,
     whole,
 )
 
@@ -66,22 +66,16 @@ class NGMG:
         centres: Tensor | None = None,
     ) -> None:
         self.scales = floating("NGMG", "scales", scales, DOUBLE).double().reshape(-1)
+        require_shape("NGMG", "scales", self.scales, "n", least=1)
         count = len(self.scales)
-        require(count >= 1, "NGMG", "scales", "at least one", "none")
         if weights is None:
             weights = torch.full_like(self.scales, 1 / count)
         self.weights = floating("NGMG", "weights", weights, DOUBLE).double().reshape(-1)
-        expected = f"{count} values, one a scale"
-        require(len(self.weights) == count, "NGMG", "weights", expected, len(self.weights))
+        require_shape("NGMG", "weights", self.weights, count)
         for name, value in (("scales", self.scales), ("weights", self.weights)):
-            good = bool(((value > 0) & value.isfinite()).all())
+            good = (value > 0) & value.isfinite()
             require(good, "NGMG", name, "> 0 and finite", value.tolist())
-        if centres is not None:
-            centres = floating("NGMG", "centres", centres)
-            good = centres.ndim == 2 and len(centres) == count
-            require(good, "NGMG", "centres", f"(K, D) with K = {count}", tuple(centres.shape))
-            require_finite("NGMG", "centres", centres)
-        self.centres = centres
+        self.centres = None if centres is None else array("NGMG", "centres", centres, count, "D")
 
     @classmethod
     def scale_mixture(cls, s_min: float, s_max: float, n_scales: int) -> NGMG:
@@ -96,8 +90,7 @@ class NGMG:
         owner = "NGMG.scale_mixture"
         good = 0 < s_min < s_max < math.inf
         require(good, owner, "s_min, s_max", "0 < s_min < s_max", (s_min, s_max))
-        n_scales = whole(owner, "n_scales", n_scales)
-        require(n_scales >= 2, owner, "n_scales", ">= 2", n_scales)
+        n_scales = whole(owner, "n_scales", n_scales, 2)
         ends = math.log(s_min), math.log(s_max)
         log_scales = torch.linspace(*ends, n_scales, dtype=torch.float64, device="cpu")
         scales = log_scales.exp()
@@ -108,16 +101,10 @@ class NGMG:
 
         Half precision is computed with in single.
         """
-        e = floating("NGMG", "e", e)
-        require(e.ndim >= 1, "NGMG", "e", "(..., D)", "a number")
-        require_finite("NGMG", "e", e)
+        e = array("NGMG", "e", e, "...", "D" if self.centres is None else self.centres.shape[1])
         precise = at_least_single(e)
         offset = precise.unsqueeze(-2)
         if self.centres is not None:
-            dim = self.centres.shape[1]
-            good = e.shape[-1] == dim
-            expected = f"{dim} as the centres"
-            require(good, "NGMG", "the last dimension of e", expected, e.shape[-1])
             offset = offset - self.centres.to(precise)
         return e, offset, self.scales.to(precise), self.weights.to(precise)
 
@@ -169,17 +156,10 @@ class NGMG:
             ValueError: on an empty sample, one point without y, other shapes, NaN or infinity.
         """
         owner = "NGMG.mean_potential"
-        x = floating(owner, "x", x)
-        least = 2 if y is None else 1
-        good = x.ndim >= 2 and x.shape[-2] >= least
-        require(good, owner, "x", f"(..., n, D) with n >= {least}", tuple(x.shape))
-        require_finite(owner, "x", x)
+        x = array(owner, "x", x, "...", "n", "D", least=2 if y is None else 1)
         if y is None:
             return self._mean_within(at_least_single(x)).to(x.dtype)
-        y = floating(owner, "y", y)
-        good = y.ndim >= 2 and y.shape[-2] >= 1 and y.shape[-1] == x.shape[-1]
-        require(good, owner, "y", f"(..., m, {x.shape[-1]}) with m >= 1", tuple(y.shape))
-        require_finite(owner, "y", y)
+        y = array(owner, "y", y, "...", "n", x.shape[-1], least=1)
         x, y = promoted(owner, x=x, y=y).values()
         total = self._sum_over_pairs(at_least_single(x), at_least_single(y))
         return (total / (x.shape[-2] * y.shape[-2])).to(x.dtype)
@@ -209,8 +189,8 @@ class NGMG:
         Raises:
             ValueError: on other shapes, NaN or infinity.
         """
-        x = points("NGMG.cost", "x", x, least=2)
-        y = points("NGMG.cost", "y", y, x.shape[1], least=2)
+        x = array("NGMG.cost", "x", x, "n", "D", least=2)
+        y = array("NGMG.cost", "y", y, "n", x.shape[1], least=2)
         x, y = promoted("NGMG.cost", x=x, y=y).values()
         a, b = at_least_single(x), at_least_single(y)
         across = self.mean_potential(a, b)

@@ -5,13 +5,11 @@ Images ``(n, ...)`` are flattened to ``(n, D)``; every value is a float, compute
 
 from __future__ import annotations
 
-from typing import Any
-
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from gmmdiff.core.checks import floating, points, promoted, require, whole
-from gmmdiff.core.distances import pairwise_distances
+from gmmdiff.core.checks import require, whole
+from gmmdiff.core.distances import pairwise_distances, samples
 
 
 def neighbour_metrics(x: Tensor, real: Tensor, k: int = 5) -> dict[str, float]:
@@ -33,7 +31,7 @@ def neighbour_metrics(x: Tensor, real: Tensor, k: int = 5) -> dict[str, float]:
         0.5
     """
     owner = "neighbour_metrics"
-    x, real = _samples(owner, x, "real", real)
+    x, real = samples(owner, x=x, real=real)
     k, fewest = whole(owner, "k", k, 1), min(len(x), len(real))
     require(k < fewest, owner, "k", f"below {fewest}, the size of the smaller sample", k)
     radii_x, radii = _radii(x, k), _radii(real, k)
@@ -61,7 +59,7 @@ def authenticity(x: Tensor, train: Tensor) -> float:
         >>> authenticity([[0.1], [7.0]], [[0.0], [1.0], [5.0]])  # 0.1 < 1; 7 - 5 < 5 - 1
         0.0
     """
-    x, train = _samples("authenticity", x, "train", train, least=2)
+    x, train = samples("authenticity", 2, x=x, train=train)
     nearest = pairwise_distances(x, train).min(1)
     return _mean(nearest.values > _radii(train, 1)[nearest.indices])
 
@@ -83,7 +81,7 @@ def kid(x: Tensor, real: Tensor) -> float:
         >>> kid([[0.0], [0.0]], [[1.0], [1.0]])  # 1 + 2^3 - 2 * 1
         7.0
     """
-    x, real = _samples("kid", x, "real", real, least=2)
+    x, real = samples("kid", 2, x=x, real=real)
 
     def kernel(a: Tensor, b: Tensor) -> Tensor:
         return (a @ b.T / a.shape[1] + 1) ** 3
@@ -109,7 +107,7 @@ def wasserstein2(x: Tensor, y: Tensor) -> float:
         >>> wasserstein2([[0.0], [10.0]], [[13.0], [3.0]])
         3.0
     """
-    x, y = _samples("wasserstein2", x, "y", y)
+    x, y = samples("wasserstein2", x=x, y=y)
     require(len(x) == len(y), "wasserstein2", "y", f"as many samples as x, {len(x)}", len(y))
     costs = pairwise_distances(x, y).square().cpu().numpy()
     return float(costs[linear_sum_assignment(costs)].mean() ** 0.5)
@@ -122,13 +120,3 @@ def _radii(x: Tensor, k: int) -> Tensor:
 
 def _mean(values: Tensor) -> float:
     return float(values.double().mean())
-
-
-def _samples(owner: str, x: Any, name: str, other: Any, least: int = 1) -> tuple[Tensor, Tensor]:
-    """Both flattened, ``(n, D)`` and ``(m, D)``, in float64 and without their graphs."""
-    x, other = floating(owner, "x", x), floating(owner, name, other)
-    x, other = (value.flatten(1) if value.ndim > 2 else value for value in (x, other))
-    x = points(owner, "x", x, least=least)
-    other = points(owner, name, other, x.shape[1], least)
-    x, other = promoted(owner, **{"x": x, name: other}).values()
-    return x.detach().double(), other.detach().double()

@@ -10,13 +10,12 @@ import torch
 from torch import Tensor
 
 from gmmdiff.core.checks import (
+    array,
     at_least_single,
     floating,
     in_own_precision,
     indices,
-    points,
     require,
-    require_finite,
     require_generator,
     whole,
 )
@@ -62,8 +61,7 @@ class Arcs(World):
     def __init__(
         self, dim: int, generator: torch.Generator, noise: float = 0.01, exponent: float = 1.0
     ) -> None:
-        dim = whole("Arcs", "dim", dim)
-        require(dim >= 5, "Arcs", "dim", ">= 5", dim)
+        dim = whole("Arcs", "dim", dim, 5)
         require(0 <= noise < math.inf, "Arcs", "noise", ">= 0", noise)
         require(0 <= exponent < math.inf, "Arcs", "exponent", ">= 0", exponent)
         require_generator("Arcs", generator)
@@ -80,11 +78,7 @@ class Arcs(World):
             combination: ``(n,)`` in 0..15, which arc.
         """
         combination = indices("Arcs.points", "combination", combination, 16)
-        u = floating("Arcs.points", "u", u, self.frame)
-        good = u.shape == combination.shape
-        require(good, "Arcs.points", "u", f"({len(combination)},) as combination", tuple(u.shape))
-        require_finite("Arcs.points", "u", u)
-        u = u.double()
+        u = array("Arcs.points", "u", u, len(combination), like=self.frame).double()
         outer, lower, left, rippled = self.combinations[combination].double().unbind(-1)
         start, sweep = 0.2, math.pi / 2 - 0.4  # of each quadrant, in radians; the rest is gap
         angle = (2 * lower + (left + lower) % 2) * (math.pi / 2) + start + sweep * u
@@ -109,14 +103,8 @@ class Arcs(World):
 
     def with_attribute(self, attribute: int, value: int) -> Tensor:
         """Indices of the 8 combinations whose attribute (0..3) has the value (0 or 1)."""
-        attribute, value = (
-            whole("Arcs.with_attribute", n, v)
-            for n, v in (("attribute", attribute), ("value", value))
-        )
-        good = attribute < 4 and value < 2
-        require(
-            good, "Arcs.with_attribute", "attribute, value", "in 0..3 and 0..1", (attribute, value)
-        )
+        attribute = whole("Arcs.with_attribute", "attribute", attribute, most=3)
+        value = whole("Arcs.with_attribute", "value", value, most=1)
         return (self.combinations[:, attribute] == value).nonzero().squeeze(1)
 
     def density(self, combinations: Tensor, nodes: int = 256) -> GaussianMixture:
@@ -141,11 +129,8 @@ class Arcs(World):
         To a polyline through ``nodes`` points of each arc: nearest vertex, then its two segments
         (chord error below 1e-4 at 256 nodes).
         """
-        z = floating("Arcs.distances", "z", z, self.frame)
-        if z.shape == (0, self.dim):
-            return z.new_empty(0, 16)
-        given, z = z, points("Arcs.distances", "z", z, self.dim)
-        z = at_least_single(z)
+        given = array("Arcs.distances", "z", z, "n", self.dim, like=self.frame)
+        z = at_least_single(given)
         nodes = whole("Arcs.distances", "nodes", nodes, 2)
         every = [(z - self._foot(z, arc, nodes)).norm(dim=1) for arc in range(16)]
         return torch.stack(every, 1).to(given.dtype)
@@ -171,8 +156,6 @@ class Arcs(World):
         """What points ``(n, D)`` show: the nearest arc; malformed, farther from it than the two
         nearest arcs are from each other.
         """
-        z = floating("Arcs.judge", "z", z, self.frame)
-        require_finite("Arcs.judge", "z", z)
         distance, combination = self.distances(z).min(1)
         malformed = ~(distance <= self.spacing)
         return Judged(combination, self.combinations[combination], distance, malformed)
@@ -180,11 +163,9 @@ class Arcs(World):
     @in_own_precision
     def clean(self, z: Tensor, combination: Tensor) -> Tensor:
         """As ``World.clean``: the nearest point of the arc of that combination."""
-        z = points("Arcs.clean", "z", z, self.dim)
         combination = indices("Arcs.clean", "combination", combination, 16)
-        good, wanted = len(z) == len(combination), f"({len(combination)}, {self.dim})"
-        require(good, "Arcs.clean", "z", wanted, tuple(z.shape))
-        given, z = z, at_least_single(z)
+        given = array("Arcs.clean", "z", z, len(combination), self.dim)
+        z = at_least_single(given)
         feet = torch.empty_like(z)
         for arc in combination.unique().tolist():
             feet[combination == arc] = self._foot(z[combination == arc], arc)
@@ -192,7 +173,8 @@ class Arcs(World):
 
     def distance(self, z: Tensor, combination: Tensor) -> Tensor:
         """As ``World.distance``: to the arc of that combination."""
-        return (points("Arcs.distance", "z", z, self.dim) - self.clean(z, combination)).norm(dim=1)
+        z = floating("Arcs.distance", "z", z)
+        return (z - self.clean(z, combination)).norm(dim=1)
 
     @cached_property
     def spacing(self) -> float:

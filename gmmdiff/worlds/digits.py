@@ -20,14 +20,7 @@ from sklearn.datasets import load_digits
 from sklearn.svm import SVC
 from torch import Tensor
 
-from gmmdiff.core.checks import (
-    floating,
-    in_own_precision,
-    indices,
-    require,
-    require_finite,
-    require_generator,
-)
+from gmmdiff.core.checks import array, in_own_precision, indices, require, require_generator
 from gmmdiff.core.distances import pairwise_distances
 from gmmdiff.core.streams import stream
 from gmmdiff.worlds.world import Judged, Split, World, zipf
@@ -112,10 +105,7 @@ class Digits(World):
         (Kynkaanniemi et al. 2019, arXiv 1904.06991), where all radii are widened by one factor, so
         that a half of one in a hundred test pairs is.
         """
-        z = floating("Digits.judge", "z", z)
-        good = z.shape[1:] == self.shape
-        require(good, "Digits.judge", "z", f"(n, {SIDE}, {2 * SIDE})", tuple(z.shape))
-        require_finite("Digits.judge", "z", z)
+        z = array("Digits.judge", "z", z, "n", *self.shape)
         flat = self._halves(z).flatten(0, 1)
         read = torch.tensor(self._reader.predict(flat.numpy())).unflatten(0, (-1, 2))
         real, radius = self._manifold

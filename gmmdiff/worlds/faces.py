@@ -19,11 +19,11 @@ import torch
 from torch import Tensor
 
 from gmmdiff.core.checks import (
+    array,
     floating,
     in_own_precision,
     indices,
     require,
-    require_finite,
     require_generator,
     whole,
 )
@@ -81,9 +81,8 @@ class Faces(World):
         generator: torch.Generator,
         noise: float = 0.02,
     ) -> None:
-        attributes, size = whole("Faces", "attributes", attributes), whole("Faces", "size", size)
-        require(2 <= attributes <= 8, "Faces", "attributes", "in 2..8", attributes)
-        require(size >= 16, "Faces", "size", ">= 16", size)
+        attributes = whole("Faces", "attributes", attributes, 2, len(VALUES))
+        size = whole("Faces", "size", size, 16)
         require(0 < noise < math.inf, "Faces", "noise", "> 0", noise)
         require_generator("Faces", generator)
         self.combinations = torch.tensor(list(itertools.product((0, 1), repeat=attributes)))
@@ -94,10 +93,7 @@ class Faces(World):
     def draw(self, combination: Tensor, nuisances: Tensor) -> Tensor:
         """Faces without noise: ``(n,)`` and ``(n, 3)``, right, down and size -> ``(n, *shape)``."""
         combination = indices("Faces.draw", "combination", combination, len(self.combinations))
-        nuisances = floating("Faces.draw", "nuisances", nuisances).float()
-        good, wanted = nuisances.shape == (len(combination), 3), f"({len(combination)}, 3)"
-        require(good, "Faces.draw", "nuisances", wanted, tuple(nuisances.shape))
-        require_finite("Faces.draw", "nuisances", nuisances)
+        nuisances = array("Faces.draw", "nuisances", nuisances, len(combination), 3).float()
         hair, glasses, smile, beard, hat, ears, mole, bright = self._flags(combination)
         right, down, size = nuisances.unsqueeze(-1).unsqueeze(-1).unbind(1)
         at = (torch.arange(self.shape[0]).to(nuisances) + 0.5) * (2 / self.shape[0]) - 1
@@ -220,10 +216,7 @@ class Faces(World):
 
     def _flat(self, function: str, z: Tensor) -> Tensor:
         """Images ``(n, *shape)`` as ``(n, pixels)``, float32."""
-        z, owner = floating(f"Faces.{function}", "z", z), f"Faces.{function}"
-        allowed = f"(n, {self.shape[0]}, {self.shape[1]})"
-        require(z.shape[1:] == self.shape, owner, "z", allowed, tuple(z.shape))
-        require_finite(owner, "z", z)
+        z = array(f"Faces.{function}", "z", z, "n", *self.shape)
         return z.float().flatten(1)
 
     def _nearest(self, z: Tensor) -> tuple[Tensor, Tensor]:

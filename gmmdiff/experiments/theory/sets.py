@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from gmmdiff.core import diffusion
-from gmmdiff.core.checks import points, require
+from gmmdiff.core.checks import array, require
 from gmmdiff.core.statistics import holm
 from gmmdiff.engine.threads import side_by_side
 from gmmdiff.experiments.theory.costs import Progress
@@ -52,8 +52,8 @@ def energy_tests(
     require(good, "energy_tests", "y", f"a tensor ({len(x)}, m, D) as x", tuple(y.shape))
     require(permutations >= 1, "energy_tests", "permutations", ">= 1", permutations)
     for one, other in zip(x, y, strict=True):
-        points("energy_tests", "x", one)
-        points("energy_tests", "y", other, one.shape[1])
+        array("energy_tests", "x", one, "n", "D", least=1)
+        array("energy_tests", "y", other, "n", one.shape[1], least=1)
     n, m = x.shape[1], y.shape[1]
     observed = torch.cat([torch.full((n,), 1 / n), torch.full((m,), -1 / m)])
     order = torch.rand(permutations, n + m, generator=generator).argsort(1)
