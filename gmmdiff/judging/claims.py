@@ -13,8 +13,8 @@ import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from gmmdiff.judging import rule as verdicts
+from gmmdiff.judging.tables import Tables
 
-Tables = Mapping[str, pd.DataFrame]
 PAPER = "arXiv 2401.11261, abstract"
 # A claim of theory passes or not; a sampled one gets what ``gmmdiff.judging.rule`` says.
 Verdict = Literal["not reproduced"] | verdicts.Verdict
