@@ -1,11 +1,10 @@
-"""Run tables by name, as every experiment declares them: built of parameters, refused where no
-claim could be judged, chosen by part.
+"""Run tables by name: ``run_tables`` of every experiment makes them of the parameters that its
+notebook declares, and refuses what cannot be trained or judged.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from inspect import signature
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -17,18 +16,13 @@ from gmmdiff.engine.training import Ensemble
 RunTable = tuple[pd.DataFrame, TrainingSettings]
 RunTables = dict[str, RunTable]  # by name, each trained and kept by itself
 DENSE = 30  # training samples of the average combination seen, from which a regime is called so
-# Fields of ``TrainingSettings`` that every experiment takes as its ``network``.
+# Fields of ``TrainingSettings`` that every notebook declares.
 NETWORK = ("width", "hidden", "batch", "ema", "evaluations", "n_eval")
 
 
-def build(run_tables: Callable[..., RunTables], parameters: Mapping[str, Any]) -> RunTables:
-    """What an experiment's ``run_tables`` makes of those parameters that it takes.
-
-    Args:
-        parameters: of params.yaml, or ``globals()`` of a notebook that declares them.
-    """
-    names = {*signature(run_tables).parameters, *NETWORK} & parameters.keys()
-    return run_tables(**{name: parameters[name] for name in names})
+def settings_of(parameters: Mapping[str, Any], **own: Any) -> TrainingSettings:
+    """The settings of an experiment: what every one declares, and its ``own`` fields."""
+    return TrainingSettings(**own, **{name: parameters[name] for name in NETWORK})
 
 
 def choose(run_tables: RunTables, part: str) -> RunTable:

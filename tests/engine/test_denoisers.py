@@ -53,7 +53,7 @@ PART = "judged_30"
 @pytest.fixture(scope="module")
 def experiment():
     """The rows, settings and tables of a small experiment's judged part."""
-    rows, settings = faces.run_tables(**FACES)[PART]
+    rows, settings = faces.run_tables(FACES)[PART]
     quiet = partial(tqdm, disable=True)
     return rows, settings, run_part(rows, settings, "cpu", quiet)["runs"]
 
@@ -210,7 +210,7 @@ def test_published_denoisers_err_as_the_published_table_says():
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
     m, seed = params["faces"]["attributes"], params["seed"]
     part = f"judged_{params['faces']['story_n_train']}"
-    rows, settings = faces.run_tables(**params["faces"], seed=seed)[part]
+    rows, settings = faces.run_tables(params["faces"] | {"seed": seed})[part]
     table = pd.read_csv(PUBLISHED / "tables" / "feature_vs_class" / "faces.csv")
     table = table[(table["attributes"] == m) & (table["metric"] == "defect")]
     for row in chosen(rows).itertuples(index=False):

@@ -14,7 +14,7 @@ from gmmdiff.experiments.ngmg_stability import arcs, faces, measuring
 from gmmdiff.experiments.ngmg_stability.arms import JOINT_COSTS, JUDGED, with_signals
 from gmmdiff.experiments.ngmg_stability.known_terms import known_terms
 
-NETWORK = {"width": 8, "hidden": 1, "batch": 8, "n_eval": 4, "evaluations": 4}
+NETWORK = {"width": 8, "hidden": 1, "batch": 8, "ema": 0.99, "n_eval": 4, "evaluations": 4}
 GOOD = {
     "label_noise": [0.0, 0.2],
     "learning_rate": [1e-3, 1e-1],
@@ -46,7 +46,7 @@ FACES = {
     "held_out": 0.125,
     **NETWORK,
 }
-RUN_TABLES = arcs.run_tables(**GOOD)
+RUN_TABLES = arcs.run_tables(GOOD)
 PARTS = {name: rows for name, (rows, _) in RUN_TABLES.items()}
 SETTINGS = RUN_TABLES["lam_1.0"][1]
 QUIET = partial(tqdm, disable=True)
@@ -71,12 +71,12 @@ def test_every_arm_is_there_with_every_seed():
 
 def test_parts_are_called_as_their_levels_are_written():
     """As DVC writes them into a stage's command, whole numbers and close levels too."""
-    found = arcs.run_tables(**(GOOD | {"lam": [0, 1, 0.25], "label_noise": [0, 0.05]}))
+    found = arcs.run_tables(GOOD | {"lam": [0, 1, 0.25], "label_noise": [0, 0.05]})
     assert list(found) == ["label_noise_0", "label_noise_0.05", "lam_0", "lam_1", "lam_0.25"]
 
 
 def test_on_faces_every_cost_has_its_seeds_and_others_choose():
-    parts = {name: rows for name, (rows, _) in faces.run_tables(**FACES).items()}
+    parts = {name: rows for name, (rows, _) in faces.run_tables(FACES).items()}
     assert list(parts) == ["lam_0.0", "lam_1.0", "lam_3.0", "choice"]
     assert set(parts["lam_1.0"]["signal"]) == {"raw"} and len(parts["lam_1.0"]) == 3 * 20
     arms = parts["lam_3.0"].groupby(["cost", "signal"]).size()
@@ -98,7 +98,7 @@ def test_on_faces_every_cost_has_its_seeds_and_others_choose():
 )
 def test_bad_experiments_on_the_arcs_are_named(change, message):
     with pytest.raises(ValueError, match=message):
-        arcs.run_tables(**(GOOD | change))
+        arcs.run_tables(GOOD | change)
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,7 @@ def test_bad_experiments_on_the_arcs_are_named(change, message):
 )
 def test_bad_experiments_on_faces_are_named(change, message):
     with pytest.raises(ValueError, match=message):
-        faces.run_tables(**(FACES | change))
+        faces.run_tables(FACES | change)
 
 
 ALONE = {"spike_rate", "variation", "diverged", "accuracy", "validation_accuracy"}

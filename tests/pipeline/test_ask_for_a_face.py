@@ -40,7 +40,7 @@ def small(tmp_path_factory):
 def test_the_stage_tells_what_is_drawn_and_read(small):
     told = json.loads((small / "ask_for_a_face" / "faces.json").read_text())
     sheet = np.asarray(Image.open(small / "ask_for_a_face" / "faces.png"), dtype=float) / 255
-    seed_data = SeedData(FACES["seed"], faces.run_tables(**FACES)["judged_30"][1])
+    seed_data = SeedData(FACES["seed"], faces.run_tables(FACES)["judged_30"][1])
     world, (points, combination) = seed_data.world, seed_data.training_points(30)
     assert told["switches"] == ["hair", "glasses", "smile", "beard"]
     assert told["held_out"] == seed_data.held_out.tolist() and len(told["faces"]) == 16 * COLUMNS

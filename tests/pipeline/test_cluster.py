@@ -121,10 +121,13 @@ def test_two_workers_train_as_none(running):
 
 def test_two_workers_measure_as_none(running):
     """Every table of both experiments."""
-    network = {"width": 8, "hidden": 1, "batch": 8, "n_eval": 4, "evaluations": 8}
-    arms = arcs.run_tables(420, 50, 0.1, 1e-2, 2, 2, 0, 8, 2, 4, **network)["judged"]
-    grids = ([0.2], [1e-3], 150, [0.0, 1.0], [1e-2], 150)
-    costs = ngmg.run_tables(*grids, 20, 0.1, 2, 2, 0, 8, 2, **network)
+    network = {"width": 8, "hidden": 1, "batch": 8, "ema": 0.9, "n_eval": 4, "evaluations": 8}
+    shared = network | {"s_c": 0.1, "seed": 0, "seeds": 2, "dimension": 8, "held_out": 2}
+    arms = {"n_train": 420, "steps": 50, "learning_rate": 1e-2, "control_seeds": 2, "rare": 4}
+    costs = {"lam": [0.0, 1.0], "joint_learning_rate": [1e-2], "steps": 150, "n_train": 20}
+    costs |= {"label_noise": [0.2], "learning_rate": [1e-3], "classifier_steps": 150}
+    arms = arcs.run_tables(shared | arms)["judged"]
+    costs = ngmg.run_tables(shared | costs | {"other_seeds": 2})
     experiments = [
         partial(arcs.run_part, *arms, "cpu", QUIET),
         *(partial(measuring.run_part, *one, "cpu", QUIET, n_test=20) for one in costs.values()),
@@ -147,9 +150,9 @@ def test_a_worker_must_share_the_code_of_every_wing(tmp_path, monkeypatch):
     for name in ("core/a.py", "study/engine/b.py"):
         (tmp_path / name).parent.mkdir(parents=True)
         (tmp_path / name).write_text("one = 1")
-    before = cluster.made_of.__wrapped__()
+    before = cluster.versions.__wrapped__()
     (tmp_path / "core" / "a.py").write_text("one = 2")
-    assert cluster.made_of.__wrapped__() != before
+    assert cluster.versions.__wrapped__() != before
 
 
 def test_a_worker_that_dies_costs_its_block_alone(running):
@@ -189,15 +192,15 @@ def test_nobody_left_is_one_clear_line(running, monkeypatch):
 
 
 def test_a_worker_of_another_make_is_refused():
-    mine = cluster.made_of()
-    cluster.require_like(mine, dict(mine), "here")
+    mine = cluster.versions()
+    cluster.require_versions(mine, dict(mine), "here")
     with pytest.raises(
         ConnectionError,
         match=r"worker at there has torch 1.0 where .* is wanted; install the same gmmdiff",
     ):
-        cluster.require_like(mine, mine | {"torch": "1.0"}, "there")
+        cluster.require_versions(mine, mine | {"torch": "1.0"}, "there")
     with pytest.raises(ConnectionError, match="worker at there cannot load gmmdiff: No module"):
-        cluster.require_like(mine, ModuleNotFoundError("No module named 'gmmdiff'"), "there")
+        cluster.require_versions(mine, ModuleNotFoundError("No module named 'gmmdiff'"), "there")
     with pytest.raises(ConnectionError, match="has gmmdiff"):
         cluster.work(mine | {"gmmdiff": "changed"}, pytest.fail, False, None)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
@@ -16,7 +18,7 @@ from gmmdiff.engine.threads import Workers, side_by_side
 from gmmdiff.engine.training import Trained, train
 from gmmdiff.experiments.feature_vs_class.arms import COMPARED, POINT, conditions, judged_arms
 from gmmdiff.experiments.feature_vs_class.measuring import first_seed, measure, reverse_strip
-from gmmdiff.experiments.run_tables import RunTables, checked
+from gmmdiff.experiments.run_tables import RunTables, checked, settings_of
 from gmmdiff.worlds.arcs import Arcs
 from gmmdiff.worlds.world import find_defects
 
@@ -24,30 +26,19 @@ ANCESTRAL_STEPS = 1000
 ATTRIBUTES = 4
 
 
-def run_tables(
-    n_train: int,
-    steps: int,
-    s_c: float,
-    learning_rate: float,
-    seeds: int,
-    control_seeds: int,
-    seed: int,
-    dimension: int,
-    held_out: int,
-    rare: int,
-    **network: Any,
-) -> RunTables:
+def run_tables(parameters: Mapping[str, Any]) -> RunTables:
     """The one run table, ``judged``, see ``judged_arms``, and its settings.
 
     Args:
-        network: further fields of ``TrainingSettings``.
+        parameters: as notebooks/02a_feature_vs_class_runs.ipynb declares them.
 
     Raises:
         ValueError: as ``checked``.
     """
-    settings = TrainingSettings(partial(Arcs, dimension), held_out, rare, **network)
-    numbers = (s_c, ATTRIBUTES, learning_rate, seeds, control_seeds, seed)
-    rows = judged_arms(n_train, steps, steps, *numbers)
+    p = SimpleNamespace(**parameters)
+    world = partial(Arcs, p.dimension)
+    settings = settings_of(parameters, world=world, held_out=p.held_out, rare=p.rare)
+    rows = judged_arms(p, p.n_train, p.learning_rate, p.steps, p.steps, ATTRIBUTES)
     return checked("feature_vs_class", {"judged": (rows, settings)}, ["dense"])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from types import SimpleNamespace
 
 import pandas as pd
 
@@ -14,15 +15,12 @@ POINT = 0.0  # the s_c of an ordinary fixed embedding
 
 
 def judged_arms(
+    p: SimpleNamespace,
     n_train: int,
+    learning_rate: float,
     steps: int,
     mixture_steps: int,
-    s_c: float,
     attributes: int,
-    learning_rate: float,
-    seeds: int,
-    control_seeds: int,
-    seed: int,
     controls: Sequence[str] = (),
 ) -> pd.DataFrame:
     """Class and feature, points and mixtures of scale ``s_c``, and the ``controls`` as points, with
@@ -30,23 +28,23 @@ def judged_arms(
     own smallest distance, which is sqrt(``attributes``) times that of features.
 
     Args:
+        p: with s_c, seed, seeds and control_seeds.
         steps, mixture_steps: of the training, with point and with mixture conditions, which learn
             more slowly; features and classes have the same.
 
     Raises:
-        ValueError: on s_c <= 0, or more control seeds than seeds.
+        ValueError: on more control seeds than seeds.
     """
-    require(s_c > 0, "run table", "s_c", "> 0, the scale of mixtures beside points", s_c)
-    good, allowed = 1 <= control_seeds <= seeds, f"in 1 .. seeds, which is {seeds}"
-    require(good, "run table", "control_seeds", allowed, control_seeds)
+    good, allowed = p.control_seeds <= p.seeds, f"in 1 .. seeds, which is {p.seeds}"
+    require(good, "run table", "control_seeds", allowed, p.control_seeds)
     arms = [
-        ([*COMPARED, *controls], POINT, steps, seeds),
-        (COMPARED, s_c, mixture_steps, seeds),
-        (["none"], POINT, steps, control_seeds),
-        (["class"], s_c * attributes**0.5, mixture_steps, control_seeds),
+        ([*COMPARED, *controls], POINT, steps, p.seeds),
+        (COMPARED, p.s_c, mixture_steps, p.seeds),
+        (["none"], POINT, steps, p.control_seeds),
+        (["class"], p.s_c * attributes**0.5, mixture_steps, p.control_seeds),
     ]
     tables = [
-        run_table(names, [scale], [n_train], [learning_rate], [length], count, seed)
+        run_table(names, [scale], [n_train], [learning_rate], [length], count, p.seed)
         for names, scale, length, count in arms
     ]
     return pd.concat(tables, ignore_index=True)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
@@ -12,30 +13,13 @@ import pandas as pd
 from gmmdiff.core.checks import require
 from gmmdiff.engine.runs import TrainingSettings, run_table
 from gmmdiff.experiments.feature_vs_class.arms import COMPARED, POINT, judged_arms
-from gmmdiff.experiments.run_tables import RunTables, checked, regime
+from gmmdiff.experiments.run_tables import RunTables, checked, regime, settings_of
 from gmmdiff.worlds.faces import CENTRE, Faces
 
 CONTROLS = ("scrambled", "shared")
 
 
-def run_tables(
-    attributes: int,
-    mapped: Sequence[int],
-    n_train: Sequence[int],
-    steps: Sequence[int],
-    judged_n_train: Sequence[int],
-    mixture_steps: Sequence[int],
-    story_n_train: int,
-    story: Sequence[int],
-    s_c: float,
-    learning_rate: float,
-    seeds: int,
-    control_seeds: int,
-    seed: int,
-    size: int,
-    held_out: float,
-    **network: Any,
-) -> RunTables:
+def run_tables(parameters: Mapping[str, Any]) -> RunTables:
     """Run tables and settings by name.
 
     ``judged_n``, for every n of ``judged_n_train``: see ``judged_arms``; where a combination has
@@ -46,46 +30,42 @@ def run_tables(
     the steps ``story`` and measured at each.
 
     Args:
-        attributes: the number m of attributes of what is judged.
-        steps: of the training with points at every ``n_train``.
-        mixture_steps: of that with mixtures at every ``judged_n_train``.
-        held_out: share of the combinations that is left out of training, in (0, 1).
-        network: further fields of ``TrainingSettings``.
+        parameters: as notebooks/02b_faces_runs.ipynb declares them.
 
     Raises:
-        ValueError: also as ``checked``.
+        ValueError: on lists that do not fit together, and as ``checked``.
     """
-    owner, length = "faces", dict(zip(n_train, steps, strict=False))
-    good = len(length) == len(n_train) == len(steps)
-    require(good, owner, "n_train, steps", "distinct sizes, and steps for each", [*n_train, *steps])
-    good, allowed = set(judged_n_train) <= set(n_train), f"of n_train {list(n_train)}"
-    require(good, owner, "judged_n_train", allowed, judged_n_train)
+    p, owner = SimpleNamespace(**parameters), "faces"
+    length, sizes = dict(zip(p.n_train, p.steps, strict=False)), [*p.n_train, *p.steps]
+    good = len(length) == len(p.n_train) == len(p.steps)
+    require(good, owner, "n_train, steps", "distinct sizes, and steps for each", sizes)
+    good, allowed = set(p.judged_n_train) <= set(p.n_train), f"of n_train {p.n_train}"
+    require(good, owner, "judged_n_train", allowed, p.judged_n_train)
     # The first seed of what is judged there is trained again for the denoisers.
-    allowed = f"one of judged_n_train {list(judged_n_train)}"
-    require(story_n_train in judged_n_train, owner, "story_n_train", allowed, story_n_train)
-    good, allowed = len(mixture_steps) == len(judged_n_train), "one for each judged_n_train"
-    require(good, owner, "mixture_steps", allowed, list(mixture_steps))
-    good = list(story) == sorted(set(story))
-    require(good, owner, "story", "increasing numbers of steps", list(story))
+    good, allowed = p.story_n_train in p.judged_n_train, f"one of judged_n_train {p.judged_n_train}"
+    require(good, owner, "story_n_train", allowed, p.story_n_train)
+    good, allowed = len(p.mixture_steps) == len(p.judged_n_train), "one for each judged_n_train"
+    require(good, owner, "mixture_steps", allowed, p.mixture_steps)
+    good = p.story == sorted(set(p.story))
+    require(good, owner, "story", "increasing numbers of steps", p.story)
 
     def settings(m: int) -> TrainingSettings:
-        left_out = round(held_out * 2**m)
-        return TrainingSettings(partial(Faces, m, size), left_out, centre=CENTRE, size=1, **network)
+        own = {"world": partial(Faces, m, p.size), "held_out": round(p.held_out * 2**m)}
+        return settings_of(parameters, **own, centre=CENTRE, size=1)
 
-    found = {}
-    for n, longer in zip(judged_n_train, mixture_steps, strict=True):
-        controls = CONTROLS if regime(n, settings(attributes)) == "sparse" else ()
-        numbers = (s_c, attributes, learning_rate, seeds, control_seeds, seed)
-        rows = judged_arms(n, length[n], longer, *numbers, controls)
-        found[f"judged_{n}"] = rows, settings(attributes)
-    few = {"learning_rate": [learning_rate], "seeds": control_seeds, "first_seed": seed}
-    for m in mapped:
-        others = [n for n in n_train if m != attributes or n not in judged_n_train]
+    found, of_all = {}, settings(p.attributes)
+    for n, longer in zip(p.judged_n_train, p.mixture_steps, strict=True):
+        controls = CONTROLS if regime(n, of_all) == "sparse" else ()
+        rows = judged_arms(p, n, p.learning_rate, length[n], longer, p.attributes, controls)
+        found[f"judged_{n}"] = rows, of_all
+    few = {"learning_rate": [p.learning_rate], "seeds": p.control_seeds, "first_seed": p.seed}
+    for m in p.mapped:
+        others = [n for n in p.n_train if m != p.attributes or n not in p.judged_n_train]
         tables = [run_table(COMPARED, [POINT], [n], steps=[length[n]], **few) for n in others]
         require(len(tables) > 0, owner, "mapped", "an m at which some n_train is not judged", m)
-        n_eval = max(2, network["n_eval"] * 2**attributes // 2**m)
+        n_eval = max(2, p.n_eval * 2**p.attributes // 2**m)
         rows = pd.concat(tables, ignore_index=True)
         found[f"map_{m}"] = rows, replace(settings(m), n_eval=n_eval)
-    rows = run_table(COMPARED, [POINT, s_c], [story_n_train], steps=[max(story)], **few)
-    found["story"] = rows, replace(settings(attributes), checkpoints=tuple(story))
+    rows = run_table(COMPARED, [POINT, p.s_c], [p.story_n_train], steps=[max(p.story)], **few)
+    found["story"] = rows, replace(of_all, checkpoints=tuple(p.story))
     return checked(owner, found, ["dense", "sparse"], "judged")

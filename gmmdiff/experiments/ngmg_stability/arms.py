@@ -7,7 +7,7 @@ A trains a classifier of noisy points alone, B the denoiser with it (see
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -28,11 +28,12 @@ def with_signals(costs: Iterable[str]) -> list[Arm]:
     return [(cost, signal) for signal, cost in both if (cost, signal) != ("BCE", "matched")]
 
 
-def arm_rows(arms: Iterable[Arm], seeds: Iterable[int], **factors: Any) -> pd.DataFrame:
-    """Every arm with every seed; ``factors`` are the other columns, alike in all rows."""
+def arm_rows(arms: Mapping[Arm, Iterable[int]], **factors: Any) -> pd.DataFrame:
+    """Every arm with each of its seeds; ``factors`` are the other columns, alike in all rows."""
     rows = [
         factors | {"seed": seed, "cost": cost, "signal": signal}
-        for (cost, signal), seed in itertools.product(arms, list(seeds))
+        for (cost, signal), seeds in arms.items()
+        for seed in seeds
     ]
     return pd.DataFrame(rows, columns=list(JointEnsemble.columns))
 

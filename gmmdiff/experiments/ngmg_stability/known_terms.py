@@ -22,16 +22,13 @@ def backward_signals(points: int = 201) -> pd.DataFrame:
     One row a cost and discrepancy e = p - 1, with the columns cost, e, probability and logit.
     """
     p = torch.linspace(0.001, 0.999, points, dtype=torch.float64).view(1, -1, 1)
-    labels = torch.ones_like(p)
-    tables = []
+    labels, tables = torch.ones_like(p), []
     for name in COSTS:
         costs = Costs([name])
-        sent = {
-            "e": p - 1,
-            "probability": costs.gradient(p, labels, "probabilities"),
-            "logit": costs.gradient(p.logit(), labels),
-        }
-        tables.append(pd.DataFrame({"cost": name} | {k: v.flatten() for k, v in sent.items()}))
+        to_probability = costs.gradient(p, labels, "probabilities")
+        columns = {"e": p - 1, "probability": to_probability}
+        columns |= {"logit": costs.gradient(p.logit(), labels)}
+        tables.append(pd.DataFrame({"cost": name} | {k: v.flatten() for k, v in columns.items()}))
     return pd.concat(tables, ignore_index=True)
 
 
@@ -45,42 +42,26 @@ def _unbiased_mmd(x: Tensor, y: Tensor) -> float:
 
 
 def known_terms(seed: int) -> pd.DataFrame:
-    """NGMG in known terms, each with its check.
-
-    One row a statement, with what was measured, and what it should be.
-    """
-    generator = stream(seed, "known terms")
-    e = torch.linspace(-4, 4, 8001, dtype=torch.float64).unsqueeze(-1)
-    x, y = (
-        torch.randn(400, 3, generator=generator, dtype=torch.float64) + shift
-        for shift in (0.0, 1.0)
-    )
+    """NGMG in known terms: one row a statement, with what was measured, and what it should be."""
+    generator, double = stream(seed, "known terms"), torch.float64
+    e = torch.linspace(-4, 4, 8001, dtype=double).unsqueeze(-1)
+    x, y = (torch.randn(400, 3, generator=generator, dtype=double) + shift for shift in (0.0, 1.0))
     pull = NGMG([1.0]).gradient(e).abs().squeeze(-1)
     wide = 2 * 100.0**2 * NGMG([100.0]).gradient(e[1:]) / (2 * e[1:])
-    energy = 2 * cdist(x, y).mean() - pdist(x).mean() - pdist(y).mean()
-    fine = NGMG.scale_mixture(1e-3, 1e3, 200)
-    checks = {
-        "bounded influence: the largest pull of one component, at e = s": (
-            float(pull.max()),
-            math.exp(-0.5),
-        ),
-        "where that pull is largest, in units of s": (float(e[pull.argmax()].abs()), 1.0),
-        "redescending: the pull at e = 4 s, of the largest": (
-            float(pull[-1] / pull.max()),
-            4 * math.exp(-8) / math.exp(-0.5),
-        ),
-        "Brier score: 2 s^2 NGMG / 2 e for s = 100, smallest on |e| <= 4": (
-            float(wide.nan_to_num(1.0).min()),
-            1.0,
-        ),
-        "half a squared MMD: NGMG's cost over that of scikit-learn's kernel": (
-            float(NGMG([1.0]).cost(x, y)) / (0.5 * _unbiased_mmd(x, y)),
-            1.0,
-        ),
-        "energy distance: twice the cost of a fine scale mixture over it, unbiased": (
-            2 * float(fine.cost(x, y)) / energy,
-            1.0,
-        ),
-    }
-    rows = [(statement, *both) for statement, both in checks.items()]
+    mmd = float(NGMG([1.0]).cost(x, y)) / (0.5 * _unbiased_mmd(x, y))
+    fine, unbiased = NGMG.scale_mixture(1e-3, 1e3, 200), 2 * cdist(x, y).mean()
+    unbiased -= pdist(x).mean() + pdist(y).mean()
+    influence = "bounded influence: the largest pull of one component, at e = s"
+    descent = "redescending: the pull at e = 4 s, of the largest"
+    brier = "Brier score: 2 s^2 NGMG / 2 e for s = 100, smallest on |e| <= 4"
+    kernel = "half a squared MMD: NGMG's cost over that of scikit-learn's kernel"
+    energy = "energy distance: twice the cost of a fine scale mixture over it, unbiased"
+    rows = [
+        (influence, float(pull.max()), math.exp(-0.5)),
+        ("where that pull is largest, in units of s", float(e[pull.argmax()].abs()), 1.0),
+        (descent, float(pull[-1] / pull.max()), 4 * math.exp(-8) / math.exp(-0.5)),
+        (brier, float(wide.nan_to_num(1.0).min()), 1.0),
+        (kernel, mmd, 1.0),
+        (energy, 2 * float(fine.cost(x, y)) / unbiased, 1.0),
+    ]
     return pd.DataFrame(rows, columns=["statement", "measured", "expected"])

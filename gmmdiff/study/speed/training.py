@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from itertools import pairwise
 from typing import NamedTuple
@@ -20,13 +21,13 @@ import torch
 from torch import Tensor
 
 from gmmdiff.core.checks import require
+from gmmdiff.core.costs import COSTS
 from gmmdiff.engine.arms import GRANULARITIES
 from gmmdiff.engine.joint.classifiers import ClassifierEnsemble, JointEnsemble
 from gmmdiff.engine.networks import StackedMLP
-from gmmdiff.engine.reference import adam, multilayer_perceptron, weighted_loss
 from gmmdiff.engine.runs import BATCHES_AT_ONCE, Progress, Run, TrainingSettings, run_table
 from gmmdiff.engine.training import Ensemble, block_rows, blocks_of, train_block
-from gmmdiff.experiments.ngmg_stability.arcs import run_tables
+from gmmdiff.experiments.ngmg_stability.arms import JOINT_COSTS, arm_rows, with_signals
 from gmmdiff.study.speed.race import Contestant, beside, device_name, race, ratios
 
 
@@ -84,6 +85,33 @@ def products(ensemble: Ensemble) -> Contestant:
                 product(*operands, out=room)
 
     return go
+
+
+def multilayer_perceptron(sizes: Sequence[int]) -> torch.nn.Sequential:
+    """Linear layers of these widths with SiLU between them: ``(batch, in)`` -> ``(batch, out)``."""
+    layers = [
+        part for pair in pairwise(sizes) for part in (torch.nn.Linear(*pair), torch.nn.SiLU())
+    ]
+    return torch.nn.Sequential(*layers[:-1])
+
+
+def adam(
+    weights: Iterable[Tensor], rate: float, steps: int, **options: bool
+) -> tuple[torch.optim.Adam, torch.optim.lr_scheduler.LambdaLR]:
+    """Adam (Kingma & Ba 2015, arXiv 1412.6980), its rate falling along half a cosine.
+
+    Args:
+        options: further ones of ``torch.optim.Adam``.
+    """
+    optimiser = torch.optim.Adam(weights, lr=rate, betas=(0.9, 0.99), **options)
+    return optimiser, torch.optim.lr_scheduler.LambdaLR(
+        optimiser, lambda step: (1 + math.cos(math.pi * step / steps)) / 2
+    )
+
+
+def weighted_loss(predicted: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+    """The v-loss by a prediction's squared error and its weight, see ``Run.draw``."""
+    return (weight * (predicted - target).square()).mean()
 
 
 def engine(ensemble: Callable[[], Ensemble]) -> Contestant:
@@ -212,13 +240,17 @@ def workloads(
     """
     seeds, rates = -(-rows // len(GRANULARITIES)), [learning_rate]
     arms = run_table(GRANULARITIES, [0.0, s_c], [n_train], rates, [steps], seeds, seed)
-    grids = ([0.0], rates, steps, [0.0, 1.0], rates, steps)
-    costs = run_tables(*grids, n_train, s_c, seeds, seeds, seed, 8, 2)
+    factors = {"n_train": n_train, "learning_rate": learning_rate, "steps": steps}
+    factors |= {"lam": 1.0, "label_noise": 0.0}
+    every = range(seed, seed + seeds)
+    joint, alone = (dict.fromkeys(with_signals(costs), every) for costs in (JOINT_COSTS, COSTS))
+    joint = arm_rows(joint, granularity="feature", s_c=s_c, **factors)
+    alone = arm_rows(alone, granularity="none", s_c=0.0, **factors)
     return {
         "feature versus class": Workload(Ensemble, arms, feature),
         "on faces": Workload(Ensemble, arms, image),
-        "denoiser with classifier": Workload(JointEnsemble, costs["lam_1.0"][0], stability),
-        "classifier": Workload(ClassifierEnsemble, costs["label_noise_0.0"][0], stability),
+        "denoiser with classifier": Workload(JointEnsemble, joint, stability),
+        "classifier": Workload(ClassifierEnsemble, alone, stability),
     }
 
 
