@@ -49,8 +49,8 @@ def known_terms(seed: int) -> pd.DataFrame:
     pull = NGMG([1.0]).gradient(e).abs().squeeze(-1)
     wide = 2 * 100.0**2 * NGMG([100.0]).gradient(e[1:]) / (2 * e[1:])
     mmd = float(NGMG([1.0]).cost(x, y)) / (0.5 * _unbiased_mmd(x, y))
-    fine, unbiased = NGMG.scale_mixture(1e-3, 1e3, 200), 2 * cdist(x, y).mean()
-    unbiased -= pdist(x).mean() + pdist(y).mean()
+    fine = NGMG.scale_mixture(1e-3, 1e3, 200)
+    unbiased = 2 * cdist(x, y).mean() - pdist(x).mean() - pdist(y).mean()
     influence = "bounded influence: the largest pull of one component, at e = s"
     descent = "redescending: the pull at e = 4 s, of the largest"
     brier = "Brier score: 2 s^2 NGMG / 2 e for s = 100, smallest on |e| <= 4"
