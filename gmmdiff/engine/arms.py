@@ -78,12 +78,16 @@ class Conditioning(GaussianMixtureConditioning):
         values = int(combinations.max()) + 1
         part = max(values, -(-count // attributes))  # an attribute's share of the dimensions
         dim = part * attributes
-        told = combinations[:, : {"none": 0, "coarse": COARSE}.get(granularity)]
-        admitted = (told.unsqueeze(1) == told).all(-1)
+        known_attributes = combinations[:, : {"none": 0, "coarse": COARSE}.get(granularity)]
+        admitted = (known_attributes.unsqueeze(1) == known_attributes).all(-1)
         if granularity in ("feature", "scrambled", "shared"):
             frames = [orthonormal_frame(part, values, generator).T for _ in range(attributes)]
             pairs = zip(frames, combinations.T, strict=True)
             means = torch.cat([part**0.5 * frame[value] for frame, value in pairs], 1)
+        else:
+            first = admitted.int().argmax(1)  # of those that share its component
+            component = first.unique(return_inverse=True)[1]
+            means = (dim**0.5 * orthonormal_frame(dim, count, generator).T)[component]
         if granularity == "scrambled":
             means = means[torch.randperm(count, generator=generator)]
         if granularity == "shared":
@@ -91,20 +95,14 @@ class Conditioning(GaussianMixtureConditioning):
             known = torch.arange(count) if known is None else indices(owner, "known", known, count)
             means[known] += dim**0.5 * own[known]
             means *= dim**0.5 / means.norm(dim=1, keepdim=True)
-        if granularity in ("none", "coarse", "class"):
-            component = torch.zeros(count, dtype=torch.long)
-            if told.shape[1]:
-                component = told.unique(dim=0, return_inverse=True)[1]
-            frame = dim**0.5 * orthonormal_frame(dim, count, generator).T
-            means = frame[component]
         gaps = (means.unsqueeze(1) - means).norm(dim=-1)[~admitted]
-        gap = float(gaps.min()) if len(gaps) else float("nan")
         # Codes of two values of one attribute are orthogonal, of length sqrt(part) each.
         differing = (combinations.unsqueeze(1) != combinations).sum(-1)
         nearest = int(differing[differing > 0].min()) if count > 1 else 1
         scale = s_c * (2 * part * nearest) ** 0.5
         super().__init__(means, scale)
-        self.dim, self.scale, self.gap, self.admitted = dim, scale, gap, admitted
+        self.dim, self.scale, self.admitted = dim, scale, admitted
+        self.gap = float(gaps.min()) if len(gaps) else float("nan")
 
     def sample(self, combination: Tensor, generator: torch.Generator) -> Tensor:
         """One condition, ``(n, dim)`` float64, for each combination ``(n,)`` in 0 .. C - 1."""
@@ -119,7 +117,7 @@ def _table(combinations: Any) -> Tensor:
     given = torch.as_tensor(combinations)
     table = given.long()
     good = table.ndim == 2 and len(table) > 0 and table.shape[1] >= COARSE
-    good = good and bool((table == given).all()) and int(table.min()) >= 0
+    good = good and bool(((table == given) & (table >= 0)).all())
     good = good and len(table.unique(dim=0)) == len(table)
     allowed = f"(C, m) distinct rows of integers >= 0, m >= {COARSE}"
     require(good, "Conditioning", "combinations", allowed, given)

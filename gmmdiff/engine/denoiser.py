@@ -6,20 +6,23 @@ import json
 import os
 from dataclasses import asdict, dataclass
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import Linear, Module, Sequential, SiLU
 
-from gmmdiff.core.checks import floating, refuse, require, require_generator, whole
+from gmmdiff.core.checks import floating, require, require_generator, whole
 from gmmdiff.core.conditioning import GaussianMixtureConditioning
 from gmmdiff.core.diffusion import CosineSchedule, dpmpp_2m
 from gmmdiff.core.streams import stream
-from gmmdiff.engine.networks import denoiser_sizes, with_time_features
+from gmmdiff.engine.networks import layer_sizes, with_time_features
 from gmmdiff.worlds.faces import Faces
 
 KEY = "gmmdiff"  # of the one entry of a file's metadata; several have no order of their own
+CLONE = Path(__file__).parents[2]
+PUBLISHED = CLONE / "reports" / "published" / "denoisers"
 SCHEDULE = CosineSchedule()
 
 
@@ -64,10 +67,10 @@ class Denoiser(Module):
         self.world = Faces(settings.attributes, settings.size, generator=frequencies)
         means = torch.zeros(len(self.world.combinations), settings.condition)
         self.conditioning = GaussianMixtureConditioning(means, 0.0)
-        shape = settings.size**2, settings.condition, settings.width, settings.hidden
-        layers: list[Module] = []
-        for inner, outer in pairwise(denoiser_sizes(*shape)):
-            layers += [Linear(inner, outer), SiLU()]
+        pixels = settings.size**2
+        inputs = pixels + settings.condition
+        sizes = layer_sizes(inputs, settings.width, settings.hidden, pixels)
+        layers = [layer for pair in pairwise(sizes) for layer in (Linear(*pair), SiLU())]
         self.network = Sequential(*layers[:-1])
 
     def forward(self, x_t: Tensor, t: Any, condition: Tensor) -> Tensor:
@@ -81,16 +84,16 @@ class Denoiser(Module):
         Raises:
             ValueError: on other shapes.
         """
-        owner, shape = "Denoiser", self.world.shape
-        good = x_t.shape[1:] == shape
+        owner, shape, dim = "Denoiser", self.world.shape, self.settings.condition
+        good, n = x_t.shape[1:] == shape, len(x_t)
         require(good, owner, "x_t", f"(n, {shape[0]}, {shape[1]})", tuple(x_t.shape))
-        expected = len(x_t), self.settings.condition
-        require(condition.shape == expected, owner, "condition", f"{expected}", condition.shape)
+        good = condition.shape == (n, dim)
+        require(good, owner, "condition", f"({n}, {dim})", tuple(condition.shape))
         t = floating(owner, "t", t, x_t)
-        good, expected = t.ndim == 0 or t.shape == x_t.shape[:1], f"a number or ({len(x_t)},)"
-        require(good, owner, "t", expected, tuple(t.shape))
-        seen = with_time_features(x_t.flatten(1), t.to(x_t).expand(len(x_t))).to(x_t)
-        return self.network(torch.cat([seen, condition], 1)).view_as(x_t)
+        good = t.ndim == 0 or t.shape == (n,)
+        require(good, owner, "t", f"a number or ({n},)", tuple(t.shape))
+        noisy = with_time_features(x_t.flatten(1), t.to(x_t).expand(n)).to(x_t)
+        return self.network(torch.cat([noisy, condition], 1)).view_as(x_t)
 
     def condition(self, attributes: Any, generator: torch.Generator | None = None) -> Tensor:
         """A draw from the component of each row of attributes ``(n, m)`` in {0, 1}: ``(n, dim)``.
@@ -99,15 +102,12 @@ class Denoiser(Module):
             ValueError: on another shape, or attributes that are not 0 or 1.
         """
         wanted, table = torch.as_tensor(attributes), self.world.combinations
-        m = table.shape[1]
-        good = (
-            wanted.ndim == 2
-            and wanted.shape[1] == m
-            and bool(((wanted == 0) | (wanted == 1)).all())
-        )
-        require(good, "Denoiser", "attributes", f"(n, {m}) in {{0, 1}}", wanted.tolist())
-        place = (wanted.to(table).unsqueeze(1) == table).all(2).int().argmax(1)
-        return self.conditioning(place, generator=generator)
+        good = wanted.ndim == 2 and wanted.shape[1] == table.shape[1]
+        good = good and bool(((wanted == 0) | (wanted == 1)).all())
+        allowed = f"(n, {table.shape[1]}) in {{0, 1}}"
+        require(good, "Denoiser", "attributes", allowed, wanted.tolist())
+        combination = (wanted.to(table).unsqueeze(1) == table).all(2).int().argmax(1)
+        return self.conditioning(combination, generator=generator)
 
     @torch.no_grad()
     def sample(self, attributes: Any, generator: torch.Generator, evaluations: int = 20) -> Tensor:
@@ -128,35 +128,38 @@ class Denoiser(Module):
         condition = self.condition(attributes, generator)
         times = SCHEDULE.even_times(evaluations - 1, end=self.settings.earliest)
         times = torch.cat([times.float(), torch.zeros(1)])
-
-        given = self.settings
-        ends = [(grey - given.centre) / given.scale for grey in (given.least, given.most)]
+        s = self.settings
+        ends = [(grey - s.centre) / s.scale for grey in (s.least, s.most)]
 
         def predict(x_t: Tensor, t: Tensor) -> Tensor:
             return self(x_t, t, condition).clamp(*ends)
 
         x_0 = dpmpp_2m(predict, start.to(condition), times, SCHEDULE, "sample")
-        return given.scale * x_0 + given.centre
+        return s.scale * x_0 + s.centre
 
 
 def save(denoiser: Denoiser, path: str | os.PathLike[str]) -> None:
     """Writes a denoiser's weights, conditions and settings as one safetensors file."""
     from safetensors.torch import save_file
 
-    told = {KEY: json.dumps(asdict(denoiser.settings))}
-    save_file(denoiser.state_dict(), path, told)
+    metadata = {KEY: json.dumps(asdict(denoiser.settings))}
+    save_file(denoiser.state_dict(), path, metadata)
 
 
 def load(path: str | os.PathLike[str]) -> Denoiser:
-    """A trained denoiser from its safetensors file: those of faces are in reports/published.
+    """A trained denoiser from its safetensors file.
 
-    Needs the package ``safetensors``.
+    Args:
+        path: of a file, e.g. one that ``save`` wrote; or, where the package lies in its clone, the
+            name of a published one, "faces-feature" or "faces-class", or its path in the clone:
+            both from any working folder.
 
     Returns:
         a ``torch.nn.Module`` in evaluation mode, called with x_t, t and a condition; it has a
         ``world``, a ``conditioning``, and samples by itself: see ``Denoiser``.
 
     Raises:
+        ImportError: where ``safetensors`` is missing, of the extra ``gmmdiff[models]``.
         FileNotFoundError: where there is no such file.
         ValueError: on a file that is none of ours.
 
@@ -172,16 +175,24 @@ def load(path: str | os.PathLike[str]) -> Denoiser:
         >>> denoiser.sample(wanted, stream(0, "faces")).shape
         torch.Size([1, 16, 16])
     """
-    from safetensors import SafetensorError, safe_open
-    from safetensors.torch import load_file
-
-    allowed = "a safetensors file that gmmdiff wrote"
     try:
-        with safe_open(path, "pt") as file:
-            told = (file.metadata() or {}).get(KEY)
+        from safetensors import SafetensorError, safe_open
+        from safetensors.torch import load_file
+    except ImportError:
+        message = "load: needs the package safetensors: pip install gmmdiff[models]"
+        raise ImportError(message) from None
+
+    places = (Path(path), CLONE / path, PUBLISHED / f"{path}.safetensors")
+    file = next((place for place in places if place.is_file()), None)
+    if file is None:
+        names = ", ".join(sorted(one.stem for one in PUBLISHED.glob("*.safetensors"))) or "none"
+        raise FileNotFoundError(f"load: there is no file {path}; published here: {names}")
+    try:
+        with safe_open(file, "pt") as opened:
+            metadata = (opened.metadata() or {}).get(KEY, "")
     except SafetensorError as error:
-        refuse("load", "path", allowed, f"{path} ({error})")
-    require(told is not None, "load", "path", allowed, path)
-    denoiser = Denoiser(Settings(**json.loads(str(told))))
-    denoiser.load_state_dict(load_file(path))
+        metadata, path = "", f"{path} ({error})"
+    require(bool(metadata), "load", "path", "a safetensors file that gmmdiff wrote", path)
+    denoiser = Denoiser(Settings(**json.loads(metadata)))
+    denoiser.load_state_dict(load_file(file))
     return denoiser.eval()

@@ -5,7 +5,7 @@ measured.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import lru_cache, partial
 
 import pandas as pd
 import torch
@@ -13,21 +13,22 @@ from torch import Tensor
 from tqdm import tqdm
 
 from gmmdiff.core.diffusion import dpmpp_2m
+from gmmdiff.core.distances import energy_distance
 from gmmdiff.core.streams import stream
-from gmmdiff.engine.runs import BATCHES_AT_ONCE, Progress, Run, SeedData, TrainingSettings
+from gmmdiff.engine.runs import Progress, Run, SeedData, TrainingSettings
 from gmmdiff.engine.threads import Tick, Workers, side_by_side
 from gmmdiff.engine.training import Trained, looks
+from gmmdiff.worlds.world import find_defects
 
 FLAT = 0.01  # by less than this the last tenth of a training that was long enough lowers the loss
+QUANTILES = {"distance_50": 0.5, "distance_90": 0.9}  # of the distance to what was asked for
 Job = tuple[pd.DataFrame, Tensor]  # rows of one seed and n_train, their weights
 
 
 def run_by_run(table: pd.DataFrame, trained: Trained) -> list[Job]:
     """One job a run: its row as a table, its weights ``(1, count)`` as a tensor of their own."""
-    return [
-        (table.iloc[[i]], parameters[None].clone())
-        for i, parameters in enumerate(trained.parameters)
-    ]
+    rows = range(len(table))
+    return [(table.iloc[[i]], trained.parameters[i : i + 1].clone()) for i in rows]
 
 
 def _seed_by_seed(table: pd.DataFrame, parameters: Tensor) -> list[Job]:
@@ -43,43 +44,55 @@ class Yardstick:
 
     def __init__(self, seed: int, n_train: int, settings: TrainingSettings) -> None:
         self.seed_data = SeedData(seed, settings)
-        world, seen = self.seed_data.world, self.seed_data.combinations(n_train)
+        world, training = self.seed_data.world, self.seed_data.combinations(n_train)
         self.combination = torch.arange(len(world.combinations)).repeat_interleave(settings.n_eval)
-        self.real = self._fresh("reference")
-        self.groups = pd.Series(self.seed_data.groups(seen), name="group")
+        self.real, fresh = (
+            world.sample(self.combination, stream(seed, name), "test").flatten(1)
+            for name in ("reference", "floor")
+        )
+        self.groups = pd.Series(self.seed_data.groups(training), name="group")
         self.copies = self.seed_data.copies(n_train)
-        self.floor = self._measured(self._fresh("floor"), torch.eye(len(world.combinations)) > 0)
+        self.floor = self.by_combination(fresh, torch.eye(len(world.combinations)) > 0)
 
-    def _fresh(self, name: str) -> Tensor:
-        world, generator = self.seed_data.world, stream(self.seed_data.seed, name)
-        return world.sample(self.combination, generator, "test").flatten(1)
+    def by_combination(self, z: Tensor, admitted: Tensor) -> pd.DataFrame:
+        """What samples z ``(C n_eval, D)`` for ``combination`` are worth: a row a combination.
 
-    def _measured(self, z: Tensor, admitted: Tensor) -> pd.DataFrame:
-        found = self.seed_data.measure(z, self.combination, admitted, self.copies, self.real)
-        return pd.DataFrame({name: value.numpy() for name, value in found.items()})
-
-    def measure(self, z: Tensor, admitted: Tensor) -> pd.DataFrame:
-        """By group of combinations, which weigh alike, and metric: the means of
-        ``SeedData.measure`` and the *law*, the energy distance as a ratio to that of as many fresh
-        samples.
+        Shares of what is wrong with them, quantiles of the distance to what was asked for, and the
+        energy distance to as many fresh samples of the same combination.
 
         Args:
-            z: ``(C n_eval, D)``, samples for ``combination``.
+            admitted: ``(C, C)`` bool, which combinations a condition stands for, see
+                ``find_defects``.
         """
-        return self._by_group(self._measured(z, admitted))
+        world, count = self.seed_data.world, len(admitted)
+        z, real = z.double(), self.real.double()
+        images = z.unflatten(1, world.shape)
+        judged = world.judge(images)
+        flags = find_defects(judged.combination, judged.malformed, self.combination, admitted)
+        shares = {**flags._asdict(), "copy": self.copies(images, judged.combination)}
+        metrics = {name: each.double().view(count, -1).mean(1) for name, each in shares.items()}
+        distance = world.distance(images, self.combination).double().view(count, -1)
+        metrics |= {name: distance.quantile(share, 1) for name, share in QUANTILES.items()}
+        pairs = zip(z.chunk(count), real.chunk(count), strict=True)
+        metrics["energy_distance"] = torch.tensor([energy_distance(*pair) for pair in pairs])
+        return pd.DataFrame({name: value.numpy() for name, value in metrics.items()})
 
-    def real_samples(self) -> pd.DataFrame:
-        """As ``measure``, of fresh samples: the floor."""
-        return self._by_group(self.floor)
-
-    def _by_group(self, table: pd.DataFrame) -> pd.DataFrame:
+    def by_group(self, metrics: pd.DataFrame) -> pd.DataFrame:
+        """The means of ``by_combination`` over groups of combinations, a row a group and metric,
+        and the *law*: the energy distance as a ratio to that of as many fresh samples.
+        """
         seen = self.groups.isin(["frequent", "rare"])
         groups = pd.concat([self.groups, self.groups[seen].map(lambda _: "seen")])
         means, floor = (
-            each.loc[groups.index].groupby(groups.to_numpy()).mean() for each in (table, self.floor)
+            each.loc[groups.index].groupby(groups.to_numpy()).mean()
+            for each in (metrics, self.floor)
         )
         means["law"] = means["energy_distance"] / floor["energy_distance"]
         return means.rename_axis("group").reset_index().melt("group", var_name="metric")
+
+
+# Runs measured at several steps, or under several samplers, ask for the same ones again.
+_yardstick = lru_cache(maxsize=8)(Yardstick)
 
 
 def _measure(
@@ -92,22 +105,23 @@ def _measure(
 ) -> pd.DataFrame:
     rows, weights = job
     first = next(rows.itertuples(index=False))
-    yardstick = Yardstick(first.seed, first.n_train, settings)
-    real = first._replace(granularity="real", s_c=0.0)
-    tables = [_tidy(real, "drawn", yardstick.real_samples())]
+    yardstick = _yardstick(first.seed, first.n_train, settings)
+    floor = yardstick.by_group(yardstick.floor)
+    tables = [_tidy(first._replace(granularity="real", s_c=0.0), "drawn", floor)]
     for row, parameters in zip(rows.itertuples(index=False), weights, strict=True):
         run = Run(row, settings, yardstick.seed_data)
         for condition in conditions if row.s_c > 0 else ("drawn",):
-            asked = parameters, yardstick.combination, evaluations, sampler
-            z = run.generate(*asked, at_mean=condition == "mean")
-            tables.append(_tidy(row, condition, yardstick.measure(z, run.conditioning.admitted)))
+            given = parameters, yardstick.combination, evaluations, sampler
+            z = run.generate(*given, at_mean=condition == "mean")
+            metrics = yardstick.by_combination(z, run.conditioning.admitted)
+            tables.append(_tidy(row, condition, yardstick.by_group(metrics)))
         tick(1)
     return pd.concat(tables, ignore_index=True)
 
 
 def _tidy(row: tuple, condition: str, metrics: pd.DataFrame) -> pd.DataFrame:
-    found = metrics.assign(**row._asdict(), condition=condition)
-    return found[[*row._fields, "condition", "group", "metric", "value"]]
+    table = metrics.assign(**row._asdict(), condition=condition)
+    return table[[*row._fields, "condition", "group", "metric", "value"]]
 
 
 def evaluate(
@@ -128,16 +142,11 @@ def evaluate(
         conditions: of mixtures, *drawn* as in training, or at their component's *mean*.
     """
     progress = progress or partial(tqdm, disable=True)
-    function = partial(
-        _measure,
-        settings=settings,
-        sampler=sampler,
-        evaluations=evaluations or settings.evaluations,
-        conditions=conditions,
-    )
+    shared = {"settings": settings, "sampler": sampler, "conditions": conditions}
+    shared["evaluations"] = evaluations or settings.evaluations
     with progress(total=len(table), desc="sampling", unit="runs") as bar:
         jobs = _seed_by_seed(table, parameters)
-        return pd.concat(workers(function, jobs, bar.update), ignore_index=True)
+        return pd.concat(workers(partial(_measure, **shared), jobs, bar.update), ignore_index=True)
 
 
 def validation_curves(rows: pd.DataFrame, trained: Trained) -> pd.DataFrame:
@@ -155,31 +164,16 @@ def validation_results(rows: pd.DataFrame, trained: Trained) -> pd.DataFrame:
     minimum; *long_enough*, whether it lies before the end or the last tenth of the steps lowers
     the loss by less than ``FLAT``; *diverged*.
     """
-    found = []
+    minima = []
     for row, losses in zip(rows.itertuples(index=False), trained.validation, strict=True):
         steps = looks(row.steps)
         curve = losses[: len(steps)].nan_to_num(torch.inf)
         least = int(curve.argmin())
         before = max(i for i, step in enumerate(steps) if i == 0 or step <= 0.9 * row.steps)
         flat = float(curve[-1]) > (1 - FLAT) * float(curve[before])
-        found.append((float(curve[least]), steps[least], least < len(steps) - 1 or flat))
+        minima.append((float(curve[least]), steps[least], least < len(steps) - 1 or flat))
     names = ["validation_loss", "validation_step", "long_enough"]
-    wide = pd.DataFrame(found, columns=names, index=rows.index).astype(float)
+    wide = pd.DataFrame(minima, columns=names, index=rows.index).astype(float)
     wide["diverged"] = trained.diverged.double().numpy()
     both = rows.assign(condition="drawn", group="all").join(wide)
     return both.melt([*rows.columns, "condition", "group"], var_name="metric")
-
-
-def by_step(rows: pd.DataFrame, **curves: Tensor) -> pd.DataFrame:
-    """Training curves, a column each: one row a run and ``BATCHES_AT_ONCE`` steps, or fewer.
-
-    Args:
-        curves: ``(runs, blocks)`` each, as in ``Trained``; what is NaN in one is left out.
-    """
-    index = pd.MultiIndex.from_frame(rows)
-    columns = {
-        name: pd.DataFrame(values.numpy(), index=index).rename_axis(columns="step").stack()
-        for name, values in curves.items()
-    }
-    found = pd.DataFrame(columns).dropna().reset_index()
-    return found.assign(step=((found["step"] + 1) * BATCHES_AT_ONCE).clip(upper=found["steps"]))

@@ -34,13 +34,12 @@ class GradientNorms:
         """Takes in the norms ``(runs, n)`` of the next n steps."""
         count = norms.shape[1]
         series = torch.cat([self._recent, norms], 1)
-        # Of these steps, how many count.
-        new = max(0, min(count, self._step + count - self._settled))
-        counted, finite = norms[:, count - new :], norms[:, count - new :].isfinite()
-        before = series.unfold(1, WINDOW, 1)[:, count - new : count]
+        new = max(0, min(count, self._step + count - self._settled))  # steps that count
+        counted, before = norms[:, count - new :], series.unfold(1, WINDOW, 1)[:, count - new : -1]
         # Above the median of an even number (the lower middle one): above at least half of them;
         # NaN has no median.
         above = (SPIKE * before < counted.unsqueeze(2)).sum(2) >= WINDOW // 2
+        finite = counted.isfinite()
         self._spikes += ((above & ~before.isnan().any(2)) | ~finite).sum(1)
         kept = counted.double().where(finite, 0)
         self._sums += torch.stack([finite.double().sum(1), kept.sum(1), kept.square().sum(1)], 1)
@@ -50,9 +49,7 @@ class GradientNorms:
     @property
     def spike_rate(self) -> Tensor:
         """``(runs,)`` in [0, 1]."""
-        return (
-            self._spikes / self._steps if self._steps else torch.full_like(self._spikes, torch.nan)
-        )
+        return self._spikes / (self._steps or torch.nan)
 
     @property
     def variation(self) -> Tensor:

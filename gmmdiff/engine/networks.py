@@ -1,4 +1,4 @@
-"""Many small networks of one shape as one stacked network, and what they see and give.
+"""Many small networks of one shape as one stacked network.
 
 A layer of all runs is one batched matrix product.  Every run's weights lie in one row of a matrix,
 so optimiser, moving average and gradient norms are a handful of operations on (runs, parameters),
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from gmmdiff.core.checks import require
 
-TIME_FEATURES = 8  # features of the time that a network sees
+TIME_FEATURES = 8  # features of the time that a network takes
 
 
 class StackedMLP:
@@ -29,7 +29,7 @@ class StackedMLP:
     Args:
         sizes: widths of input, hidden layers and output, e.g. ``(40, 128, 128, 8)``.
         parameters: ``(runs, count(sizes))``; a layer's weight ``(out, in)``, its bias, the next's.
-        gradient: room of the same shape for what ``backward`` finds; default its own.
+        gradient: memory of the same shape that ``backward`` fills; default its own.
 
     Raises:
         ValueError: on parameters of another shape.
@@ -39,8 +39,8 @@ class StackedMLP:
         self, sizes: Sequence[int], parameters: Tensor, gradient: Tensor | None = None
     ) -> None:
         shape, count = tuple(parameters.shape), self.count(sizes)
-        wanted = f"(runs, {count}) for sizes {tuple(sizes)}"
-        require(shape[1:] == (count,), "StackedMLP", "parameters", wanted, shape)
+        allowed = f"(runs, {count}) for sizes {tuple(sizes)}"
+        require(shape[1:] == (count,), "StackedMLP", "parameters", allowed, shape)
         self.sizes, self.parameters = tuple(sizes), parameters
         self.gradient = torch.zeros_like(parameters) if gradient is None else gradient
         self._batch, self._layers = -1, []
@@ -53,13 +53,13 @@ class StackedMLP:
     @staticmethod
     def split(sizes: Sequence[int], parameters: Tensor) -> list[tuple[Tensor, Tensor]]:
         """Views (weight ``(runs, out, in)``, bias ``(runs, out, 1)``) of every layer."""
-        layers, start = [], 0
-        for inner, outer in pairwise(sizes):
-            weight = parameters[:, start : start + inner * outer].unflatten(1, (outer, inner))
-            start += inner * outer
-            layers.append((weight, parameters[:, start : start + outer].unsqueeze(2)))
-            start += outer
-        return layers
+        pairs = list(pairwise(sizes))
+        lengths = [n for inner, outer in pairs for n in (inner * outer, outer)]
+        parts = iter(parameters.split(lengths, 1))
+        return [
+            (next(parts).unflatten(1, (outer, inner)), next(parts).unsqueeze(2))
+            for inner, outer in pairs
+        ]
 
     @staticmethod
     def initial(sizes: Sequence[int], generator: torch.Generator) -> Tensor:
@@ -68,20 +68,15 @@ class StackedMLP:
         bounds = torch.cat(layers)
         return bounds * (2 * torch.rand(len(bounds), generator=generator) - 1)
 
-    def _make_room(self, x: Tensor) -> None:
-        """Every layer's views and room for its ``(runs, out, batch)``; made once a batch size."""
-        self._batch = x.shape[1]
-        weights, gradients = (self.split(self.sizes, w) for w in (self.parameters, self.gradient))
-        pairs = zip(weights, gradients, strict=True)
-        self._layers = [_Layer(*own, *of, self._batch) for own, of in pairs]
-
     def forward(self, x: Tensor) -> Tensor:
         """Outputs of every run on its own batch: ``(runs, batch, in)`` -> ``(runs, batch, out)``.
 
         Valid until the next call.
         """
         if x.shape[1] != self._batch:
-            self._make_room(x)
+            self._batch = x.shape[1]
+            both = (self.split(self.sizes, each) for each in (self.parameters, self.gradient))
+            self._layers = [_Layer(*own, *of, self._batch) for own, of in zip(*both, strict=True)]
         self._input, (*hidden, last) = x, self._layers
         below = x.mT
         for layer in hidden:
@@ -93,7 +88,7 @@ class StackedMLP:
     def backward(self, signal: Tensor, to_input: bool = False) -> Tensor | None:
         """Fills ``gradient`` from the loss's derivative in the last output.
 
-        Works in the room of the activations, so it follows one ``forward`` once.
+        Works in the memory of the activations, so it follows one ``forward`` once.
 
         Args:
             signal: that derivative, ``(runs, batch, out)``; a run's loss depends on its own output.
@@ -111,11 +106,8 @@ class StackedMLP:
 
 
 class _Layer:
-    """One layer's weight ``(runs, out, in)``, bias ``(runs, out, 1)``, their gradients, and room.
-
-    Attributes:
-        values: ``(runs, out, batch)``, what the layer gives; behind a SiLU but for the last layer.
-        slopes: the same room for the sigmoid, then for the derivative of the SiLU.
+    """One layer's weight ``(runs, out, in)`` and bias ``(runs, out, 1)``, their gradients, and
+    memory ``(runs, out, batch)``: ``values``, its outputs, and ``slopes``, of the SiLU behind it.
     """
 
     def __init__(
@@ -128,13 +120,10 @@ class _Layer:
         self.one, self._product = weight.new_ones(()), weight.new_empty(weight.shape)
 
     def learn(self, signal: Tensor, below: Tensor) -> None:
-        """The gradients of weight and bias.
-
-        Args:
-            signal: the loss's derivative in ``values``, ``(runs, out, batch)``.
-            below: what the layer saw, ``(runs, batch, in)``.
+        """The gradients, from the loss's derivative in ``values``, ``(runs, out, batch)``, and the
+        layer's input, ``(runs, batch, in)``.
         """
-        # By way of a room of its own: straight into the gradient it is one product a run.
+        # By way of memory of its own: straight into the gradient it is one product a run.
         self.of_weight.copy_(torch.bmm(signal, below, out=self._product))
         torch.sum(signal, 2, keepdim=True, out=self.of_bias)
 
@@ -145,17 +134,17 @@ def features_first(x: Tensor) -> Tensor:
 
 
 def gather_rows(table: Tensor, index: Tensor) -> Tensor:
-    """Rows ``(..., batch, features)`` of a table ``(n, features)``, for an index ``(..., batch)``.
-
-    In memory the result has its features first.
+    """Rows ``(..., batch, features)`` of a table ``(n, features)``, for an index ``(..., batch)``;
+    ``features_first``.
     """
     return table.T.index_select(1, index.flatten()).unflatten(1, index.shape).movedim(0, -2).mT
 
 
 def with_time_features(x: Tensor, t: Tensor) -> Tensor:
-    """x ``(..., n, D)`` beside cos(k pi t), k = 1 .. K = ``TIME_FEATURES``: ``(..., n, D + K)``.
+    """x ``(..., n, D)`` beside cos(k pi t), k = 1 .. K = ``TIME_FEATURES``: ``(..., n, D + K)``,
+    ``features_first``.
 
-    They tell every t from every other.  In memory the result has its features first.
+    They tell every t from every other.
 
     Args:
         t: ``(..., n)`` in [0, 1].
@@ -165,17 +154,8 @@ def with_time_features(x: Tensor, t: Tensor) -> Tensor:
     return torch.cat([x.mT, features], -2).mT
 
 
-def denoiser_sizes(dim: int, condition: int, width: int, hidden: int) -> tuple[int, ...]:
-    """Widths of a network with ``hidden`` >= 1 hidden layers that predicts x_0 or v ``(..., D)``.
-
-    It sees points ``with_time_features`` and a condition.
+def layer_sizes(inputs: int, width: int, hidden: int, outputs: int) -> tuple[int, ...]:
+    """Widths of a network of ``hidden`` >= 1 hidden layers that takes ``inputs`` features and those
+    of the time.
     """
-    return (dim + TIME_FEATURES + condition, *[width] * hidden, dim)
-
-
-def classifier_sizes(dim: int, attributes: int, width: int, hidden: int) -> tuple[int, ...]:
-    """Widths of a network that gives the logits of binary attributes.
-
-    It sees points ``with_time_features``, noisy or denoised.
-    """
-    return (dim + TIME_FEATURES, *[width] * hidden, attributes)
+    return (inputs + TIME_FEATURES, *[width] * hidden, outputs)

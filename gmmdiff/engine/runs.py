@@ -6,7 +6,6 @@ import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import NamedTuple
 
 import pandas as pd
@@ -14,28 +13,24 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from gmmdiff.core.checks import require
+from gmmdiff.core.checks import refuse, require
 from gmmdiff.core.diffusion import CosineSchedule, diffuse, dpmpp_2m
-from gmmdiff.core.distances import energy_distance
 from gmmdiff.core.streams import stream
 from gmmdiff.engine.arms import Conditioning
 from gmmdiff.engine.networks import (
     StackedMLP,
-    denoiser_sizes,
     features_first,
     gather_rows,
+    layer_sizes,
     with_time_features,
 )
-from gmmdiff.worlds.world import Copies, Split, World, find_defects
+from gmmdiff.worlds.world import Copies, Split, World
 
 COLUMNS = ("granularity", "s_c", "n_train", "learning_rate", "steps", "seed")
-BATCHES_AT_ONCE = (
-    20  # steps whose batches are drawn at once: few calls, and memory that is used again
-)
+BATCHES_AT_ONCE = 20  # steps whose batches are drawn at once: few calls, and memory used again
 # The sampler's last time before 0: one prediction of x_0 takes the rest of the noise away.
 LAST_TIME = 0.15
 FAR = 1e6  # a coordinate that no data come near
-QUANTILES = {"distance_50": 0.5, "distance_90": 0.9}  # of the distance to what was asked for
 RARE_AT_MOST = 5  # training samples of a combination that is rare
 TRIES = 1000  # to hold combinations out
 Progress = Callable[..., tqdm]
@@ -85,36 +80,34 @@ def run_table(
     return pd.DataFrame(list(itertools.product(*factors)), columns=list(COLUMNS))
 
 
-def choose(parts: dict[str, pd.DataFrame], part: str) -> pd.DataFrame:
-    """The run table called ``part``, of those of an experiment.
-
-    Raises:
-        ValueError: when there is none.
-    """
-    require(part in parts, "run tables", "part", f"one of {', '.join(parts)}", repr(part))
-    return parts[part]
-
-
 class SeedData:
-    """What every arm of one seed shares: the world; which combinations are held out or rare.
+    """What every arm of one seed shares: the world; which combinations are held out; samples.
 
     Attributes:
         held_out: combinations left out of training, each of whose attribute values others show.
         seen: the others, the most frequent first.
+
+    Raises:
+        ValueError: where so many are held out that no others show every value.
     """
 
     def __init__(self, seed: int, settings: TrainingSettings) -> None:
         self.seed, self.settings = seed, settings
         self.world = settings.world(generator=stream(seed, "manifold"))
+        self._data: dict[int, tuple[Tensor, Tensor, float]] = {}
         combinations, generator = self.world.combinations, stream(seed, "held out")
         for _ in range(TRIES):
             shuffled = torch.randperm(len(combinations), generator=generator)
             self.held_out, seen = shuffled[: settings.held_out], shuffled[settings.held_out :]
-            if _all_values(combinations[seen]) == _all_values(combinations):
+            every, shown = (
+                [column.unique().tolist() for column in table.T]
+                for table in (combinations, combinations[seen])
+            )
+            if shown == every:
                 break
         else:
             allowed = "so few that others show every value of every attribute"
-            require(False, "seed data", "held_out", allowed, settings.held_out)
+            refuse("seed data", "held_out", allowed, settings.held_out)
         self.seen = seen[self.world.frequencies[seen].argsort(descending=True)]
 
     def combinations(self, n_train: int) -> Tensor:
@@ -124,9 +117,7 @@ class SeedData:
 
     def points(self, n: int, name: str, split: Split = "train") -> tuple[Tensor, Tensor]:
         """n samples ``(n, D)`` of the seen combinations by frequency, and their combinations
-        ``(n,)``.
-
-        One draw a name.
+        ``(n,)``: one draw a name.
         """
         generator = stream(self.seed, name)
         combination = self.world.sample_combinations(n, generator, self.seen)
@@ -137,15 +128,17 @@ class SeedData:
         return self.points(n_train, f"data {n_train}")
 
     def data(self, n_train: int) -> tuple[Tensor, Tensor, float]:
-        """Training points, their combinations ``(n,)``, and the scale taken out.
+        """Training points as a network sees them, their combinations ``(n,)``, and the scale taken
+        out.
 
-        The points ``(n, D)``, float32, have the settings's ``size``, less the grey that stands for
-        nothing.
+        The points ``(n, D)``, float32, have the settings' ``size``, less their ``centre``.
         """
-        points, combination = self.training_points(n_train)
-        points = points - self.settings.centre
-        scale = float(points.square().mean().sqrt()) / self.settings.size
-        return (points / scale).float(), combination, scale
+        if n_train not in self._data:
+            points, combination = self.training_points(n_train)
+            points = points - self.settings.centre
+            scale = float(points.square().mean().sqrt()) / self.settings.size
+            self._data[n_train] = (points / scale).float(), combination, scale
+        return self._data[n_train]
 
     def copies(self, n_train: int) -> Copies:
         """Which samples repeat one of the training points."""
@@ -159,60 +152,24 @@ class SeedData:
         rare = (counts > 0) & (counts <= RARE_AT_MOST)
         if self.settings.rare:
             rare = torch.zeros_like(rare).index_fill(0, self.seen[-self.settings.rare :], True)
-        found = ["rare" if one else "frequent" for one in rare]
+        groups = ["rare" if one else "frequent" for one in rare]
         for c in (counts == 0).nonzero().flatten().tolist():
-            found[c] = "held out" if c in self.held_out else "unseen"
-        return found
-
-    def measure(
-        self, z: Tensor, combination: Tensor, admitted: Tensor, copies: Copies, real: Tensor
-    ) -> dict[str, Tensor]:
-        """What samples z ``(C n_eval, D)`` are worth, ``n_eval`` for every combination in turn.
-
-        Shares of what is wrong with them, quantiles of the distance to what was asked for, and the
-        energy distance to as many fresh samples of the same combination.
-
-        Args:
-            combination: ``(C n_eval,)``, asked for.
-            admitted: ``(C, C)`` bool, which combinations a condition stands for, see
-                ``find_defects``.
-            real: ``(C n_eval, D)``, those fresh samples.
-
-        Returns:
-            by metric, ``(C,)``.
-        """
-        z, real, count = z.double(), real.double(), len(admitted)
-        images = z.unflatten(1, self.world.shape)
-        judged = self.world.judge(images)
-        flags = find_defects(judged.combination, judged.malformed, combination, admitted)
-        copied = copies(images, judged.combination)
-        shares = {**flags._asdict(), "copy": copied}
-        found = {name: each.double().view(count, -1).mean(1) for name, each in shares.items()}
-        away = self.world.distance(images, combination).double().view(count, -1)
-        found |= {name: away.quantile(share, 1) for name, share in QUANTILES.items()}
-        pairs = zip(z.split(len(z) // count), real.split(len(z) // count), strict=True)
-        found["energy_distance"] = torch.tensor([energy_distance(*pair) for pair in pairs])
-        return found
-
-
-def _all_values(combinations: Tensor) -> list[list[int]]:
-    """The values that every attribute takes."""
-    return [column.unique().tolist() for column in combinations.T]
+            groups[c] = "held out" if c in self.held_out else "unseen"
+        return groups
 
 
 class Batches(NamedTuple):
-    """Noisy points, ``BATCHES_AT_ONCE`` batches in training, alike for all arms of a seed.
+    """Noisy points, ``BATCHES_AT_ONCE`` batches in training, the same for all arms of a seed.
 
     In memory features come first.
     """
 
     index: Tensor  # (batches, batch), which points of the data
-    t: Tensor  # (batches, batch)
-    seen: Tensor  # (batches, batch, D + TIME_FEATURES), noisy points and features of their times
-    target: Tensor  # (batches, batch, D), the points x_0, which the network predicts
+    combination: Tensor  # (batches, batch), theirs
+    noisy: Tensor  # (batches, batch, D + TIME_FEATURES), x_t and features of its time
+    target: Tensor  # (batches, batch, D), x_0, which the network predicts
     weight: Tensor  # (batches, batch, 1), of its squared error in the v-loss
-    combination: Tensor  # (batches, batch)
-    blur: Tensor  # (batches, batch, C), standard normal noise of the conditions
+    condition_noise: Tensor  # (batches, batch, C), standard normal
 
 
 class Run:
@@ -232,20 +189,14 @@ class Run:
     ) -> None:
         self.row, self.settings, self.data_key = row, settings, (row.seed, row.n_train)
         self.seed_data = seed_data or SeedData(row.seed, settings)
-        self.conditioning = Conditioning(
-            row.granularity,
-            row.s_c,
-            self.seed_data.world.combinations,
-            stream(row.seed, "condition means"),
-            self.seed_data.seen,
-        )
-        self.means = self.conditioning.means.float()
-        self.dimension = math.prod(self.seed_data.world.shape)
-        self.sizes = denoiser_sizes(
-            self.dimension, self.conditioning.dim, settings.width, settings.hidden
-        )
+        world, means = self.seed_data.world, stream(row.seed, "condition means")
+        arm = row.granularity, row.s_c, world.combinations, means, self.seed_data.seen
+        self.conditioning = Conditioning(*arm)
+        self.means, self.dimension = self.conditioning.means.float(), math.prod(world.shape)
+        inputs = self.dimension + self.conditioning.dim
+        self.sizes = layer_sizes(inputs, settings.width, settings.hidden, self.dimension)
 
-    @cached_property
+    @property
     def data(self) -> tuple[Tensor, Tensor, float]:
         """As ``SeedData.data``."""
         return self.seed_data.data(self.row.n_train)
@@ -262,7 +213,7 @@ class Run:
         combinations: Tensor,
         shape: tuple[int, int],
         generator: torch.Generator,
-        blurred: torch.Generator,
+        of_conditions: torch.Generator,
     ) -> Batches:
         """Batches of points ``(n, D)`` with combinations ``(n,)``, drawn with replacement.
 
@@ -276,24 +227,25 @@ class Run:
         Args:
             shape: (batches, batch).
             generator: of points, times and noise.
-            blurred: of the conditions' noise.
+            of_conditions: of the conditions' noise.
         """
         index = torch.randint(len(points), shape, generator=generator)
         even = (torch.arange(shape[1]) + torch.rand(shape, generator=generator)) / shape[1]
         t = LAST_TIME + (1 - LAST_TIME) * even**1.5
         noise = features_first(torch.randn(*shape, self.dimension, generator=generator))
-        blur = features_first(torch.randn(*shape, self.conditioning.dim, generator=blurred))
+        condition = torch.randn(*shape, self.conditioning.dim, generator=of_conditions)
         x_0 = gather_rows(points, index)
         alpha, sigma = SCHEDULE.alpha(t).unsqueeze(-1), SCHEDULE.sigma(t).unsqueeze(-1)
-        seen = with_time_features(diffuse(x_0, noise, alpha, sigma), t)
-        return Batches(index, t, seen, x_0, sigma**-2, combinations[index], blur)
+        noisy = with_time_features(diffuse(x_0, noise, alpha, sigma), t)
+        combination = combinations[index]
+        return Batches(index, combination, noisy, x_0, sigma**-2, features_first(condition))
 
     def batches(self) -> Iterator[Batches]:
         """For ever, ``BATCHES_AT_ONCE`` at a time: what a seed's arms of one n_train train on."""
         shape, (points, combinations, _) = (BATCHES_AT_ONCE, self.settings.batch), self.data
-        generator, blurred = stream(self.row.seed, "batches"), stream(self.row.seed, "condition")
+        streams = stream(self.row.seed, "batches"), stream(self.row.seed, "condition")
         while True:
-            yield self.draw(points, combinations, shape, generator, blurred)
+            yield self.draw(points, combinations, shape, *streams)
 
     def scaled(self, n: int, name: str, split: Split = "train") -> tuple[Tensor, Tensor]:
         """n fresh points ``(n, D)`` as the network sees data, and their combinations ``(n,)``."""
@@ -301,8 +253,8 @@ class Run:
         return ((points - self.settings.centre) / self.data[2]).float(), combinations
 
     def validation(self) -> Batches:
-        """One batch of fresh samples of the validation split: times and noise alike for all arms of
-        a seed, fixed for the whole training.
+        """One batch of fresh samples of the validation split: the same times and noise for all arms
+        of a seed, fixed for the whole training.
         """
         size = self.settings.validation
         streams = (stream(self.row.seed, f"validation {name}") for name in ("batch", "condition"))
@@ -315,12 +267,8 @@ class Run:
         """
         condition = gather_rows(self.means, batches.combination)
         if self.conditioning.scale > 0:
-            condition.add_(batches.blur, alpha=self.conditioning.scale)
-        return batches.seen, condition
-
-    def drawn(self, combination: Tensor, generator: torch.Generator) -> Tensor:
-        """One condition as the network sees it, for each combination ``(n,)``: ``(n, C)``."""
-        return self.conditioning.sample(combination, generator).float()
+            condition.add_(batches.condition_noise, alpha=self.conditioning.scale)
+        return batches.noisy, condition
 
     def predict(self, parameters: Tensor, condition: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
         """The denoiser as the samplers want it, with conditions ``(n, C)``.
@@ -334,8 +282,8 @@ class Run:
         network, range_of_data = StackedMLP(self.sizes, parameters.unsqueeze(0)), self.range
 
         def denoise(x_t: Tensor, t: Tensor) -> Tensor:
-            seen = with_time_features(x_t, t.expand(len(x_t)))
-            x_0 = network.forward(torch.cat([seen, condition], -1).unsqueeze(0)).squeeze(0)
+            noisy = with_time_features(x_t, t.expand(len(x_t)))
+            x_0 = network.forward(torch.cat([noisy, condition], -1).unsqueeze(0)).squeeze(0)
             return x_0.clamp(*range_of_data)
 
         return denoise
@@ -354,9 +302,11 @@ class Run:
         run that diverged, comes out at +-``FAR``.
         """
         noise = stream(self.row.seed, "generation")
-        conditions = stream(self.row.seed, "generation condition")
         start = torch.randn(len(combination), self.dimension, generator=noise)
-        condition = self.means[combination] if at_mean else self.drawn(combination, conditions)
+        condition = self.means[combination]
+        if not at_mean:
+            of_conditions = stream(self.row.seed, "generation condition")
+            condition = self.conditioning.sample(combination, of_conditions).float()
         denoise = self.predict(parameters, condition)
         times = torch.cat([SCHEDULE.even_times(steps - 1, end=LAST_TIME).float(), torch.zeros(1)])
         z = self.data[2] * sampler(denoise, start, times, SCHEDULE, "sample", noise)

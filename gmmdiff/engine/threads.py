@@ -4,26 +4,14 @@ is the same over many machines.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from functools import partial
 
 import torch
 
 Workers = Callable[..., list]  # a parallel map, as ``side_by_side``
-Tick = Callable[[int], object]  # is told how much has been done since it last was
-
-
-@contextmanager
-def _one_thread_inside() -> Iterator[int]:
-    """torch works on one thread in here; gives the number it had."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield threads
-    finally:
-        torch.set_num_threads(threads)
+Tick = Callable[[int], object]  # takes how much has been done since its last call
 
 
 def side_by_side(function: Callable, jobs: Iterable, tick: Tick | None = None) -> list:
@@ -37,5 +25,10 @@ def side_by_side(function: Callable, jobs: Iterable, tick: Tick | None = None) -
         tick: handed to every call, as ``function(job, tick=tick)``.
     """
     call = function if tick is None else partial(function, tick=tick)
-    with _one_thread_inside() as threads, ThreadPoolExecutor(threads) as pool:
-        return list(pool.map(call, jobs))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with ThreadPoolExecutor(threads) as pool:
+            return list(pool.map(call, jobs))
+    finally:
+        torch.set_num_threads(threads)

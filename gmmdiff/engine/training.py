@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 from tqdm import tqdm
 
-from gmmdiff.core.checks import refuse, require
+from gmmdiff.core.checks import require
 from gmmdiff.core.streams import stream
 from gmmdiff.engine.arms import Conditioning
 from gmmdiff.engine.gradient_norms import GradientNorms
@@ -50,7 +50,6 @@ AVERAGED = 10  # steps between two weights that the moving average takes in
 LOOKS = 20  # at the validation loss in a training, or a few fewer: between batches drawn at once
 # Numbers: every run begins a vector register anew, since Adam rounds a shorter rest differently.
 REGISTER = 16
-DEVICES = ("auto", "cpu", "cuda")
 
 
 class Ensemble:
@@ -59,7 +58,7 @@ class Ensemble:
     Attributes:
         parameters, gradient: ``(runs, >= count)``, all networks of a run side by side, then zeros.
         count: parameters of one run.
-        watched: the part of the gradient whose norm is measured, ``(runs, <= count)``.
+        networks: the denoiser, whose gradient norm is measured, and others; views of both.
     """
 
     columns: Sequence[str] = COLUMNS  # of its run table
@@ -78,7 +77,6 @@ class Ensemble:
         both = (self.parameters, self.gradient)
         views = (whole[:, : self.count].split(counts, 1) for whole in both)
         self.networks = [StackedMLP(*part) for part in zip(shapes.values(), *views, strict=True)]
-        self.watched = self.networks[0].gradient
         self._first = {run.data_key: run for run in runs}
         self._sources = {run: run.batches() for run in self._first.values()}
 
@@ -94,48 +92,35 @@ class Ensemble:
         Raises:
             ValueError: on a missing or unknown column, no rows, or a value out of range.
         """
-        owner, allowed = "run table", f"exactly {', '.join(cls.columns)}"
-        missing = ", ".join(sorted(set(cls.columns) - set(table.columns)))
-        unknown = ", ".join(sorted(map(str, set(table.columns) - set(cls.columns))))
-        require(not missing, owner, "columns", allowed, f"none called {missing}")
-        require(not unknown, owner, "columns", allowed, f"also {unknown}")
+        owner, given = "run table", [str(name) for name in table.columns]
+        allowed = f"exactly {', '.join(cls.columns)}"
+        require(sorted(given) == sorted(cls.columns), owner, "columns", allowed, ", ".join(given))
         require(len(table) > 0, owner, "rows", "at least one", "none")
-        for name, least in (("s_c", 0), ("steps", 1)):
+        require(settings.validation >= 1, owner, "validation", ">= 1", settings.validation)
+        for name, least in (("s_c", 0), ("steps", 1), ("n_train", 2)):
             good = bool((table[name] >= least).all())
             require(good, owner, name, f">= {least}", table[name].min())
         good = bool((table["learning_rate"] > 0).all())
         require(good, owner, "learning_rate", "> 0", table["learning_rate"].min())
-        combinations = settings.world(generator=stream(0, "check")).combinations
-        held_out, seen = settings.held_out, len(combinations) - settings.held_out
-        allowed = f"in 0 .. {len(combinations) - 1}, so that one is left"
-        require(0 <= held_out < len(combinations), owner, "held_out", allowed, held_out)
-        allowed = f"in 0 .. {seen}, the combinations seen"
-        require(0 <= settings.rare <= seen, owner, "rare", allowed, settings.rare)
-        SeedData(0, settings)
-        good = bool((table["n_train"] >= 2).all())
-        require(good, owner, "n_train", ">= 2", table["n_train"].min())
-        require(settings.validation >= 1, owner, "validation", ">= 1", settings.validation)
-        good = all(
-            step % BATCHES_AT_ONCE == 0 and step <= table["steps"].min()
-            for step in settings.checkpoints
-        )
+        world, seen = SeedData(0, settings).world, len(SeedData(0, settings).seen)
+        good, allowed = 0 <= settings.rare <= seen, f"in 0 .. {seen}, the combinations seen"
+        require(good, owner, "rare", allowed, settings.rare)
+        steps, shortest = settings.checkpoints, table["steps"].min()
+        good = all(step % BATCHES_AT_ONCE == 0 and step <= shortest for step in steps)
         allowed = f"multiples of {BATCHES_AT_ONCE}, at most steps"
-        require(good, owner, "checkpoints", allowed, settings.checkpoints)
+        require(good, owner, "checkpoints", allowed, steps)
         for arm in table[["granularity", "s_c"]].drop_duplicates().itertuples(index=False):
-            Conditioning(*arm, combinations, stream(0, "check"))
+            Conditioning(*arm, world.combinations, stream(0, "check"))
 
     def stack(
-        self, of: Callable[[Run, Batches], Sequence[Tensor]], drawn: Sequence[Batches]
+        self, of: Callable[[Run, Batches], Sequence[Tensor]], batches: Sequence[Batches]
     ) -> Tensor:
         """What ``of`` makes of each run's batches, parts ``(batches, batch, ...)`` side by side:
         ``(batches, runs, batch, features)``.
         """
-        parts = [
-            part.mT
-            for run, batches in zip(self.runs, drawn, strict=True)
-            for part in of(run, batches)
-        ]
-        return torch.cat(parts, 1).unflatten(1, (len(self.runs), -1)).to(self.device).mT
+        pairs = zip(self.runs, batches, strict=True)
+        parts = torch.cat([part.mT for pair in pairs for part in of(*pair)], 1)
+        return parts.unflatten(1, (len(self.runs), -1)).to(self.device).mT
 
     def shared(self, of: Callable[[Run], Any]) -> list:
         """What ``of`` makes of every run, made once for arms of one seed and n_train."""
@@ -146,58 +131,49 @@ class Ensemble:
         """The next ``BATCHES_AT_ONCE`` batches of every run."""
         return self.shared(lambda run: next(self._sources[run]))
 
-    def prepare(self, drawn: Sequence[Batches]) -> None:
-        """Takes in the batches of the next ``BATCHES_AT_ONCE`` steps."""
-        self.inputs = self.stack(Run.inputs, drawn).unbind()
-        self.targets = self.stack(lambda _, batches: [batches.target], drawn).unbind()
-        self.weights = self.stack(lambda _, batches: [batches.weight], drawn).unbind()
+    def prepare(self, batches: Sequence[Batches]) -> None:
+        """Takes in the batches of the next steps."""
+        self.inputs = self.stack(Run.inputs, batches).unbind()
+        self.targets = self.stack(lambda _, own: [own.target], batches).unbind()
+        self.weights = self.stack(lambda _, own: [own.weight], batches).unbind()
 
-    def step(self, number: int) -> Tensor:
-        """Fills ``gradient`` on batch ``number`` of those prepared; the v-loss ``(runs,)``."""
+    def step(self, number: int) -> None:
+        """Fills ``gradient``, of the v-loss on batch ``number`` of those prepared."""
         denoiser = self.networks[0]
         difference = denoiser.forward(self.inputs[number]) - self.targets[number]
-        weighted = difference * self.weights[number]
-        denoiser.backward(weighted * (2 / difference[0].numel()))
-        return (weighted * difference).mean((1, 2))
+        denoiser.backward(difference * self.weights[number] * (2 / difference[0].numel()))
 
     def validator(self) -> Callable[[Tensor], Tensor]:
         """The validation loss ``(runs,)`` of parameters ``(runs, >= count)``, each run's on its own
         fixed batch.
         """
-        drawn = self.shared(Run.validation)
-        inputs = self.stack(Run.inputs, drawn)[0]
-        target = self.stack(lambda _, batches: [batches.target], drawn)[0]
-        weight = self.stack(lambda _, batches: [batches.weight], drawn)[0]
-        sizes = self.networks[0].sizes
+        batches, sizes = self.shared(Run.validation), self.networks[0].sizes
+        inputs = self.stack(Run.inputs, batches)[0]
+        target = self.stack(lambda _, own: [own.target], batches)[0]
+        weight = self.stack(lambda _, own: [own.weight], batches)[0]
         count = StackedMLP.count(sizes)
 
         def loss(parameters: Tensor) -> Tensor:
-            found = []
+            losses = []
             for run in range(len(parameters)):  # one at a time: little memory, and no neighbours
                 one = slice(run, run + 1)
                 predicted = StackedMLP(sizes, parameters[one, :count]).forward(inputs[one])
-                found.append((weight[one] * (predicted - target[one]).square()).mean((1, 2)))
-            return torch.cat(found)
+                losses.append((weight[one] * (predicted - target[one]).square()).mean((1, 2)))
+            return torch.cat(losses)
 
         return loss
 
 
 class Trained(NamedTuple):
-    """What a block of runs ends with."""
+    """What a block of runs ends with, on the CPU."""
 
-    parameters: Tensor  # (runs, count), the moving average at the least validation loss, on the CPU
-    losses: Tensor  # (runs, blocks), mean loss of each BATCHES_AT_ONCE steps or, at the end, fewer
-    norms: Tensor  # (runs, blocks), largest gradient norm of each BATCHES_AT_ONCE steps
+    parameters: Tensor  # (runs, count), the moving average at the least validation loss
+    norms: Tensor  # (runs, blocks), largest gradient norm of each BATCHES_AT_ONCE steps, or fewer
     spike_rate: Tensor  # (runs,), see GradientNorms
     variation: Tensor  # (runs,), see GradientNorms
     diverged: Tensor  # (runs,) True where a weight is not finite
     validation: Tensor  # (runs, looks), the validation loss; no looks where it chooses nothing
     checkpoints: Tensor  # (runs, checkpoints, count), the moving average after those steps
-
-
-def averaged(step: int, steps: int) -> bool:
-    """Whether the moving average takes in the weights after this step, counted from 0."""
-    return (step + 1) % AVERAGED == 0 or step + 1 == steps
 
 
 @contextmanager
@@ -220,7 +196,7 @@ class _Best:
     """The moving average at the least validation loss of each run, so far."""
 
     def __init__(self, ensemble: Ensemble, average: Tensor) -> None:
-        self.kept, self.curve = average.clone(), []
+        self.kept, self.curve = average.clone(), [average.new_empty(len(average), 0).cpu()]
         self._least = average.new_full((len(average),), torch.inf)
         self._loss = ensemble.validator() if ensemble.validated else None
 
@@ -233,10 +209,7 @@ class _Best:
         # A diverged run's loss is NaN and keeps nothing; it ends with what it had.
         better = loss < self._least
         self.kept[better], self._least[better] = average[better], loss[better]
-        self.curve.append(loss.cpu())
-
-    def losses(self) -> Tensor:
-        return torch.stack(self.curve, 1) if self.curve else torch.empty(len(self.kept), 0)
+        self.curve.append(loss.cpu().unsqueeze(1))
 
 
 @_denormals_flushed()
@@ -246,37 +219,41 @@ def train_block(ensemble: Ensemble, tick: Tick = lambda n: None) -> Trained:
     A run that diverges keeps its NaN to itself, since no operation mixes runs.
 
     Args:
-        tick: told the number of run-steps done since the last call.
+        tick: takes the number of run-steps done since the last call.
     """
     runs, steps = len(ensemble.runs), ensemble.runs[0].row.steps
     parameters, settings = ensemble.parameters, ensemble.runs[0].settings
-    average, adam = parameters.clone(), Adam(ensemble)
-    watch, losses, largest = GradientNorms(runs, steps), [], []
-    best, when, checkpoints = _Best(ensemble, average), looks(steps), []
+    average, adam, watched = parameters.clone(), Adam(ensemble), ensemble.networks[0].gradient
+    watch, largest, checkpoints = GradientNorms(runs, steps), [], []
+    best, when = _Best(ensemble, average), looks(steps)
     for first in range(0, steps, BATCHES_AT_ONCE):
-        count = min(BATCHES_AT_ONCE, steps - first)
-        loss, norms = parameters.new_zeros(runs), parameters.new_empty(count, runs)
+        last = min(first + BATCHES_AT_ONCE, steps)
+        norms = parameters.new_empty(last - first, runs)
         with torch.inference_mode():  # half the time of a small operation is autograd's
             ensemble.prepare(ensemble.next_batches())
             for step, norm in enumerate(norms, first):
-                loss += ensemble.step(step - first)
-                torch.linalg.vector_norm(ensemble.watched, dim=1, out=norm)
+                ensemble.step(step - first)
+                torch.linalg.vector_norm(watched, dim=1, out=norm)
                 adam.step((1 + math.cos(math.pi * step / steps)) / 2)
-                if averaged(step, steps):
+                if (step + 1) % AVERAGED == 0 or step + 1 == steps:
                     average.lerp_(parameters, 1 - settings.ema**AVERAGED)
-            if first + count in when:
+            if last in when:
                 best.look(average)
-            if first + count in settings.checkpoints:
+            if last in settings.checkpoints:
                 checkpoints.append(average.cpu()[:, : ensemble.count].clone())
-        watch.update(norms.T.cpu())
-        losses.append(loss.cpu() / count)
-        largest.append(norms.cpu().amax(0))
-        tick(count * runs)
-    kept, diverged = best.kept.cpu()[:, : ensemble.count], ~parameters.isfinite().all(1).cpu()
-    curves = torch.stack(losses, 1), torch.stack(largest, 1)
-    stored = torch.stack(checkpoints, 1) if checkpoints else kept.new_empty(runs, 0, kept.shape[1])
-    watched = watch.spike_rate, watch.variation
-    return Trained(kept, *curves, *watched, diverged, best.losses(), stored)
+        norms = norms.T.cpu()
+        watch.update(norms)
+        largest.append(norms.amax(1))
+        tick((last - first) * runs)
+    return Trained(
+        kept := best.kept.cpu()[:, : ensemble.count],
+        torch.stack(largest, 1),
+        watch.spike_rate,
+        watch.variation,
+        ~parameters.isfinite().all(1).cpu(),
+        torch.cat(best.curve, 1),
+        torch.stack(checkpoints, 1) if checkpoints else kept.new_empty(runs, 0, kept.shape[1]),
+    )
 
 
 class Adam:
@@ -288,19 +265,18 @@ class Adam:
 
     def __init__(self, ensemble: Ensemble) -> None:
         rates = itertools.groupby(run.row.learning_rate for run in ensemble.runs)
-        rates = [(rate, len(list(same))) for rate, same in rates]
-        wholes = [ensemble.parameters, ensemble.gradient]
-        wholes += [torch.zeros_like(ensemble.parameters) for _ in range(2)]  # the two moments
-        parts = (whole.split([count for _, count in rates]) for whole in wholes)
-        groups = zip(rates, *parts, strict=True)
-        self._groups = [(rate, [[part] for part in own]) for (rate, _), *own in groups]
+        self._rates, counts = zip(*((rate, len(list(same))) for rate, same in rates), strict=True)
+        moments = (torch.zeros_like(ensemble.parameters) for _ in range(2))
+        wholes = (ensemble.parameters, ensemble.gradient, *moments)
+        parts = (whole.split(counts) for whole in wholes)
+        self._groups = [[[part] for part in own] for own in zip(*parts, strict=True)]
         self._done = ensemble.parameters.new_zeros(())
 
     def step(self, decay: float) -> None:
         """One step, every learning rate times ``decay``."""
         self._done += 1
-        for rate, (p, g, m, v) in self._groups:
-            torch._fused_adam_(p, g, m, v, [], [self._done], lr=rate * decay, **ADAM)
+        for rate, group in zip(self._rates, self._groups, strict=True):
+            torch._fused_adam_(*group, [], [self._done], lr=rate * decay, **ADAM)
 
 
 def resolve_device(name: str) -> str:
@@ -309,10 +285,11 @@ def resolve_device(name: str) -> str:
     Raises:
         ValueError: on another name than auto, cpu or cuda, or on cuda without CUDA.
     """
-    require(name in DEVICES, "run", "device", f"one of {', '.join(DEVICES)}", repr(name))
-    if name == "cuda" and not torch.cuda.is_available():
-        refuse("run", "device", "auto or cpu where there is no CUDA device", name)
-    return "cuda" if name != "cpu" and torch.cuda.is_available() else "cpu"
+    require(name in ("auto", "cpu", "cuda"), "run", "device", "one of auto, cpu, cuda", repr(name))
+    there = torch.cuda.is_available()
+    good, allowed = there or name != "cuda", "auto or cpu where there is no CUDA device"
+    require(good, "run", "device", allowed, name)
+    return "cuda" if there and name != "cpu" else "cpu"
 
 
 def block_rows(settings: TrainingSettings, device: str = "cpu") -> int:
@@ -330,12 +307,12 @@ def blocks_of(
     """
     size, threads = block_rows(settings, device), torch.get_num_threads() if device == "cpu" else 1
     ordered = table.reset_index(drop=True).sort_values(["seed", "n_train"], kind="stable")
-    found: list[list[int]] = []
+    blocks: list[list[int]] = []
     for steps in sorted(table["steps"].unique(), reverse=True):
         rows = ordered.index[ordered["steps"] == steps]
         count = min(len(rows), threads * math.ceil(len(rows) / (threads * size)))
-        found += [block.tolist() for block in np.array_split(rows, count)]
-    return found
+        blocks += [block.tolist() for block in np.array_split(rows, count)]
+    return blocks
 
 
 def _train_rows(
@@ -345,7 +322,9 @@ def _train_rows(
     device: str,
     ensemble: type[Ensemble],
 ) -> Trained:
-    runs = [Run(row, settings) for row in rows.itertuples(index=False)]
+    rows = list(rows.itertuples(index=False))
+    seed_data = {row.seed: SeedData(row.seed, settings) for row in rows}
+    runs = [Run(row, settings, seed_data[row.seed]) for row in rows]
     return train_block(ensemble(runs, device), tick)
 
 
@@ -367,17 +346,16 @@ def train(
     ensemble.check(table, settings)
     device = resolve_device(device)
     progress = progress or partial(tqdm, disable=True)
-    blocks = blocks_of(table, settings, device)
-    total = int(table["steps"].sum())
+    blocks, total = blocks_of(table, settings, device), int(table["steps"].sum())
     options = {"desc": f"training {len(table)} runs", "unit": "steps", "unit_scale": True}
     with progress(total=total, **options) as bar:
         function = partial(_train_rows, settings=settings, device=device, ensemble=ensemble)
-        done = workers(function, [table.iloc[block] for block in blocks], bar.update)
+        trained = workers(function, [table.iloc[block] for block in blocks], bar.update)
     order = torch.tensor([i for block in blocks for i in block]).argsort()
     wholes = []
-    for parts in zip(*done, strict=True):
-        longest = max(part.shape[1] if part.ndim > 1 else 0 for part in parts)
+    for parts in zip(*trained, strict=True):
         if parts[0].ndim == 2:
+            longest = max(part.shape[1] for part in parts)
             parts = [pad(part, (0, longest - part.shape[1]), value=torch.nan) for part in parts]
         wholes.append(torch.cat(parts)[order])
     return Trained(*wholes)

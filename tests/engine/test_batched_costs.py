@@ -108,7 +108,7 @@ def test_everything_is_finite_at_the_ends(dtype):
         ),
         (lambda x, a: Costs(["BCE"], torch.tensor([-1.0])), "factors must be >= 0, got -1.0"),
         (lambda x, a: Costs(["BCE"], torch.ones(2)), r"factors must be \(1,\), got \(2,\)"),
-        (lambda x, a: Costs(["BCE"]).value(x, a + 0.5), r"labels must be 0 or 1, got \[0.5, 1.5\]"),
+        (lambda x, a: Costs(["BCE"]).value(x, a + 0.5), r"labels must be 0 or 1, got"),
         (
             lambda x, a: Costs(["BCE"]).value(x, a[:, :3]),
             r"labels must be \(1, 8, 2\) as the logits, got \(1, 3, 2\)",

@@ -17,17 +17,16 @@ from torch import Tensor
 from gmmdiff.core.checks import require
 from gmmdiff.core.streams import stream
 from gmmdiff.engine.joint.batched_costs import Costs, matched
-from gmmdiff.engine.networks import classifier_sizes, gather_rows
+from gmmdiff.engine.networks import gather_rows, layer_sizes
 from gmmdiff.engine.runs import COLUMNS, Batches, Run, TrainingSettings
 from gmmdiff.engine.training import Ensemble
 
-FACTORS = ("cost", "signal", "lam", "label_noise")
 SIGNALS = ("raw", "matched")
 MATCHED = 50  # batches on which a signal is matched
 
 
 def attributes(run: Run, batches: Batches) -> Tensor:
-    """The true labels of drawn points: ``(batches, batch, m)`` in {0, 1}."""
+    """The true labels of points: ``(batches, batch, m)`` in {0, 1}."""
     return run.seed_data.world.combinations[batches.combination].float()
 
 
@@ -36,11 +35,8 @@ def noisy_labels(run: Run) -> Tensor:
     its probability.
     """
     labels = run.seed_data.world.combinations[run.data[1]]
-    flip = (
-        torch.rand(labels.shape, generator=stream(run.row.seed, "label noise"))
-        < run.row.label_noise
-    )
-    return (labels ^ flip).float()
+    uniform = torch.rand(labels.shape, generator=stream(run.row.seed, "label noise"))
+    return (labels ^ (uniform < run.row.label_noise)).float()
 
 
 def matching_batches(run: Run) -> Batches:
@@ -54,12 +50,12 @@ class ClassifierEnsemble(Ensemble):
     alone.
     """
 
-    columns = (*COLUMNS, *FACTORS)
+    columns = (*COLUMNS, "cost", "signal", "lam", "label_noise")
     validated = False  # it has no v-loss
 
     def __init__(self, runs: Sequence[Run], device: str) -> None:
         super().__init__(runs, device)
-        self._noisy = {run: noisy_labels(run) for run in runs}
+        self._noisy_labels = {run: noisy_labels(run) for run in runs}
 
     @classmethod
     def check(cls, table: pd.DataFrame, settings: TrainingSettings) -> None:
@@ -67,29 +63,20 @@ class ClassifierEnsemble(Ensemble):
         outside [0, 0.5].
         """
         super().check(table, settings)
-        owner, noise = "run table", table["label_noise"]
         Costs(list(table["cost"].unique()))
-        for signal in table["signal"].unique():
-            require(
-                signal in SIGNALS, owner, "signal", f"one of {', '.join(SIGNALS)}", repr(signal)
-            )
-        require(bool((table["lam"] >= 0).all()), owner, "lam", ">= 0", table["lam"].min())
-        require(
-            bool(noise.between(0, 0.5).all()),
-            owner,
-            "label_noise",
-            "in [0, 0.5]",
-            noise.unique().tolist(),
-        )
+        for name, good, allowed in (
+            ("signal", table["signal"].isin(SIGNALS), f"one of {', '.join(SIGNALS)}"),
+            ("lam", table["lam"] >= 0, ">= 0"),
+            ("label_noise", table["label_noise"].between(0, 0.5), "in [0, 0.5]"),
+        ):
+            bad = table.loc[~good, name].unique().tolist()
+            require(not bad, "run table", name, allowed, ", ".join(map(str, bad)))
 
     @staticmethod
     def shapes(run: Run) -> dict[str, Sequence[int]]:
-        m = run.seed_data.world.combinations.shape[1]
-        return {
-            "classifier weights": classifier_sizes(
-                run.dimension, m, run.settings.width, run.settings.hidden
-            )
-        }
+        settings, m = run.settings, run.seed_data.world.combinations.shape[1]
+        sizes = layer_sizes(run.dimension, settings.width, settings.hidden, m)
+        return {"classifier weights": sizes}
 
     @cached_property
     def costs(self) -> Costs:
@@ -104,32 +91,30 @@ class ClassifierEnsemble(Ensemble):
         lam = torch.tensor([float(run.row.lam) for run in self.runs])
         return Costs(names, lam * factors.float().masked_fill(raw, 1))
 
-    def take(self, drawn: Sequence[Batches]) -> None:
+    def take(self, batches: Sequence[Batches]) -> None:
         """Takes in the inputs of batches, of whatever points."""
-        self.seen = self.stack(lambda _, batches: [batches.seen], drawn).unbind()
+        self.noisy = self.stack(lambda _, own: [own.noisy], batches).unbind()
 
-    def prepare(self, drawn: Sequence[Batches]) -> None:
-        self.take(drawn)
+    def prepare(self, batches: Sequence[Batches]) -> None:
+        self.take(batches)
         self.labels = self.stack(
-            lambda run, batches: [gather_rows(self._noisy[run], batches.index)], drawn
+            lambda run, own: [gather_rows(self._noisy_labels[run], own.index)], batches
         ).unbind()
 
     def logits(self, number: int) -> Tensor:
-        """What the classifiers say of batch ``number``: ``(runs, batch, m)``, valid until the next
+        """The classifiers' logits on batch ``number``: ``(runs, batch, m)``, valid until the next
         call.
         """
-        return self.networks[0].forward(self.seen[number])
+        return self.networks[0].forward(self.noisy[number])
 
-    def step(self, number: int) -> Tensor:
-        """Fills ``gradient`` on batch ``number``; the cost, lambda and matching included:
-        ``(runs,)``.
-        """
+    def signal(self, number: int) -> Tensor:
+        """The costs' mean, lambda and matching included, derived in ``logits``."""
         logits, labels = self.logits(number).mT, self.labels[number].mT  # as they lie in memory
-        loss = self.costs.value(logits, labels, trusted=True).mean((1, 2))
-        self.networks[0].backward(
-            self.costs.gradient(logits, labels, trusted=True).mT / logits[0].numel()
-        )
-        return loss
+        return self.costs.gradient(logits, labels, trusted=True).mT / logits[0].numel()
+
+    def step(self, number: int) -> None:
+        """Fills ``gradient``, of the cost on batch ``number``, lambda and matching included."""
+        self.networks[0].backward(self.signal(number))
 
 
 class JointEnsemble(ClassifierEnsemble):
@@ -137,8 +122,7 @@ class JointEnsemble(ClassifierEnsemble):
     prediction.
 
     The classifier learns from the cost, the denoiser from both: the cost's signal flows through the
-    classifier into its output.  The gradient watched, the loss told and the validation loss are the
-    denoiser's.
+    classifier into its output.  The gradient watched and the validation loss are the denoiser's.
     """
 
     validated = True
@@ -147,28 +131,24 @@ class JointEnsemble(ClassifierEnsemble):
     def shapes(run: Run) -> dict[str, Sequence[int]]:
         return Ensemble.shapes(run) | ClassifierEnsemble.shapes(run)
 
-    def take(self, drawn: Sequence[Batches]) -> None:
-        Ensemble.prepare(self, drawn)
-        super().take(drawn)
+    def take(self, batches: Sequence[Batches]) -> None:
+        Ensemble.prepare(self, batches)
+        super().take(batches)
         dimension = self.targets[0].shape[-1]
         # Where x_t stands until x_0 is predicted.
-        self.x_0 = [seen[..., :dimension] for seen in self.seen]
+        self.x_0 = [noisy[..., :dimension] for noisy in self.noisy]
 
     def logits(self, number: int) -> Tensor:
         denoiser, classifier = self.networks
         self.predicted = denoiser.forward(self.inputs[number])
         self.x_0[number].copy_(self.predicted)
-        return classifier.forward(self.seen[number])
+        return classifier.forward(self.noisy[number])
 
-    def step(self, number: int) -> Tensor:
-        """Fills ``gradient`` on batch ``number``; the v-loss ``(runs,)``."""
+    def step(self, number: int) -> None:
+        """Fills ``gradient``, of both on batch ``number``."""
         denoiser, classifier = self.networks
-        logits, labels = self.logits(number).mT, self.labels[number].mT
+        signal = self.signal(number)
         difference = self.predicted - self.targets[number]
-        gradient = self.costs.gradient(logits, labels, trusted=True)
-        to_x_0 = classifier.backward(gradient.mT / logits[0].numel(), to_input=True)[
-            ..., : difference.shape[-1]
-        ]
+        to_x_0 = classifier.backward(signal, to_input=True)[..., : difference.shape[-1]]
         weighted = difference * self.weights[number]
         denoiser.backward(torch.add(to_x_0, weighted, alpha=2 / difference[0].numel()))
-        return (weighted * difference).mean((1, 2))

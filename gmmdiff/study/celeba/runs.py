@@ -232,7 +232,7 @@ class Experiment:
             row = pd.DataFrame([self._run(scene, arm.granularity, s_c)])
             curve = torch.tensor([losses], dtype=torch.float64)
             none, diverged = curve[:, :0], ~curve[:, -1].isfinite()
-            trained = Trained(none, none, none, none, none, diverged, curve, none)
+            trained = Trained(none, none, none, none, diverged, curve, none)
             tables.append(validation_results(row, trained))
         found = pd.concat(tables, ignore_index=True)
         return {"celeba": found, "judge": self.judge.errors()}, sheets

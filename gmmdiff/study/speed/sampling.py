@@ -182,7 +182,9 @@ def evaluation_turns(
     """
     run = Run(row, settings)
     combination = torch.arange(samples) % len(run.seed_data.world.combinations)
-    denoiser = run.predict(parameters, run.drawn(combination, stream(row.seed, "condition")))
+    denoiser = run.predict(
+        parameters, run.conditioning.sample(combination, stream(row.seed, "condition")).float()
+    )
     noise = torch.randn(samples, run.dimension, generator=stream(row.seed, "start"))
 
     def contestant(sampler: Callable) -> Contestant:

@@ -1,0 +1,84 @@
+"""The batched engine is the plain loop of torch.nn and torch.optim, run by run."""
+
+import copy
+import math
+from itertools import pairwise
+
+import torch
+from torch.nn.utils import parameters_to_vector, vector_to_parameters
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from gmmdiff.core.streams import stream
+from gmmdiff.engine.networks import StackedMLP
+from gmmdiff.engine.runs import BATCHES_AT_ONCE, Run, TrainingSettings, run_table
+from gmmdiff.engine.training import AVERAGED, looks, train
+from tests.small_settings import ARCS
+
+
+def train_plainly(run):
+    """The averaged denoiser at its least validation loss, every step's gradient norm, and the
+    validation losses.
+    """
+    steps, settings = run.row.steps, run.settings
+    layers = [layer for pair in pairwise(run.sizes) for layer in (torch.nn.Linear(*pair), SILU)]
+    denoiser = torch.nn.Sequential(*layers[:-1])
+    initial = StackedMLP.initial(run.sizes, stream(run.row.seed, "weights"))
+    vector_to_parameters(initial, denoiser.parameters())
+    average = AveragedModel(denoiser, multi_avg_fn=get_ema_multi_avg_fn(settings.ema**AVERAGED))
+    average.update_parameters(denoiser)  # copies: the average starts where training does
+    adam = torch.optim.Adam(denoiser.parameters(), run.row.learning_rate, betas=(0.9, 0.99))
+    decay = torch.optim.lr_scheduler.LambdaLR(
+        adam, lambda step: (1 + math.cos(math.pi * step / steps)) / 2
+    )
+
+    def loss(network, batches, number):
+        predicted = network(torch.cat(run.inputs(batches), -1)[number])
+        return (batches.weight[number] * (predicted - batches.target[number]).square()).mean()
+
+    fresh, source, norms, validation = run.validation(), run.batches(), [], []
+    for step in range(steps):
+        number = step % BATCHES_AT_ONCE
+        batches = next(source) if number == 0 else batches
+        adam.zero_grad()
+        loss(denoiser, batches, number).backward()
+        norms.append(torch.cat([p.grad.flatten() for p in denoiser.parameters()]).norm())
+        adam.step()
+        decay.step()
+        if (step + 1) % AVERAGED == 0 or step + 1 == steps:
+            average.update_parameters(denoiser)
+        if step + 1 in looks(steps):
+            with torch.no_grad():
+                validation.append(float(loss(average.module, fresh, 0)))
+            if validation[-1] == min(validation):
+                kept = copy.deepcopy(average.module)
+    return parameters_to_vector(kept.parameters()), torch.stack(norms), torch.tensor(validation)
+
+
+SILU = torch.nn.SiLU()
+
+
+def test_every_row_is_the_plain_loop():
+    """To 1e-5 after 100 steps of Adam, cosine decay and moving average, on the same streams."""
+    settings = TrainingSettings(ARCS, width=16, hidden=2, batch=32, ema=0.9)
+    arms = ["none", "coarse", "class", "feature", "scrambled", "shared"]
+    rows = run_table(arms, [0.1], [50], [1e-3], [100], seeds=1)
+    trained = train(rows, settings)
+    ends = zip(trained.parameters, trained.norms, trained.validation, strict=True)
+    for row, (weights, largest, losses) in zip(rows.itertuples(index=False), ends, strict=True):
+        kept, norms, validation = train_plainly(Run(row, settings))
+        torch.testing.assert_close(weights, kept, rtol=0, atol=1e-5)
+        expected = norms.unflatten(0, (-1, BATCHES_AT_ONCE)).amax(1)
+        torch.testing.assert_close(largest, expected, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(losses, validation, rtol=1e-4, atol=1e-5)
+
+
+def test_the_same_minimum_is_kept_where_training_goes_too_far():
+    """Ten points, learned by heart: the minimum lies long before the end."""
+    settings = TrainingSettings(ARCS, width=32, hidden=2, batch=32, ema=0.9, validation=64)
+    rows = run_table(["class"], [0.0], [10], [1e-2], [400], seeds=2)
+    trained = train(rows, settings)
+    assert (trained.validation.argmin(1) < trained.validation.shape[1] - 3).all()
+    for row, weights in zip(rows.itertuples(index=False), trained.parameters, strict=True):
+        kept, _, validation = train_plainly(Run(row, settings))
+        torch.testing.assert_close(weights, kept, rtol=0, atol=1e-3)
+        assert validation.min() < 0.95 * validation[-1]
