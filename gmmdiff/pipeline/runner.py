@@ -12,6 +12,7 @@ memory go to environment/STAGE.json, on which no output depends that is compared
 from __future__ import annotations
 
 import argparse
+import base64
 import errno
 import importlib.metadata
 import json
@@ -33,7 +34,7 @@ from typing import TYPE_CHECKING, Any
 from gmmdiff.pipeline import kernel
 from gmmdiff.pipeline.errors import BadInput, FailedCell, exit_code
 from gmmdiff.pipeline.parameters import PARAMS, REPORTS, cluster_setting, stage_parameters
-from gmmdiff.pipeline.results import CLUSTER, PROGRESS, RESULTS
+from gmmdiff.pipeline.results import CLUSTER, PROGRESS, RESULTS, few_colours
 
 if TYPE_CHECKING:  # and imported where it is used: a kernel starts seconds sooner
     import nbformat
@@ -43,13 +44,19 @@ PACKAGES = ("numpy", "scipy", "pandas", "matplotlib", "POT", "papermill", "dvc")
 
 
 def normalise(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
-    """Drops what differs between two equal executions: times, paths, the injected cell's id."""
+    """Drops what differs between two equal executions: times, paths, the injected cell's id.  Its
+    pictures are kept in few colours.
+    """
     notebook.metadata.pop("papermill", None)
     for cell in notebook.cells:
         cell.metadata.pop("papermill", None)
         cell.metadata.pop("execution", None)
         if "injected-parameters" in cell.metadata.get("tags", []):
             cell.id = "injected-parameters"
+        for output in cell.get("outputs", []):
+            if png := output.get("data", {}).get("image/png"):
+                smaller = few_colours(base64.b64decode(png))
+                output.data["image/png"] = base64.b64encode(smaller).decode()
     return notebook
 
 

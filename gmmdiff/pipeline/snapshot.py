@@ -5,14 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from gmmdiff.pipeline.execution.parameters import REPORTS
+from gmmdiff.pipeline.parameters import REPORTS
 
 PUBLISHED = REPORTS / "published"
-FACES = "ask_for_a_face"  # a folder of reports, of which the page holds all
+FACES = "ask_for_a_face"  # a folder of reports that the snapshot leaves out: its page holds it
 PARTS = (  # of reports/, in the snapshot, which also has a page of its own
     "claims.json",
     "metrics.json",
@@ -24,19 +23,7 @@ PARTS = (  # of reports/, in the snapshot, which also has a page of its own
     "denoisers",
     "environment",
 )
-NOT_PUBLISHED = {  # results that the snapshot leaves out: what it has already, or nobody reads
-    "tables/feature_vs_class_runs": "joined in tables/feature_vs_class",
-    "tables/faces_runs": "the same, without the map's validation curves and controls",
-    "tables/digits_runs": "the same",
-    "tables/ngmg_stability_runs": "joined in tables/ngmg_stability",
-    "tables/ngmg_faces_runs": "the same, without gradient norms",
-    "notebooks/feature_vs_class_runs": "they show a few rows of those tables",
-    "notebooks/ngmg_stability_runs": "they show a few rows of those tables",
-    "notebooks/faces_runs": "they show a few rows of those tables",
-    "notebooks/digits_runs": "they show a few rows of those tables",
-    "notebooks/ngmg_faces_runs": "they show a few rows of those tables",
-    FACES: "in index.html",
-}
+OPTIONAL = ("performance", "in_your_own_model", "celeba")  # stages of notebooks/more
 OF_THE_MACHINE = (  # what tells of a machine or of a snapshot, outside byte-identity
     "environment",
     "index.html",
@@ -45,15 +32,8 @@ OF_THE_MACHINE = (  # what tells of a machine or of a snapshot, outside byte-ide
     "soak.csv",
     "params.yaml",
     "manifest.json",
-    "tables/performance",
-    "figures/performance",
-    "notebooks/performance.ipynb",
-    # of a stage that `make reproduce` leaves out
-    "tables/in_your_own_model",
-    "figures/in_your_own_model",
-    "notebooks/in_your_own_model.ipynb",
-    "tables/celeba",
-    "notebooks/celeba.ipynb",
+    *(f"{kind}/{stage}" for kind in ("tables", "figures") for stage in OPTIONAL),
+    *(f"notebooks/{stage}.ipynb" for stage in OPTIONAL),
 )
 
 
@@ -62,18 +42,17 @@ def digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def _among(path: Path, parts: Iterable[str]) -> bool:
-    return any(path.is_relative_to(part) for part in parts)
-
-
 def of_the_machine(path: Path) -> bool:
     """Whether a file, named from its folder of reports, may differ where no number does."""
-    return _among(path, OF_THE_MACHINE)
+    return any(path.is_relative_to(part) for part in OF_THE_MACHINE)
 
 
 def published(path: Path) -> bool:
-    """Whether the snapshot holds a result, a file or a folder named from its folder of reports."""
-    return not _among(path, NOT_PUBLISHED)
+    """Whether the snapshot holds a result, a file or a folder named from its folder of reports:
+    all but ``FACES`` and the notebooks that train, which show a few rows of their tables.
+    """
+    trains = path.parts[0] == "notebooks" and len(path.parts) > 1 and "_runs" in path.parts[1]
+    return path.parts[0] != FACES and not trains
 
 
 def snapshot_files(folder: Path) -> dict[str, str]:
@@ -86,11 +65,10 @@ def run_records(folder: Path | str) -> dict[str, dict[str, Any]]:
     """Every stage's record of its run by the stage's name, from an environment folder; none where
     there is no such folder.
     """
-    records = {}
-    for path in sorted(Path(folder).rglob("*.json")):
-        stage = path.relative_to(folder).with_suffix("").as_posix()
-        records[stage] = json.loads(path.read_text(encoding="utf-8"))
-    return records
+    return {
+        path.relative_to(folder).with_suffix("").as_posix(): json.loads(path.read_bytes())
+        for path in sorted(Path(folder).rglob("*.json"))
+    }
 
 
 def copy_results(reports: Path, snapshot: Path) -> None:

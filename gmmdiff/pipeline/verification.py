@@ -1,5 +1,5 @@
-"""Does another machine find what was published?  Metric by metric, verdict by verdict, byte by
-byte.
+"""Does another machine find what was published?  Byte by byte, metric by metric, verdict by
+verdict: the content of reports/verification.json.
 
 A metric is one number of one arm: the interquartile mean over its repeats.  It is reproduced when
 it lies in the published 95 % interval, widened on either side by that interval's own width and by
@@ -9,7 +9,9 @@ but rounding differs between processors, and training amplifies it.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,10 +19,15 @@ import pandas as pd
 
 from gmmdiff.core.statistics import bootstrap
 from gmmdiff.core.streams import numpy_stream
+from gmmdiff.judging.tables import stage_tables
+from gmmdiff.pipeline.errors import BadInput
+from gmmdiff.pipeline.parameters import PARAMS, REPORTS, read_params
+from gmmdiff.pipeline.snapshot import PUBLISHED, digest, run_records, snapshot_files
 
 RELATIVE, ABSOLUTE = 0.01, 0.001
 # Stage -> table -> (what tells repeats apart, the columns with values); what is made of these,
 # such as levels and tolerances, tells nothing new.
+RUNS = (("seed",), ("value",))
 REPEATS = {
     "theory_checks": {
         "affinity": ((), ("deviation",)),
@@ -31,26 +38,15 @@ REPEATS = {
         "sample_complexity": (("repeat",), ("error",)),
         "sampler_orders": ((), ("error",)),
     },
-    "feature_vs_class": {
-        "arcs": (("seed",), ("value",)),
-        "samplers": (("seed",), ("value",)),
-        "faces": (("seed",), ("value",)),
-        "faces_map": (("seed",), ("value",)),
-        "story": (("seed",), ("value",)),
-        "notices": (("seed",), ("value",)),
-        "digits": (("seed",), ("value",)),
-        "validation": (("seed",), ("loss",)),
-    },
-    "ngmg_stability": {
-        "classifier": (("seed",), ("value",)),
-        "joint": (("seed",), ("value",)),
-        "faces_joint": (("seed",), ("value",)),
-        "faces_choice": (("seed",), ("value",)),
-        "known_terms": ((), ("measured",)),
-    },
+    "feature_vs_class": {"validation": (("seed",), ("loss",))}
+    | dict.fromkeys(("arcs", "samplers", "faces", "faces_map", "story", "notices", "digits"), RUNS),
+    "ngmg_stability": {"known_terms": ((), ("measured",))}
+    | dict.fromkeys(("classifier", "joint", "faces_joint", "faces_choice"), RUNS),
 }
+BESIDE = ("p_value", "expected", "value_error", "slope_error")  # columns that tell arms not apart
 KEY = ["stage", "table", "arm", "metric"]
-CLAIM = ("id", "world", "regime")  # what tells one verdict from another
+CLAIM = ["id", "world", "regime"]  # what tells one verdict from another
+OF_ONE_RUN = ("host", "started", "seconds", "spent", "memory")  # in a record, not compared
 
 
 def claim_name(claim: Mapping[str, Any]) -> str:
@@ -62,43 +58,32 @@ def summarise(stage: str, tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """Every metric of one stage: stage, table, arm, metric, estimate, low, high, n (of repeats).
 
     Where there is one repeat, or all agree, the interval is the estimate itself.  Values that are
-    not finite count as missing; a metric without any is left out, and so is a table that an older
-    snapshot does not have.
+    not finite count as missing; a metric without any is left out.
     """
     rows = []
     for name, (repeats, values) in REPEATS[stage].items():
-        if name not in tables:
-            continue
-        table = tables[name]
-        told = [column for column in ("metric",) if column in table]
-        factors = [
-            c
-            for c in table
-            if c not in (*repeats, *values, *told)
-            and not c.endswith("_error")
-            and c not in ("p_value", "expected")
-        ]
-        for value in values:
-            for (*arm, metric), group in table.assign(of=table[told[0]] if told else value).groupby(
-                [*factors, "of"], sort=False, dropna=False
-            ):
-                found = group[value].to_numpy(float)
-                found = found[np.isfinite(found)]
-                if not len(found):
-                    continue
-                text = ", ".join(
-                    f"{factor} {level}" for factor, level in zip(factors, arm, strict=True)
-                )
-                same = len(found) == 1 or np.ptp(found) == 0
-                interval = (
-                    (found[0],) * 3
-                    if same
-                    else bootstrap(
-                        [found], numpy_stream(0, f"{stage} {name} {text} {metric}"), resamples=1000
-                    )
-                )
-                rows.append((stage, name, text, metric, *interval, len(found)))
+        table = tables[name].drop(columns=[*BESIDE], errors="ignore")
+        if "metric" not in table:
+            rest = table.drop(columns=[*values])
+            table = pd.concat([rest.assign(metric=one, value=table[one]) for one in values])
+        factors = [c for c in table if c not in (*repeats, "metric", "value")]
+        finite = table[np.isfinite(table["value"])]
+        groups = finite.groupby([*factors, "metric"], sort=False, dropna=False)["value"]
+        for (*levels, metric), group in groups:
+            arm = ", ".join(f"{factor} {at}" for factor, at in zip(factors, levels, strict=True))
+            found = group.to_numpy(float)
+            interval = (found[0],) * 3
+            if np.ptp(found):
+                rng = numpy_stream(0, f"{stage} {name} {arm} {metric}")
+                interval = bootstrap([found], rng, resamples=1000)
+            rows.append((stage, name, arm, metric, *interval, len(found)))
     return pd.DataFrame(rows, columns=[*KEY, "estimate", "low", "high", "n"])
+
+
+def metrics_of(reports: Path) -> pd.DataFrame:
+    """Every metric of every stage with claims, from a folder of reports."""
+    tables = {stage: stage_tables(stage, reports / "tables") for stage in REPEATS}
+    return pd.concat([summarise(*one) for one in tables.items()], ignore_index=True)
 
 
 def compare_metrics(here: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
@@ -107,12 +92,8 @@ def compare_metrics(here: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame
 
     ``here`` is NaN and ``inside`` False for a metric that this machine did not make.
     """
-    both = published.merge(
-        here[[*KEY, "estimate"]].rename(columns={"estimate": "here"}),
-        on=KEY,
-        how="left",
-        validate="1:1",
-    )
+    ours = here[[*KEY, "estimate"]].rename(columns={"estimate": "here"})
+    both = published.merge(ours, on=KEY, how="left", validate="1:1")
     width = both["high"] - both["low"] + RELATIVE * both["estimate"].abs() + ABSOLUTE
     both = both.assign(low=both["low"] - width, high=both["high"] + width)
     return both.assign(inside=both["here"].between(both["low"], both["high"]))
@@ -124,29 +105,28 @@ def compare_verdicts(
     """One row a published claim, world and regime: these, statement, verdicts here ("missing"
     without one) and published, same.
     """
-    ours = {tuple(claim.get(name) for name in CLAIM): claim["verdict"] for claim in here}
-    rows = []
-    for claim in published:
-        key = tuple(claim.get(name) for name in CLAIM)
-        rows.append((*key, claim["statement"], ours.get(key, "missing"), claim["verdict"]))
-    table = pd.DataFrame(rows, columns=[*CLAIM, "statement", "here", "published"], dtype=object)
+    ours = {claim_name(claim): claim["verdict"] for claim in here}
+    table = pd.DataFrame(
+        [
+            {name: claim[name] for name in (*CLAIM, "statement")}
+            | {"here": ours.get(claim_name(claim), "missing"), "published": claim["verdict"]}
+            for claim in published
+        ],
+        dtype=object,
+    )
     return table.assign(same=table["here"] == table["published"])
 
 
-def differences(
-    here: Mapping[str, Any], there: Mapping[str, Any], path: str = ""
-) -> list[dict[str, Any]]:
+def differences(here: Mapping[str, Any], there: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Leaves that differ between two nested mappings: name, here, published; None where one side
     has none.
     """
-    found = []
-    for name in dict.fromkeys([*there, *here]):
-        one, other, full = here.get(name), there.get(name), f"{path}{name}"
-        if isinstance(one, Mapping) and isinstance(other, Mapping):
-            found += differences(one, other, f"{full}.")
-        elif one != other:
-            found.append({"name": full, "here": one, "published": other})
-    return found
+    ours, theirs = (pd.json_normalize(dict(one)).to_dict("records")[0] for one in (here, there))
+    return [
+        {"name": name, "here": ours.get(name), "published": theirs.get(name)}
+        for name in dict.fromkeys([*theirs, *ours])
+        if ours.get(name) != theirs.get(name)
+    ]
 
 
 def conclusion(verdicts: pd.DataFrame, metrics: pd.DataFrame, differing_files: int) -> str:
@@ -158,3 +138,61 @@ def conclusion(verdicts: pd.DataFrame, metrics: pd.DataFrame, differing_files: i
     if not differing_files:
         return "byte-identical"
     return "reproduced" if metrics["inside"].all() else "verdicts reproduced"
+
+
+def _machines(folder: Path) -> dict[str, str]:
+    """What the stages ran on, one record: several values, where stages differ, are joined."""
+    records = pd.json_normalize(list(run_records(folder).values()))
+    kept = records.drop(columns=[c for c in records if c.split(".")[0] in OF_ONE_RUN])
+    return {name: ", ".join(dict.fromkeys(kept[name].astype(str))) for name in kept}
+
+
+def verify(here: Path = REPORTS, there: Path = PUBLISHED, params: Path = PARAMS) -> dict[str, Any]:
+    """This machine's results beside the published ones.
+
+    Raises:
+        BadInput: when either is missing.
+    """
+    both = here / "claims.json", there / "claims.json"
+    for path in both:
+        if not path.is_file():
+            raise BadInput(f"{path}: no such file; run `dvc repro` first")
+    ours, theirs = (json.loads(path.read_text(encoding="utf-8")) for path in both)
+    verdicts = compare_verdicts(ours, theirs)
+    metrics = compare_metrics(metrics_of(here), metrics_of(there))
+    files = snapshot_files(there)
+    differing = [
+        path
+        for path, value in files.items()
+        if not (here / path).is_file() or digest(here / path) != value
+    ]
+    outside = metrics[~metrics["inside"]].replace({np.nan: None}).to_dict("records")
+    return {
+        "conclusion": conclusion(verdicts, metrics, len(differing)),
+        "verdicts": verdicts.to_dict("records"),
+        "metrics": {"of": len(metrics), "inside": len(metrics) - len(outside), "outside": outside},
+        "files": {"of": len(files), "same": len(files) - len(differing), "differing": differing},
+        "parameters": differences(read_params(params), read_params(there / "params.yaml")),
+        "machine": differences(*(_machines(one / "environment") for one in (here, there))),
+    }
+
+
+def show(found: Mapping[str, Any]) -> int:
+    """Prints what ``verify`` found; returns 1 when a verdict differs, else 0."""
+    print(f"\n{'claim':20} {'here':15} {'published':15} statement")
+    for claim in found["verdicts"]:
+        verdicts = f"{claim['here']:15} {claim['published']:15}"
+        print(f"{claim_name(claim):20} {verdicts} {claim['statement']}")
+    metrics, files = found["metrics"], found["files"]
+    inside = f"{metrics['inside']} of {metrics['of']} metrics"
+    print(f"\n{inside} lie in their published interval, widened as stated.")
+    for row in metrics["outside"][:10]:
+        metric = f"{row['stage']}, {row['arm']}: {row['metric']}"
+        print(f"  outside: {metric} {row['here']} not in [{row['low']:.4g}, {row['high']:.4g}]")
+    print(f"{files['same']} of {files['of']} files are byte-identical to the published ones.")
+    for kind in ("parameters", "machine"):
+        for row in found[kind]:
+            print(f"other {kind}: {row['name']} {row['here']}, published {row['published']}")
+    pages = f"more in {REPORTS / 'verification.html'}, the report is {REPORTS / 'index.html'}"
+    print(f"\n{found['conclusion']}; {pages}")
+    return int(found["conclusion"] == "not reproduced")
