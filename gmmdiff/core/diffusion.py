@@ -86,8 +86,8 @@ class CosineSchedule:
         require(bend > 0, owner, "bend", "> 0", bend)
         ends = torch.tensor([start, end], dtype=torch.float64)
         ends = (self.alpha(ends) / self.sigma(ends)).log()  # halves of log SNR
-        ends = ends if bend == math.inf else (ends / bend).asinh()
-        grid = torch.linspace(*ends.tolist(), steps + 1, dtype=torch.float64)
+        first, last = (ends if bend == math.inf else (ends / bend).asinh()).tolist()
+        grid = torch.linspace(first, last, steps + 1, dtype=torch.float64)
         grid = grid if bend == math.inf else bend * grid.sinh()
         return torch.atan(torch.exp(-grid)) * (2 / math.pi)
 

@@ -3,8 +3,8 @@
 The paper's own formula is not public; this is our reconstruction.  For a discrepancy e (prediction
 minus target),
 
-    potential  psi(e) = sum_k w_k (1 - exp(-|e - m_k|^2 / 2 s_k^2)),
-    NGMG(e)    = grad psi(e) = sum_k w_k (e - m_k) / s_k^2 exp(-|e - m_k|^2 / 2 s_k^2),
+    potential  psi(e) = sum_k w_k (1 - exp(-|e|^2 / 2 s_k^2)),
+    NGMG(e)    = grad psi(e) = sum_k w_k e / s_k^2 exp(-|e|^2 / 2 s_k^2),
 
 the gradient of the *negative* Gaussian mixture, whose components are not normalised: w_k is an
 amplitude.
@@ -44,7 +44,6 @@ class NGMG:
     Args:
         scales: K scales s_k > 0, in units of e.
         weights: K amplitudes w_k > 0; default 1 / K each.
-        centres: ``(K, D)`` centres m_k in the space of e; default the origin, for any D.
 
     Raises:
         ValueError: on a scale or weight that is not > 0, or on counts that differ.
@@ -60,10 +59,7 @@ class NGMG:
     """
 
     def __init__(
-        self,
-        scales: Sequence[float] | Tensor,
-        weights: Sequence[float] | Tensor | None = None,
-        centres: Tensor | None = None,
+        self, scales: Sequence[float] | Tensor, weights: Sequence[float] | Tensor | None = None
     ) -> None:
         self.scales = floating("NGMG", "scales", scales, DOUBLE).double().reshape(-1)
         require_shape("NGMG", "scales", self.scales, "n", least=1)
@@ -75,7 +71,6 @@ class NGMG:
         for name, value in (("scales", self.scales), ("weights", self.weights)):
             good = (value > 0) & value.isfinite()
             require(good, "NGMG", name, "> 0 and finite", value.tolist())
-        self.centres = None if centres is None else array("NGMG", "centres", centres, count, "D")
 
     @classmethod
     def scale_mixture(cls, s_min: float, s_max: float, n_scales: int) -> NGMG:
@@ -96,17 +91,15 @@ class NGMG:
         scales = log_scales.exp()
         return cls(scales, math.sqrt(2 / math.pi) * float(log_scales[1] - log_scales[0]) * scales)
 
-    def _discrepancy(self, e: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """e; e - m_k ``(..., K or 1, D)``; scales and weights ``(K,)`` in e's precision and place.
+    def _exponents(self, e: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """e; -|e|^2 / 2 s_k^2 ``(..., K)``; scales and weights ``(K,)`` in its precision and place.
 
         Half precision is computed with in single.
         """
-        e = array("NGMG", "e", e, "...", "D" if self.centres is None else self.centres.shape[1])
+        e = array("NGMG", "e", e, "...", "D")
         precise = at_least_single(e)
-        offset = precise.unsqueeze(-2)
-        if self.centres is not None:
-            offset = offset - self.centres.to(precise)
-        return e, offset, self.scales.to(precise), self.weights.to(precise)
+        scales, weights = self.scales.to(precise), self.weights.to(precise)
+        return e, -0.5 * precise.square().sum(-1, keepdim=True) / scales**2, scales, weights
 
     @in_own_precision
     def potential(self, e: Tensor) -> Tensor:
@@ -115,26 +108,21 @@ class NGMG:
         n scalar errors are ``(n, 1)``; ``(D,)`` is one error in R^D.
 
         Raises:
-            ValueError: on NaN or infinity, or another D than the centres'.
+            ValueError: on NaN or infinity.
         """
-        e, offset, scales, weights = self._discrepancy(e)
-        return (-torch.expm1(-0.5 * offset.square().sum(-1) / scales**2) @ weights).to(e.dtype)
+        e, exponents, _, weights = self._exponents(e)
+        return (-torch.expm1(exponents) @ weights).to(e.dtype)
 
     @in_own_precision
     def gradient(self, e: Tensor) -> Tensor:
         """NGMG(e) = grad psi(e), in closed form; e and errors as ``potential``, ``(..., D)``."""
-        e, offset, scales, weights = self._discrepancy(e)
-        pull = weights / scales**2 * torch.exp(-0.5 * offset.square().sum(-1) / scales**2)
-        if self.centres is None:
-            return (pull.sum(-1, keepdim=True) * offset.squeeze(-2)).to(e.dtype)
-        return (pull.unsqueeze(-1) * offset).sum(-2).to(e.dtype)
+        e, exponents, scales, weights = self._exponents(e)
+        pull = weights / scales**2 * torch.exp(exponents)
+        return (pull.sum(-1, keepdim=True) * at_least_single(e)).to(e.dtype)
 
     def _total(self, x: Tensor, y: Tensor) -> Tensor:
         """Sum of psi(x_i - y_j) over all pairs of a block."""
-        if self.centres is None:
-            squares = squared_distances(x, y).unsqueeze(-3)
-        else:
-            squares = torch.stack([squared_distances(x - m, y) for m in self.centres.to(x)], -3)
+        squares = squared_distances(x, y).unsqueeze(-3)
         scales, weights = self.scales.to(x), self.weights.to(x)
         return -((squares * (-0.5 / scales**2)[:, None, None]).expm1_().sum((-2, -1)) @ weights)
 
@@ -166,14 +154,11 @@ class NGMG:
 
     def _mean_within(self, x: Tensor) -> Tensor:
         n = x.shape[-2]
-        own = self.potential(torch.zeros_like(x[..., 0, :]))  # psi(0), the excluded diagonal
-        if self.centres is not None:  # psi(e) is not psi(-e)
-            return (self._sum_over_pairs(x, x) - n * own) / (n * (n - 1))
         strips = [(x[..., i : i + STRIP, :], x[..., i + STRIP :, :]) for i in range(0, n, STRIP)]
         zero = x.new_zeros(())
         total = sum((self._sum_over_pairs(strip, strip) for strip, _ in strips), start=zero)
         across = (self._sum_over_pairs(strip, later) for strip, later in strips[:-1])
-        return (total + 2 * sum(across, start=zero) - n * own) / (n * (n - 1))
+        return (total + 2 * sum(across, start=zero)) / (n * (n - 1))  # psi(0) = 0
 
     @in_own_precision
     def cost(self, x: Tensor, y: Tensor) -> Tensor:

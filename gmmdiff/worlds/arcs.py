@@ -29,6 +29,7 @@ VALUES = (  # of radius, half, side and wave
     ("right", "left"),
     ("plain", "rippled"),
 )
+NODES = 256  # points of an arc, for distances to it
 
 
 class Arcs(World):
@@ -42,7 +43,6 @@ class Arcs(World):
         dim: D >= 5.
         generator: orients the frame.
         noise: standard deviation of the noise, >= 0.
-        exponent: of Zipf's law of the combinations' frequencies, >= 0 (0: all alike).
 
     Attributes:
         combinations: ``(16, 4)`` in {0, 1}; row c owns arc c.
@@ -58,16 +58,13 @@ class Arcs(World):
 
     values = VALUES
 
-    def __init__(
-        self, dim: int, generator: torch.Generator, noise: float = 0.01, exponent: float = 1.0
-    ) -> None:
+    def __init__(self, dim: int, generator: torch.Generator, noise: float = 0.01) -> None:
         dim = whole("Arcs", "dim", dim, 5)
         require(0 <= noise < math.inf, "Arcs", "noise", ">= 0", noise)
-        require(0 <= exponent < math.inf, "Arcs", "exponent", ">= 0", exponent)
         require_generator("Arcs", generator)
         self.dim, self.noise = dim, noise
         self.combinations = torch.tensor(list(itertools.product((0, 1), repeat=4)))
-        self.frequencies, self.shape = zipf(16, generator, exponent), (dim,)
+        self.frequencies, self.shape = zipf(16, generator), (dim,)
         self.frame = orthonormal_frame(dim, 5, generator)
 
     @in_own_precision
@@ -123,32 +120,30 @@ class Arcs(World):
         return GaussianMixture(weights / weights.sum(), means, torch.full_like(means, self.noise))
 
     @in_own_precision
-    def distances(self, z: Tensor, nodes: int = 256) -> Tensor:
+    def distances(self, z: Tensor) -> Tensor:
         """Distance of z ``(n, D)`` to every arc: ``(n, 16)``.
 
-        To a polyline through ``nodes`` points of each arc: nearest vertex, then its two segments
-        (chord error below 1e-4 at 256 nodes).
+        To a polyline through ``NODES`` points of each arc: nearest vertex, then its two segments
+        (chord error below 1e-4).
         """
         given = array("Arcs.distances", "z", z, "n", self.dim, like=self.frame)
         z = at_least_single(given)
-        nodes = whole("Arcs.distances", "nodes", nodes, 2)
-        every = [(z - self._foot(z, arc, nodes)).norm(dim=1) for arc in range(16)]
+        every = [(z - self._foot(z, arc)).norm(dim=1) for arc in range(16)]
         return torch.stack(every, 1).to(given.dtype)
 
-    def _foot(self, z: Tensor, combination: int, nodes: int = 256) -> Tensor:
+    def _foot(self, z: Tensor, combination: int) -> Tensor:
         """The nearest point of one arc to each z: ``(n, D)``, both."""
         frame = self.frame.to(z)
         within = z @ frame  # what lies outside of it is orthogonal to every arc
-        u = torch.linspace(0, 1, nodes, dtype=torch.float64)
-        vertices = self.points(torch.full((nodes,), combination), u).to(z) @ frame
+        u = torch.linspace(0, 1, NODES, dtype=torch.float64)
+        vertices = self.points(torch.full((NODES,), combination), u).to(z) @ frame
         # Single precision may move the pick among close vertices by one, where both segments are
         # near.
         picture = vertices.float()
         squares = picture.square().sum(1)
         nearest = torch.addmm(squares, within.float(), picture.T, alpha=-2).argmin(1)
-        first, second = (
-            _on_segment(within, vertices[i], vertices[i + 1]) for i in _neighbours(nearest, nodes)
-        )
+        sides = (nearest - 1).clamp_min(0), nearest.clamp_max(NODES - 2)  # segments' first vertices
+        first, second = (_on_segment(within, vertices[i], vertices[i + 1]) for i in sides)
         closer = (within - first).norm(dim=1) <= (within - second).norm(dim=1)
         return torch.where(closer.unsqueeze(1), first, second) @ frame.T
 
@@ -179,15 +174,10 @@ class Arcs(World):
     @cached_property
     def spacing(self) -> float:
         """As ``World.spacing``: from every arc's vertices to every other arc."""
-        u = torch.linspace(0, 1, 256, dtype=torch.float64)
-        arc = torch.arange(16).repeat_interleave(len(u))
+        u = torch.linspace(0, 1, NODES, dtype=torch.float64)
+        arc = torch.arange(16).repeat_interleave(NODES)
         away = self.distances(self.points(arc, u.repeat(16)))
         return float(away.scatter(1, arc.unsqueeze(1), torch.inf).min())
-
-
-def _neighbours(vertex: Tensor, nodes: int) -> tuple[Tensor, Tensor]:
-    """First vertices of the segments on either side of a vertex."""
-    return (vertex - 1).clamp(0, nodes - 2), vertex.clamp(0, nodes - 2)
 
 
 def _on_segment(z: Tensor, a: Tensor, b: Tensor) -> Tensor:

@@ -115,14 +115,10 @@ class World(ABC):
         return TensorDataset(self.sample(combination, generator), self.combinations[combination])
 
 
-def zipf(count: int, generator: torch.Generator, exponent: float = 1.0) -> Tensor:
-    """Zipf's law over ``count`` combinations, ranks shuffled: ``(count,)``, summing to 1.
-
-    Args:
-        exponent: >= 0 (0: all alike).
-    """
+def zipf(count: int, generator: torch.Generator) -> Tensor:
+    """Zipf's law over ``count`` combinations, ranks shuffled: ``(count,)``, summing to 1."""
     rank = torch.randperm(count, generator=generator).double() + 1
-    return rank**-exponent / (rank**-exponent).sum()
+    return rank**-1.0 / (rank**-1.0).sum()
 
 
 class Defects(NamedTuple):
