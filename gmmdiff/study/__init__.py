@@ -1,1 +1,0 @@
-"""What is asked, how it is computed, and how it is judged."""

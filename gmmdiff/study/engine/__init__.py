@@ -1,1 +1,0 @@
-"""Run table -> trained runs -> tidy results."""

@@ -1,1 +1,0 @@
-"""Independent jobs side by side: on threads, or on many machines."""

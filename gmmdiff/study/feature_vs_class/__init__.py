@@ -1,1 +1,0 @@
-"""Feature against class conditioning: claims F1 to F5."""

@@ -1,1 +1,0 @@
-"""NGMG as a classifier's cost: claims N1 to N6."""

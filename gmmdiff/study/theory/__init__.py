@@ -1,1 +1,0 @@
-"""The theory checks: claims T1 to T6."""

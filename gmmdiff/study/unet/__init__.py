@@ -1,1 +1,0 @@
-"""A U-Net of ``diffusers`` with tokens for conditions: its training loss, and its sampling."""
