@@ -153,15 +153,11 @@ class GaussianMixtureConditioning(Module):
         learned: bool = False,
         generator: torch.Generator | None = None,
     ) -> GaussianMixtureConditioning:
-        """Every one of ``n`` classes owns a component that makes ``tokens`` tokens.
+        """Every one of ``n`` >= 1 classes owns a component that makes ``tokens`` tokens of R^dim.
 
         Made for an index ``(batch,)``, the class of each, in 0 .. n - 1; a draw is ``(batch,
-        tokens, dim)``.  With a single token cross-attention would have nothing to choose from: its
-        output would be the same at every place.
-
-        Args:
-            n: >= 1. dim: of a token. tokens: as many as the attributes, to compare with features.
-            scale, generator: as in ``for_features``.
+        tokens, dim)``; scale and generator as in ``for_features``.  With a single token
+        cross-attention would have nothing to choose from: its output would be the same everywhere.
 
         Example:
             >>> from gmmdiff import GaussianMixtureConditioning
@@ -178,10 +174,8 @@ class GaussianMixtureConditioning(Module):
         """The components of a fitted ``sklearn.mixture.GaussianMixture``, in its precision.
 
         Conditions are then components found in data (``fitted.predict(x)``, for ``forward``), or
-        shares of them (``fitted.predict_proba(x)``, for ``soft``).
-
-        Raises:
-            ValueError: see ``GaussianMixture.from_sklearn``.
+        shares of them (``fitted.predict_proba(x)``, for ``soft``).  Errors as
+        ``GaussianMixture.from_sklearn``.
 
         Example:
             >>> import torch

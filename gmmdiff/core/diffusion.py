@@ -75,10 +75,8 @@ class CosineSchedule:
     ) -> Tensor:
         """``(steps + 1,)`` falling times, evenly spaced in the log signal-to-noise ratio.
 
-        With a finite bend, evenly in asinh(log(alpha / sigma) / bend): sparser at both ends.
-
-        Raises:
-            ValueError: unless steps >= 1, 1 > start > end > 0 and bend > 0.
+        With a finite bend, evenly in asinh(log(alpha / sigma) / bend): sparser at both ends.  A
+        ValueError unless steps >= 1, 1 > start > end > 0 and bend > 0.
         """
         owner = "CosineSchedule.even_times"
         steps = whole(owner, "steps", steps, 1)
@@ -96,10 +94,8 @@ class LinearBetaSchedule:
     """DDPM's schedule (Ho et al. 2020, arXiv 2006.11239): beta_1..beta_T evenly spaced.
 
     Step k of T lies at t = k / T, where alpha^2 = prod_{i <= k} (1 - beta_i); between steps log
-    alpha is interpolated linearly.
-
-    Raises:
-        ValueError: unless steps >= 1 and 0 < beta_start <= beta_end < 1.
+    alpha is interpolated linearly.  A ValueError unless steps >= 1 and 0 < beta_start <= beta_end
+    < 1.
 
     Example:
         >>> import torch
@@ -215,9 +211,8 @@ def split_prediction(
 def _prepare(
     denoiser: Denoiser, x: Any, times: Any, schedule: Schedule, prediction: Prediction
 ) -> tuple[Tensor, Callable[[Tensor, int], tuple[Tensor, Tensor]], list[float], list[float]]:
-    """What every sampler shares: the start, the view (x_0, eps) at step i, and a grid's rates.
-
-    Rates are double precision whatever x is: neighbouring times must not become equal.
+    """The start, the view (x_0, eps) at step i, and a grid's rates, in double precision whatever x
+    is: neighbouring times must not become equal.
     """
     x = floating("sampler", "x", x)
     times = floating("sampler", "times", times, DOUBLE).to(x.device, torch.float64)

@@ -57,10 +57,7 @@ def wasserstein1(x: Tensor, y: Tensor) -> float:
 
 
 def transport_plan(x: Tensor, y: Tensor) -> Tensor:
-    """The optimal plan of W1 between the empirical laws, ``(n, m)``, summing to 1 (POT).
-
-    Raises:
-        ValueError: as ``wasserstein1``.
+    """The optimal plan of W1, ``(n, m)``, summing to 1 (POT); arguments as ``wasserstein1``.
 
     Example:
         >>> from gmmdiff import transport_plan

@@ -3,12 +3,11 @@
 Of a discrepancy e, prediction minus target, they are psi(e) = sum_k w_k (1 - exp(-|e|^2 / 2
 s_k^2)), whose gradient is the NGMG: see ``gmmdiff.core.ngmg``, which holds the formula.
 
-The relatives: with one scale and w = 1 it is Welsch's loss (Dennis & Welsch 1978, Communications in
-Statistics B 7:345), up to its factor s^2, and the correntropy loss, or C-loss (Singh, Pokharel &
-Principe, Pattern Recognition 47:441), up to that one's normalisation.  So what is said of one scale
-is said of them.  An error much smaller than s costs its square over 2 s^2; one much larger costs 1,
-and its gradient vanishes: outliers count little, and a network far from its targets learns nothing.
-``scale_mixture`` is close to |e| over a range instead.
+With one scale and w = 1 it is Welsch's loss (Dennis & Welsch 1978, Communications in Statistics B
+7:345), up to its factor s^2, and the correntropy loss, or C-loss (Singh, Pokharel & Principe,
+Pattern Recognition 47:441), up to that one's normalisation.  An error much smaller than s costs
+its square over 2 s^2; one much larger costs 1, and its gradient vanishes: outliers count little,
+and a network far from its targets learns nothing.  ``scale_mixture`` is close to |e| over a range.
 """
 
 from __future__ import annotations
@@ -44,7 +43,7 @@ class NGMGLoss(Module):
 
     Raises:
         ValueError: on a scale or weight that is not > 0, on counts that differ, or another
-            reduction.
+            reduction; called, on other shapes or labels, NaN or infinity.
 
     Example:
         >>> import torch
@@ -78,17 +77,7 @@ class NGMGLoss(Module):
         return cls(ngmg.scales, ngmg.weights, reduction)
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
-        """The loss, differentiable in both.
-
-        Args:
-            input, target: of one shape, ``(..., D)``.
-
-        Returns:
-            ``(...)`` for the reduction "none", otherwise a number.
-
-        Raises:
-            ValueError: on different shapes, NaN or infinity.
-        """
+        """Both ``(..., D)`` -> ``(...)`` for "none", else a number; differentiable in both."""
         owner = type(self).__name__
         input = floating(owner, "input", input)
         target = floating(owner, "target", target, input)
@@ -115,17 +104,7 @@ class NGMGWithLogitsLoss(NGMGLoss):
     """
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
-        """The loss, differentiable in the logits.
-
-        Args:
-            input: logits, ``(...)``. target: labels of the same shape, 0 or 1.
-
-        Returns:
-            ``(...)`` for the reduction "none", otherwise a number.
-
-        Raises:
-            ValueError: on different shapes, other labels, NaN or infinity.
-        """
+        """Logits and labels in {0, 1}, ``(...)`` both -> ``(...)`` for "none", else a number."""
         return self._reduced(Cost(ngmg=1.0, potential=self.ngmg).value(input, target))
 
 
@@ -146,16 +125,8 @@ class NGMGMulticlassLoss(NGMGLoss):
 
     @in_own_precision
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
-        """The loss, differentiable in the logits.
-
-        Args:
-            input: logits, ``(n, K, ...)``, K >= 2. target: classes 0 .. K - 1, ``(n, ...)``.
-
-        Returns:
-            ``(n, ...)`` for the reduction "none", otherwise a number.
-
-        Raises:
-            ValueError: on other shapes, classes that are not there, NaN or infinity.
+        """Logits ``(n, K, ...)``, K >= 2, and classes in 0 .. K - 1, ``(n, ...)`` -> ``(n, ...)``
+        for "none", else a number.
         """
         owner = type(self).__name__
         input = floating(owner, "input", input)
@@ -184,12 +155,9 @@ def ngmg_loss(
     reduction: str = "mean",
     activation: str | None = None,
 ) -> Tensor:
-    """The three losses as one function.
-
-    Args:
-        activation: what makes a prediction of the input: None for ``NGMGLoss``, "sigmoid" for
-            ``NGMGWithLogitsLoss``, "softmax" for ``NGMGMulticlassLoss``, whose arguments and errors
-            the others are.
+    """The three losses as one function, by ``activation``, which makes a prediction of the input:
+    None for ``NGMGLoss``, "sigmoid" for ``NGMGWithLogitsLoss``, "softmax" for
+    ``NGMGMulticlassLoss``.
 
     Example:
         >>> import torch

@@ -45,15 +45,10 @@ def bootstrap(
     """
     strata = [np.asarray(values, dtype=float) for values in strata]
     counts = [values.size for values in strata]
-    enough = len(counts) > 0 and min(counts) >= 2 and all(values.ndim == 1 for values in strata)
-    require(enough, "bootstrap", "strata", "arrays (n,) with n >= 2", f"sizes {counts}")
-    require(
-        all(np.isfinite(v).all() for v in strata),
-        "bootstrap",
-        "strata",
-        "finite",
-        "NaN or infinity",
-    )
+    good = len(counts) > 0 and min(counts) >= 2 and all(values.ndim == 1 for values in strata)
+    require(good, "bootstrap", "strata", "arrays (n,) with n >= 2", f"sizes {counts}")
+    good = all(np.isfinite(values).all() for values in strata)
+    require(good, "bootstrap", "strata", "finite", "NaN or infinity")
     require(0 < level < 1, "bootstrap", "level", "between 0 and 1", level)
     drawn = [values[rng.integers(0, values.size, (resamples, values.size))] for values in strata]
     low, high = np.quantile(statistic(drawn), [(1 - level) / 2, (1 + level) / 2])

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import TensorDataset
 
-from gmmdiff.core.checks import indices, refuse, require, require_generator, whole
+from gmmdiff.core.checks import indices, refuse, require, require_generator, require_shape, whole
 from gmmdiff.core.distances import pairwise_distances
 
 Split = Literal["train", "validation", "judge", "test"]
@@ -65,23 +65,16 @@ class World(ABC):
 
     @abstractmethod
     def distance(self, z: Tensor, combination: Tensor) -> Tensor:
-        """Of samples ``(n, *shape)`` to the nearest one of their combinations ``(n,)``, without
-        noise: ``(n,)``.
-        """
+        """From samples ``(n, *shape)`` to the nearest without noise of combinations ``(n,)``."""
 
     def clean(self, z: Tensor, combination: Tensor) -> Tensor:
-        """The nearest samples without noise of combinations ``(n,)`` to samples ``(n, *shape)``:
-        like z.  Where data are real, the samples themselves.
-        """
+        """The nearest samples without noise, shaped as z; where data are real, z itself."""
         return z
 
     @property
     def spacing(self) -> float:
-        """How far apart the two combinations most alike are, between samples without noise: what
-        lies farther from every such sample is malformed.
-
-        Raises:
-            ValueError: where it is not known, as of real data.
+        """The least distance of two combinations' samples without noise: what lies farther from
+        every such sample is malformed.  Real data have none (ValueError).
         """
         refuse(type(self).__name__, "spacing", "of a world of known samples without noise", "none")
 
@@ -98,14 +91,12 @@ class World(ABC):
         Raises:
             ValueError: on n < 1, or when ``allowed`` is empty.
         """
-        name = type(self).__name__
-        owner, weights = f"{name}.sample_combinations", self.frequencies
+        owner, weights = f"{type(self).__name__}.sample_combinations", self.frequencies
         n = whole(owner, "n", n, 1)
         require_generator(owner, generator)
         if allowed is not None:
             allowed = indices(owner, "allowed", allowed, len(weights))
-            known = f"at least one of 0..{len(weights) - 1}"
-            require(len(allowed) > 0, name, "allowed combinations", known, "none")
+            require(len(allowed) > 0, owner, "allowed", "at least one combination", "none")
             weights = torch.zeros_like(weights).index_put((allowed,), weights[allowed])
         return torch.multinomial(weights, n, replacement=True, generator=generator)
 
@@ -152,13 +143,11 @@ def find_defects(
     owner = "find_defects"
     admitted, malformed = (torch.as_tensor(value).bool() for value in (admitted, malformed))
     count = len(admitted)
-    good = admitted.shape == (count, count) and count > 0
-    require(good, owner, "admitted", "(C, C)", tuple(admitted.shape))
+    require_shape(owner, "admitted", admitted, count, count)
     combination = indices(owner, "combination", combination, count)
     shown = indices(owner, "shown", shown, count)
-    for name, value in (("shown", shown), ("malformed", malformed)):
-        good, allowed = value.shape == combination.shape, f"({len(combination)},) as combination"
-        require(good, owner, name, allowed, tuple(value.shape))
+    require_shape(owner, "shown", shown, len(combination))
+    require_shape(owner, "malformed", malformed, len(combination))
     wrong = ~admitted[combination, shown]
     return Defects(wrong, malformed, wrong | malformed)
 
@@ -240,6 +229,5 @@ class Copies:
     def _given(self, z: Tensor, combination: Tensor) -> Tensor:
         """The combinations ``(n,)`` of samples, where their shapes go together."""
         combination = indices("Copies", "combination", combination, len(self._world.combinations))
-        wanted = (len(combination), *self._world.shape)
-        require(tuple(z.shape) == wanted, "Copies", "z", str(wanted), tuple(z.shape))
+        require_shape("Copies", "z", z, len(combination), *self._world.shape)
         return combination
