@@ -6,12 +6,11 @@ arXiv 1411.7766), for research that is not commercial; nothing of it comes with 
 by person: training, validation and test; of every combination's images in the distributed
 validation split one in four is for validation here, the others teach the judge.
 *Frequencies*: as in the training split; a combination that it does not show is none of the
-world's.  *Judge*: none here; a network has to learn it, see ``gmmdiff.study.celeba``.
+world's.  *Judge*: none here; a network has to learn it, see notebooks/more/celeba.py.
 """
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
 import math
@@ -33,7 +32,7 @@ from gmmdiff.worlds.world import Judged, Split, World
 SPLITS: dict[str, int] = {"train": 0, "validation": 1, "judge": 1, "test": 2}
 SHARE = 4  # one image in so many of that one is for validation
 IMAGES, ATTRIBUTES, PARTITION = "img_align_celeba", "list_attr_celeba", "list_eval_partition"
-OWNER = "CelebA"
+OWNER, INSTALL = "CelebA", "install it, or gmmdiff[celeba]"
 
 
 class CelebA(World):
@@ -59,7 +58,8 @@ class CelebA(World):
     Raises:
         ValueError: on a file that is missing or does not fit the others, an attribute that is not
             there, an image that cannot be read, or a cache that cannot be written.
-        ModuleNotFoundError: where Pillow is not installed, which reads the images.
+        ModuleNotFoundError: where pandas is not installed, which reads the lists, or Pillow, which
+            reads the images.
 
     Example:
         >>> from gmmdiff import CelebA
@@ -79,8 +79,8 @@ class CelebA(World):
         folder, size = Path(folder).expanduser(), whole(OWNER, "size", size, 1)
         self.shape = (3, size, size)
         self.values = [[f"not {name}", name] for name in attributes]
-        names, shown = _attributes(_table(folder, ATTRIBUTES), attributes)
-        split = _partition(_table(folder, PARTITION), names)
+        names, shown = _attributes(_list(folder, ATTRIBUTES), attributes)
+        split = _partition(_list(folder, PARTITION), names)
         self.cache = Path(cache).expanduser() if cache else folder / "cache"
         self.images, skipped, pixels = _images(_photographs(folder), names, size, self.cache)
         if skipped and not skip_corrupt:
@@ -154,7 +154,7 @@ class CelebA(World):
         return self.load(rows[first[combination] + (place * counts[combination]).long()])
 
     def judge(self, z: Tensor) -> Judged:
-        """Not here, see ``gmmdiff.study.celeba``."""
+        """Not here, see notebooks/more/celeba.py."""
         raise NotImplementedError("CelebA: what an image shows a network has to learn first")
 
     def distance(self, z: Tensor, combination: Tensor) -> Tensor:
@@ -162,44 +162,48 @@ class CelebA(World):
         raise NotImplementedError("CelebA: there are no images without noise to measure from")
 
 
-def _table(folder: Path, name: str) -> list[list[str]]:
-    """The lines of a list as it is distributed, ``.txt`` or ``.csv``, without empty ones."""
+def _list(folder: Path, name: str) -> Any:
+    """A list as it is distributed, ``.txt`` or ``.csv``: a DataFrame of texts, a row an image."""
+    try:
+        import pandas as pd
+    except ModuleNotFoundError:
+        raise ModuleNotFoundError(f"CelebA: pandas reads the lists; {INSTALL}") from None
     found = [path for ext in ("txt", "csv") if (path := folder / f"{name}.{ext}").is_file()]
     require(len(found) > 0, OWNER, "folder", f"one that holds {name}.txt or .csv", folder)
-    comma = "," if found[0].suffix == ".csv" else " "
-    lines = found[0].read_text(encoding="utf-8-sig").expandtabs().splitlines()
-    table = csv.reader(lines, delimiter=comma, skipinitialspace=True)
-    return [row for cells in table if (row := [cell.strip() for cell in cells if cell.strip()])]
+    options: dict[str, Any] = {"sep": ",", "skipinitialspace": True, "index_col": 0}
+    if found[0].suffix == ".txt" and name == ATTRIBUTES:  # how many images, then the names alone
+        options = {"sep": r"\s+", "skiprows": 1}
+    elif found[0].suffix == ".txt":
+        options = {"sep": r"\s+", "header": None, "index_col": 0}
+    try:
+        table = pd.read_csv(found[0], dtype=str, encoding="utf-8-sig", **options).dropna(how="all")
+    except ValueError as error:  # its own errors among them
+        refuse(OWNER, name, "a table with an image a line", f"{found[0]} ({error})")
+    good, columns = table.size > 0, [table.index.name, *table.columns]
+    require(good, OWNER, name, "a name and what is known of it, an image a line", columns)
+    return table
 
 
-def _attributes(table: list[list[str]], chosen: Sequence[str]) -> tuple[list[str], Tensor]:
+def _attributes(table: Any, chosen: Sequence[str]) -> tuple[list[str], Tensor]:
     """Names of the images, sorted, and which of the chosen attributes each shows: ``(N, m)``, 0
     or 1.
     """
-    if table and table[0][0].isdigit():  # how many images there are
-        table = table[1:]
-    head = [name for name in (table[0] if table else []) if name != "image_id"]
-    require(len(head) > 0, OWNER, ATTRIBUTES, "names of attributes, then an image a line", "none")
-    good = len(chosen) > 0 and len(set(chosen)) == len(chosen)
+    good, head = len(chosen) > 0 and len(set(chosen)) == len(chosen), list(table.columns)
     require(good, OWNER, "attributes", "distinct names, at least one", list(chosen))
     for name in chosen:
         require(name in head, OWNER, "attributes", f"among {', '.join(head)}", repr(name))
-    places, found = [1 + head.index(name) for name in chosen], {}
-    for row in table[1:]:
-        good = len(row) == len(head) + 1 and {row[place] for place in places} <= {"1", "-1"}
-        require(good, OWNER, ATTRIBUTES, f"a name and {len(head)} times 1 or -1 a line", row)
-        found[row[0]] = [row[place] == "1" for place in places]
-    require(len(found) > 0, OWNER, ATTRIBUTES, "an image a line", "none")
-    names = sorted(found)
-    return names, torch.tensor([found[name] for name in names]).long()
+    table = table.sort_index()
+    for name in table.index[~table.isin(["1", "-1"]).all(axis=1)]:
+        refuse(OWNER, ATTRIBUTES, f"a name and {len(head)} times 1 or -1 a line", f"not for {name}")
+    return list(table.index), torch.tensor((table[list(chosen)] == "1").to_numpy()).long()
 
 
-def _partition(table: list[list[str]], names: Sequence[str]) -> Tensor:
+def _partition(table: Any, names: Sequence[str]) -> Tensor:
     """The split's number of every image ``(N,)``."""
-    found = {row[0]: row[1] for row in table if len(row) == 2 and row[1] in ("0", "1", "2")}
-    for name in names:
-        require(name in found, OWNER, PARTITION, "0, 1 or 2 for every image", f"none for {name}")
-    return torch.tensor([int(found[name]) for name in names])
+    found = table.iloc[:, 0].reindex(names)
+    for name in found.index[~found.isin(["0", "1", "2"])]:
+        refuse(OWNER, PARTITION, "0, 1 or 2 for every image", f"none for {name}")
+    return torch.tensor(found.astype(int).to_numpy())
 
 
 def _photographs(folder: Path) -> Path:
@@ -259,8 +263,7 @@ def _fitted(size: int) -> Any:
     try:
         from PIL import Image, ImageOps
     except ModuleNotFoundError:
-        told = "CelebA: Pillow reads the images; install it, or gmmdiff[celeba]"
-        raise ModuleNotFoundError(told, name="PIL") from None
+        raise ModuleNotFoundError(f"CelebA: Pillow reads the images; {INSTALL}") from None
 
     def fit(path: Path) -> np.ndarray:
         with Image.open(path) as image:
