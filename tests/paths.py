@@ -4,4 +4,4 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 PUBLISHED = ROOT / "reports" / "published"
-PIPELINES = (ROOT, ROOT / "notebooks" / "longer")  # folders of a dvc.yaml and its dvc.lock
+PIPELINES = (ROOT, ROOT / "notebooks" / "more")  # folders of a dvc.yaml and its dvc.lock
