@@ -26,12 +26,11 @@ from gmmdiff.figures import (
 from gmmdiff.judging.contrasts import SETTINGS
 from gmmdiff.judging.tables import read_tables
 from gmmdiff.pipeline.results import RESULTS, Results
-from gmmdiff.study.speed import figures as speed
 from gmmdiff.worlds.arcs import Arcs
 from gmmdiff.worlds.faces import Faces
 from tests.paths import PUBLISHED, ROOT
 
-MODULES = (style, theory, figures, curves, image_figures, ngmg, speed)
+MODULES = (style, theory, figures, curves, image_figures, ngmg)
 
 
 def drawing():
@@ -60,7 +59,7 @@ def every_world(arms):
 def drawn(name):
     """The figure of one function, from the published tables."""
     arms, checks = tables("feature_vs_class"), tables("theory_checks")
-    costs, measured = tables("ngmg_stability"), tables("performance")
+    costs = tables("ngmg_stability")
     manifold, faces = Arcs(8, torch.Generator()), Faces(6, generator=torch.Generator())
     sparse = next(setting for setting in SETTINGS if setting[:2] == ("faces", "sparse"))
     given = {
@@ -90,10 +89,6 @@ def drawn(name):
         "against_learning_rate": lambda: (costs["classifier"],),
         "against_lambda": lambda: (costs["faces_joint"],),
         "tolerated": lambda: (costs["faces_choice"], costs["tolerance"]),
-        "training_rates": lambda: (measured["training_rates"], measured["training_ratio"], 0.75),
-        "growth": lambda: (measured["growth"],),
-        "sampling_costs": lambda: (measured["sampling_errors"], measured["evaluation_ratio"]),
-        "stage_shares": lambda: (measured["stages"],),
     }
     return DRAWING[name](*given[name]())
 
