@@ -9,7 +9,6 @@ the judge reads in each.  The page holds both, so the snapshot does not.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -23,9 +22,8 @@ from gmmdiff.core.streams import stream
 from gmmdiff.engine.denoiser import load
 from gmmdiff.engine.runs import SeedData
 from gmmdiff.pipeline import denoisers
-from gmmdiff.pipeline.execution.errors import exit_code
-from gmmdiff.pipeline.execution.parameters import PARAMS, REPORTS
-from gmmdiff.pipeline.execution.staging import discard
+from gmmdiff.pipeline.errors import exit_code
+from gmmdiff.pipeline.parameters import PARAMS, REPORTS
 from gmmdiff.pipeline.snapshot import FACES
 from gmmdiff.worlds.world import World
 
@@ -47,15 +45,15 @@ def read(world: World, images: Tensor, asked: Tensor) -> list[tuple[str, bool]]:
     """What the judge finds wrong with images ``(n, *shape)``: the attributes that are not those
     ``(n, m)`` asked for, in words, and whether it is malformed.
     """
-    judged, found = world.judge(images), []
+    judged, wrong = world.judge(images), []
     for shown, wanted in zip(judged.attributes.tolist(), asked.tolist(), strict=True):
         values = zip(world.values, shown, wanted, strict=False)
-        found.append(", ".join(names[now] for names, now, was in values if now != was))
-    return list(zip(found, judged.malformed.tolist(), strict=True))
+        wrong.append(", ".join(names[now] for names, now, was in values if now != was))
+    return list(zip(wrong, judged.malformed.tolist(), strict=True))
 
 
 def asked_and_drawn(params: Path, folder: Path) -> tuple[dict[str, Any], Image.Image]:
-    """All that the page tells of every combination, and all faces as one image.
+    """All that the page says of every combination, and all faces as one image.
 
     Both arms start from the same noise.  The nearest training image, by the distance of greys, is
     sought among all of them.
@@ -66,56 +64,52 @@ def asked_and_drawn(params: Path, folder: Path) -> tuple[dict[str, Any], Image.I
     rows, settings, *_ = denoisers.first_runs(params)
     seed, n_train = (int(rows[name].iloc[0]) for name in ("seed", "n_train"))
     seed_data = SeedData(seed, settings)
-    world, count = seed_data.world, len(seed_data.world.combinations)
+    world, every = seed_data.world, seed_data.world.combinations
     points, combination = seed_data.training_points(n_train)
-    groups, counts = seed_data.groups(combination), combination.bincount(minlength=count).tolist()
+    groups, counts = seed_data.groups(combination), combination.bincount(minlength=len(every))
     none = {"held out": "none: held out", "unseen": "none: never drawn"}
 
-    asked, drawn = world.combinations.repeat_interleave(SAMPLES, 0), []
+    drawn = []
     for arm in ARMS:
-        denoiser = load(folder / denoisers.FILE.format(arm))
-        made = denoiser.sample(asked, stream(seed, "ask for a face"), settings.evaluations)
-        drawn.append(made.unflatten(0, (count, SAMPLES)))
+        denoiser, noise = load(folder / denoisers.FILE.format(arm)), stream(seed, "ask for a face")
+        made = denoiser.sample(every.repeat_interleave(SAMPLES, 0), noise, settings.evaluations)
+        drawn.append(made.unflatten(0, (len(every), SAMPLES)))
     faces = torch.stack(drawn, 1).flatten(0, 2)
-    wrong = read(world, faces, world.combinations.repeat_interleave(COLUMNS, 0))
+    wrong = read(world, faces, every.repeat_interleave(COLUMNS, 0))
     nearest = pairwise_distances(faces.flatten(1), points.to(faces)).argmin(1)
-    shown, place = nearest.unique(return_inverse=True)
+    shown, number = nearest.unique(return_inverse=True)
     images = points[shown].to(faces).unflatten(1, world.shape)
     told = {
         "size": world.shape[0],
         "samples": SAMPLES,
         "n_train": n_train,
         "arms": ARMS,
-        "switches": [names[1] for names in world.values[: world.combinations.shape[1]]],
+        "switches": [names[1] for names in world.values[: every.shape[1]]],
         "held_out": seed_data.held_out.tolist(),
         "asked": [  # one a combination
-            {"name": world.describe(c), "training": none.get(groups[c], counts[c])}
-            for c in range(count)
+            {"name": world.describe(c), "training": none.get(group, count)}
+            for c, (group, count) in enumerate(zip(groups, counts.tolist(), strict=True))
         ],
         "faces": [  # one a tile: wrong attributes, malformed, tile of the nearest training image
-            (*found, len(faces) + number)
-            for found, number in zip(wrong, place.tolist(), strict=True)
+            (*one, len(faces) + n) for one, n in zip(wrong, number.tolist(), strict=True)
         ],
     }
     return told, tiled(torch.cat([faces, images]))
 
 
 def make(params: Path = PARAMS, reports: Path = REPORTS) -> None:
-    """Writes both, or nothing.
+    """Writes both.
 
     Raises:
         BadInput: as ``denoisers.first_runs``.
         FileNotFoundError: where the denoisers are missing.
     """
     told, image = asked_and_drawn(params, reports / denoisers.NAME)
-    staged, target = reports / ".staging" / FACES, reports / FACES
-    shutil.rmtree(staged, ignore_errors=True)
-    staged.mkdir(parents=True)
-    (staged / "faces.json").write_text(json.dumps(told) + "\n", encoding="utf-8")
-    image.save(staged / "faces.png", optimize=True)
-    shutil.rmtree(target, ignore_errors=True)
-    os.replace(staged, target)
-    discard(staged)
+    folder = reports / FACES
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    (folder / "faces.json").write_text(json.dumps(told) + "\n", encoding="utf-8")
+    image.save(folder / "faces.png", optimize=True)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from gmmdiff.engine.training import train
 from gmmdiff.experiments.feature_vs_class import faces
 from gmmdiff.experiments.feature_vs_class.image_runs import run_part
 from gmmdiff.pipeline import denoisers
-from gmmdiff.pipeline.card import TOLD, chosen, module_of
+from gmmdiff.pipeline.denoisers import ARMS, chosen, module_of
 from gmmdiff.pipeline.snapshot import run_records
 from tests.paths import PUBLISHED, ROOT
 
@@ -75,7 +75,7 @@ def asked(run, count):
 
 def test_the_two_arms_of_the_first_seed_are_chosen(experiment):
     rows = chosen(experiment[0])
-    assert list(rows["granularity"]) == list(TOLD) == ["feature", "class"]
+    assert list(rows["granularity"]) == list(ARMS) == ["feature", "class"]
     assert set(rows["seed"]) == {FACES["seed"]} and set(rows["s_c"]) == {0}
 
 
@@ -171,7 +171,7 @@ def check_card(card, table, n_train, seed):
     table = table[(table["n_train"] == n_train) & (table["seed"] == seed)]
     table = table[(table["s_c"] == 0) & (table["condition"] == "drawn")]
     metrics = ("wrong", "malformed", "copy", "law")
-    table = table[table["granularity"].isin(TOLD) & table["metric"].isin(metrics)]
+    table = table[table["granularity"].isin(ARMS) & table["metric"].isin(metrics)]
     places = table[["group", "granularity", "metric"]].itertuples(index=False, name=None)
     expected, found = dict(zip(places, table["value"], strict=True)), told(card)
     assert found.keys() == expected.keys() and len(found) >= 24
