@@ -144,11 +144,3 @@ def test_bad_input_is_named(function):
         function(torch.full((1, 2), math.nan), torch.zeros(1, 2))
     with pytest.raises(ValueError, match=r"y must be \(n, 2\) with n >= 1, got \(3, 1\)"):
         function(torch.zeros(1, 2), torch.zeros(3, 1))
-
-
-def test_bad_input_of_the_energy_test_is_named(generator):
-    x = torch.zeros(2, 3, 1)
-    with pytest.raises(ValueError, match="permutations must be >= 1, got 0"):
-        sets.energy_tests(x, x, 0, generator)
-    with pytest.raises(ValueError, match=r"y must be a tensor \(2, m, D\) as x"):
-        sets.energy_tests(x, x[:1], 9, generator)

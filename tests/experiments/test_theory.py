@@ -10,12 +10,12 @@ from scipy.optimize import linear_sum_assignment
 from gmmdiff.core.streams import stream
 from gmmdiff.experiments.theory import (
     affinity,
-    closed_forms as diffusion,
+    closed_forms,
     complexity,
     costs,
     descent,
     laws,
-    lines,
+    line_checks,
     sets,
 )
 from gmmdiff.experiments.theory.helix import Helix
@@ -32,37 +32,23 @@ def test_line_estimates_are_the_means_of_single_estimates(width):
     """Every theta and repeat by itself: NGMG by its cost, whose slope is a difference quotient; W1
     by SciPy's assignment.
     """
-    thetas, generator, h = [0.3, 1.0], stream(0, "lines"), 1e-5
-    rows = []
+    thetas, generator, h, rows = [0.3, 1.0], stream(0, "lines"), 1e-5, []
     for _ in range(3):
         base, other = (ParallelLine(0.0, width).sample(9, generator) for _ in range(2))
         for theta in thetas:
-            apart = torch.cdist(
-                base + torch.tensor([theta, 0.0], dtype=torch.float64), other
-            ).numpy()
+            low, at, high = (
+                base + torch.tensor([theta + d, 0.0], dtype=torch.float64) for d in (-h, 0, h)
+            )
+            apart = torch.cdist(at, other).numpy()
             rows.append(("W1", theta, apart[linear_sum_assignment(apart)].mean(), np.nan))
-            for name, mixture in MIXTURES.items():
-                low, at, high = (
-                    float(
-                        mixture.cost(
-                            base + torch.tensor([theta + d, 0.0], dtype=torch.float64), other
-                        )
-                    )
-                    for d in (-h, 0, h)
-                )
-                rows.append((name, theta, at, (high - low) / (2 * h)))
-    expected = (
-        pd.DataFrame(rows, columns=["cost", "theta", "value", "slope"])
-        .groupby(["cost", "theta"])
-        .mean()
-    )
-    found = lines.line_estimates(thetas, [width], MIXTURES, 9, 3, stream(0, "lines")).set_index(
-        ["cost", "theta"]
-    )
-    for name in ("value", "slope"):
-        np.testing.assert_allclose(
-            found.loc[expected.index, name], expected[name], rtol=1e-6, atol=1e-8
-        )
+            for name, ngmg in MIXTURES.items():
+                below, value, above = (float(ngmg.cost(x, other)) for x in (low, at, high))
+                rows.append((name, theta, value, (above - below) / (2 * h)))
+    columns = ["cost", "theta", "value", "slope"]
+    expected = pd.DataFrame(rows, columns=columns).groupby(["cost", "theta"]).mean()
+    found = line_checks.line_estimates(thetas, [width], MIXTURES, 9, 3, stream(0, "lines"))
+    found = found.set_index(["cost", "theta"]).loc[expected.index, ["value", "slope"]]
+    pd.testing.assert_frame_equal(found, expected, rtol=1e-6, atol=1e-8)
 
 
 @pytest.mark.parametrize("name", ["W1", *MIXTURES, "JS"])
@@ -85,7 +71,7 @@ def small_tables():
     return {
         "latent_identity": sets.latent_identity(*manifold_checks, stream(0, "identity")),
         "latent_tests": sets.latent_tests(*manifold_checks, 19, stream(0, "tests")),
-        "line_estimates": lines.line_estimates(
+        "line_estimates": line_checks.line_estimates(
             [0.1], [0.0, 0.1], MIXTURES, 8, 4, stream(0, "lines")
         ),
         "descent_helix": descent.descend_helix(5, [[0.5, 0.1, 1.2]], 0.1, MIXTURES, 8, 5, 0.1, 0),
@@ -112,23 +98,18 @@ def test_no_table_depends_on_the_number_of_threads():
 @pytest.mark.filterwarnings("error")
 def test_every_figure_takes_lists_of_one():
     tables = small_tables()
-    marginals, orders = (
-        diffusion.forward_marginals([0.3], 200, 20, stream(0, "marginals")),
-        diffusion.sampler_orders([10]),
-    )
+    tests = sets.latent_tests([5], [0.0], 6, 19, stream(0, "tests"))
+    marginals = closed_forms.forward_marginals([0.3], 200, 20, stream(0, "marginals"))
+    costs = line_checks.line_costs(line_checks.refine([0.1]), [0.0], MIXTURES)
+    deviations = affinity.affinity([4], [0.1], 3.0, (0.1, 5.0), 1.0)
+    descents = descent.descend_lines([0.5], [0.0, 0.1], MIXTURES, 5, 0.05)
     shown = [
-        figures.diffusion_checks(marginals, orders),
-        figures.latent_sets(
-            Arcs(5, stream(0, "picture")), sets.latent_tests([5], [0.0], 6, 19, stream(0, "tests"))
-        ),
-        figures.line_costs(
-            lines.line_costs(lines.refine([0.1]), [0.0], MIXTURES), tables["line_estimates"]
-        ),
-        figures.affinity(affinity.affinity([4], [0.1], 3.0, (0.1, 5.0), 1.0), MIXTURES, 3.0),
+        figures.diffusion_checks(marginals, closed_forms.sampler_orders([10])),
+        figures.latent_sets(Arcs(5, stream(0, "picture")), tests),
+        figures.line_costs(costs, tables["line_estimates"]),
+        figures.affinity(deviations, MIXTURES, 3.0),
         figures.laws(tables["one_law"], tables["pairs_of_laws"]),
-        figures.descents(
-            descent.descend_lines([0.5], [0.0, 0.1], MIXTURES, 5, 0.05), tables["descent_helix"]
-        ),
+        figures.descents(descents, tables["descent_helix"]),
         figures.sample_complexity(tables["sample_complexity"]),
     ]
     for figure in shown:

@@ -12,10 +12,11 @@ import pandas as pd
 import torch
 from scipy.optimize import linprog
 
-from gmmdiff.core.checks import require
 from gmmdiff.core.ngmg import NGMG
 from gmmdiff.experiments.theory.costs import Progress
 from gmmdiff.experiments.theory.parallel_lines import LineCosts
+
+POINTS = 200  # of a range of W1
 
 
 def affine_deviation(w1: np.ndarray, cost: np.ndarray) -> float:
@@ -27,13 +28,8 @@ def affine_deviation(w1: np.ndarray, cost: np.ndarray) -> float:
     w1, cost = np.asarray(w1, dtype=float), np.asarray(cost, dtype=float) / np.ptp(cost)
     one = np.ones_like(w1)
     above, below = np.column_stack([w1, one, -one]), np.column_stack([-w1, -one, -one])
-    fit = linprog(
-        [0, 0, 1],
-        A_ub=np.vstack([above, below]),
-        b_ub=np.concatenate([cost, -cost]),
-        bounds=[(None, None), (None, None), (0, None)],
-    )
-    return float(fit.fun)
+    sides, free = (np.vstack([above, below]), np.concatenate([cost, -cost])), (None, None)
+    return float(linprog([0, 0, 1], *sides, bounds=[free, free, (0, None)]).fun)
 
 
 def transport_costs(ngmg: NGMG, distance: np.ndarray) -> dict[str, np.ndarray]:
@@ -57,7 +53,6 @@ def affinity(
     upper: float,
     s_range: tuple[float, float],
     s_single: float,
-    grid: int = 200,
     progress: Progress = iter,
 ) -> pd.DataFrame:
     """``affine_deviation`` for mixtures of 1, 2, ... scales, over ranges of W1 from each lower end
@@ -65,28 +60,11 @@ def affinity(
 
     One scale is the single component s_single; several are log-spaced over ``s_range``.
     """
-    require(len(n_scales) > 0, "affinity", "n_scales", "at least one number >= 1", "none")
-    require(
-        min(lower) > 0 and max(lower) < upper,
-        "affinity",
-        "lower, upper",
-        "0 < lower < upper",
-        (lower, upper),
-    )
     rows = []
     for count in progress(n_scales):
         ngmg = NGMG([s_single]) if count == 1 else NGMG.scale_mixture(*s_range, count)
         for start in lower:
-            distance = np.linspace(start, upper, grid)
+            distance = np.linspace(start, upper, POINTS)
             for laws, cost in transport_costs(ngmg, distance).items():
-                deviation = affine_deviation(distance, cost)
-                rows.append(
-                    {
-                        "n_scales": count,
-                        "laws": laws,
-                        "lower": start,
-                        "upper": upper,
-                        "deviation": deviation,
-                    }
-                )
-    return pd.DataFrame(rows)
+                rows.append((count, laws, start, upper, affine_deviation(distance, cost)))
+    return pd.DataFrame(rows, columns=["n_scales", "laws", "lower", "upper", "deviation"])

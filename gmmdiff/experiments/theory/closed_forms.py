@@ -7,6 +7,7 @@ end of its probability-flow ODE, which keeps quantiles.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -16,7 +17,6 @@ from scipy.stats import kstest, norm
 from torch import Tensor
 
 from gmmdiff.core import diffusion
-from gmmdiff.core.checks import require
 from gmmdiff.core.mixtures import GaussianMixture
 from gmmdiff.experiments.theory.costs import Progress
 
@@ -41,6 +41,14 @@ def mixture_quantile(mixture: GaussianMixture, level: float) -> float:
     return brentq(lambda x: mixture_cdf(mixture, x) - level, -9, 9, xtol=1e-14)
 
 
+def noised(x_0: Tensor, t: float, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+    """x_t of samples x_0 ``(n, D)``, alpha and sigma, all in float64."""
+    at, schedule = torch.tensor(t, dtype=torch.float64), diffusion.CosineSchedule()
+    alpha, sigma = schedule.alpha(at), schedule.sigma(at)
+    noise = torch.randn(x_0.shape, generator=generator, dtype=torch.float64)
+    return diffusion.diffuse(x_0, noise, alpha, sigma), alpha, sigma
+
+
 def forward_marginals(
     times: Sequence[float], n: int, bins: int, generator: torch.Generator
 ) -> pd.DataFrame:
@@ -50,36 +58,22 @@ def forward_marginals(
     One row a time and bin of x_t: the bin's density and mean of x_0 (with standard error), sampled
     and in closed form, averaged over the bin's samples.
     """
-    require(len(times) > 0, "forward_marginals", "times", "at least one time in [0, 1]", "none")
-    mixture, schedule = example_mixture(), diffusion.CosineSchedule()
-    tables = []
+    mixture, tables = example_mixture(), []
     for t in times:
-        alpha, sigma = (
-            rate(torch.tensor(t, dtype=torch.float64)) for rate in (schedule.alpha, schedule.sigma)
-        )
         x_0 = mixture.sample(n, generator)
-        x_t = diffusion.diffuse(
-            x_0, torch.randn(n, 1, generator=generator, dtype=torch.float64), alpha, sigma
-        )
-        diffused = mixture.diffuse(alpha, sigma)
+        x_t, alpha, sigma = noised(x_0, t, generator)
+        cdf = partial(mixture_cdf, mixture.diffuse(alpha, sigma))
         samples = pd.DataFrame({"x": x_t[:, 0], "x_0": x_0[:, 0]})
         samples["posterior_mean"] = mixture.posterior_mean(x_t, alpha, sigma)[:, 0].numpy()
         edges = np.linspace(-3.5, 3.5, bins + 1)
         grouped = samples.groupby(pd.cut(samples["x"], edges, labels=False))
-        table = pd.DataFrame(
-            {
-                "t": t,
-                "x": (edges[:-1] + edges[1:]) / 2,
-                "density": np.diff(mixture_cdf(diffused, edges)) / np.diff(edges),
-            }
-        )
+        table = pd.DataFrame({"t": t, "x": (edges[:-1] + edges[1:]) / 2})
+        table["density"] = np.diff(cdf(edges)) / np.diff(edges)
         table["sampled_density"] = grouped.size() / n / (edges[1] - edges[0])
         table["posterior_mean"] = grouped["posterior_mean"].mean()
         table["sampled_posterior_mean"] = grouped["x_0"].mean()
         table["standard_error"] = grouped["x_0"].sem()
-        table["p_value"] = kstest(
-            x_t[:, 0].numpy(), lambda x, law=diffused: mixture_cdf(law, x)
-        ).pvalue
+        table["p_value"] = kstest(x_t[:, 0].numpy(), cdf).pvalue
         tables.append(table)
     return pd.concat(tables, ignore_index=True)
 
@@ -92,13 +86,6 @@ def sampler_orders(steps: Sequence[int], progress: Progress = iter) -> pd.DataFr
     the q quantile of the law at the final time: exact, with no reference solver.  The error is the
     mean absolute one over quantiles 1 % to 99 %; the grid is even in the log signal-to-noise ratio.
     """
-    require(
-        len(steps) > 0 and min(steps) >= 1,
-        "sampler_orders",
-        "steps",
-        "one or more numbers >= 1",
-        list(steps),
-    )
     mixture, schedule = example_mixture(), diffusion.CosineSchedule()
     ends = torch.tensor([0.98, 0.02], dtype=torch.float64)
     laws = [mixture.diffuse(schedule.alpha(t), schedule.sigma(t)) for t in ends]
@@ -118,5 +105,5 @@ def sampler_orders(steps: Sequence[int], progress: Progress = iter) -> pd.DataFr
         times = schedule.even_times(count, *ends.tolist())
         for name, sampler in ODE_SAMPLERS.items():
             error = float((sampler(oracle, start, times, schedule) - exact).abs().mean())
-            rows.append({"sampler": name, "steps": count, "error": error})
-    return pd.DataFrame(rows)
+            rows.append((name, count, error))
+    return pd.DataFrame(rows, columns=["sampler", "steps", "error"])

@@ -13,7 +13,6 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from gmmdiff.core.checks import require
 from gmmdiff.core.distances import wasserstein1
 from gmmdiff.core.ngmg import NGMG
 from gmmdiff.core.statistics import bootstrap
@@ -35,8 +34,6 @@ def sample_complexity(
     The laws have the same size at every D.  Truth: W1 = 1 (a translation); NGMG by the Gaussian
     integral E exp(-|X - Y|^2 / 2 s^2) = (s^2 / v)^(D/2) exp(-|mu|^2 / 2 v), v = s^2 + 2 / D.
     """
-    good = len(sizes) > 0 and min(sizes) >= 2
-    require(good, "sample_complexity", "sizes", "one or more numbers >= 2", list(sizes))
     rows = []
     for dim, n in progress([(dim, n) for dim in dimensions for n in sizes]):
         mean = torch.zeros(dim, dtype=torch.float64)
@@ -50,10 +47,9 @@ def sample_complexity(
 
         shape, scale = (repeats, 2, n, dim), 1 / math.sqrt(dim)
         draws = scale * torch.randn(*shape, generator=generator, dtype=torch.float64)
-        for repeat, found in enumerate(side_by_side(estimate, draws)):
-            for cost, value in found.items():
-                error = (value - truth[cost]) / truth[cost]
-                rows.append((cost, dim, n, repeat, error))
+        for repeat, estimates in enumerate(side_by_side(estimate, draws)):
+            for cost, value in estimates.items():
+                rows.append((cost, dim, n, repeat, (value - truth[cost]) / truth[cost]))
     return pd.DataFrame(rows, columns=["cost", "dimension", "n", "repeat", "error"])
 
 
@@ -71,25 +67,17 @@ def complexity_slopes(errors: pd.DataFrame, column: str = "error") -> pd.DataFra
     """Slope of log r.m.s. ``column`` against log n, by cost and D, with its interval; NaN for one
     n.
     """
-    rows = []
-    rng = numpy_stream(0, "complexity slopes")
+    tables, rng = [], numpy_stream(0, "complexity slopes")
     for (cost, dim), group in errors.groupby(["cost", "dimension"], sort=False):
         by_size = {n: g[column].to_numpy() for n, g in group.groupby("n")}
         apart = np.log(list(by_size)) - np.log(list(by_size)).mean()
         lever = apart / (np.square(apart).sum() if len(by_size) > 1 else np.nan)
 
         def slope(strata: list[np.ndarray], lever: np.ndarray = lever) -> np.ndarray:
-            return sum(
-                c * 0.5 * np.log(np.square(e).mean(-1)) for c, e in zip(lever, strata, strict=True)
-            )
+            logs = [0.5 * np.log(np.square(errors).mean(-1)) for errors in strata]
+            return sum(c * log for c, log in zip(lever, logs, strict=True))
 
-        interval = bootstrap(list(by_size.values()), rng, slope)
-        rows.append(
-            {
-                "cost": cost,
-                "dimension": dim,
-                **interval._asdict(),
-                "repeats": min(map(len, by_size.values())),
-            }
-        )
-    return pd.DataFrame(rows)
+        interval = bootstrap(list(by_size.values()), rng, slope)._asdict()
+        repeats = min(map(len, by_size.values()))
+        tables.append({"cost": cost, "dimension": dim, **interval, "repeats": repeats})
+    return pd.DataFrame(tables)

@@ -14,7 +14,6 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from gmmdiff.core.checks import require
 from gmmdiff.core.distances import divergences_from_samples, transport_plan
 from gmmdiff.core.ngmg import NGMG
 from gmmdiff.core.streams import stream
@@ -22,11 +21,11 @@ from gmmdiff.engine.threads import side_by_side
 from gmmdiff.experiments.theory.costs import DIVERGENCES, closed_costs
 from gmmdiff.experiments.theory.helix import Helix
 
+EVERY = 20  # steps between two whose error is kept
+
 
 def _rates(steps: int, rate: float) -> np.ndarray:
     """A learning rate that falls to 0 along half a cosine."""
-    require(steps >= 1, "descent", "steps", ">= 1", steps)
-    require(rate > 0, "descent", "rate", "> 0", rate)
     return rate * 0.5 * (1 + np.cos(np.pi * np.arange(steps) / steps))
 
 
@@ -38,45 +37,31 @@ def largest_slope(cost: Callable[[np.ndarray], tuple], reach: float) -> float:
     return float(slope) if slope > 0 else 1.0
 
 
+def _kept(steps: int) -> list[int]:
+    return [*range(0, steps, EVERY), steps]
+
+
 def descend_lines(
     starts: Sequence[float],
     widths: Sequence[float],
     mixtures: dict[str, NGMG],
     steps: int,
     rate: float,
-    every: int = 20,
 ) -> pd.DataFrame:
     """theta by plain gradient descent towards the line at 0: one row a cost, width, start and kept
     step.
 
     ``error`` is |theta| as a share of |start|.
     """
-    require(
-        len(starts) > 0 and min(starts) > 0,
-        "descend_lines",
-        "starts",
-        "one or more numbers > 0",
-        list(starts),
-    )
-    tables = []
+    tables, kept = [], _kept(steps)
     for width in widths:
         for name, cost in closed_costs(mixtures, width).items():
             theta = np.asarray(starts, dtype=float)
             scale = largest_slope(cost, max(starts))
             for step, now in enumerate([*_rates(steps, rate), 0.0]):
-                if step % every == 0 or step == steps:
-                    error = np.abs(theta) / starts
-                    tables.append(
-                        pd.DataFrame(
-                            {
-                                "cost": name,
-                                "width": width,
-                                "start": starts,
-                                "step": step,
-                                "error": error,
-                            }
-                        )
-                    )
+                if step in kept:
+                    table = pd.DataFrame({"cost": name, "width": width, "start": starts})
+                    tables.append(table.assign(step=step, error=np.abs(theta) / starts))
                 theta = theta - now * cost(theta)[1] / scale
     return pd.concat(tables, ignore_index=True)
 
@@ -109,23 +94,16 @@ def _helix_cost(
         nodes = (torch.arange(n, dtype=torch.float64) + 0.5) / n
         x, y = draw(move)
         noise = width * torch.randn(2, *y.shape, generator=generator, dtype=torch.float64)
-        return divergences_from_samples(
-            move(nodes), helix.points(nodes), width, x + noise[0], y + noise[1]
-        )[name].mean(1)
+        samples = x + noise[0], y + noise[1]
+        return divergences_from_samples(move(nodes), helix.points(nodes), width, *samples)[
+            name
+        ].mean(1)
 
     def ngmg(move: Move) -> Tensor:
         # Pairs of two independent stratified draws are pairs of the law; pairs within one draw are
         # not quite.
-        (x, y), (x_other, y_other), mean_potential = (
-            draw(move),
-            draw(move),
-            mixtures[name].mean_potential,
-        )
-        return (
-            mean_potential(x, y)
-            - 0.5 * mean_potential(x, x_other)
-            - 0.5 * mean_potential(y, y_other)
-        )
+        (x, y), (x_other, y_other), psi = draw(move), draw(move), mixtures[name].mean_potential
+        return psi(x, y) - 0.5 * psi(x, x_other) - 0.5 * psi(y, y_other)
 
     if name == "W1":
         return transport
@@ -143,7 +121,6 @@ def descend_helix(
     steps: int,
     rate: float,
     seed: int,
-    every: int = 20,
 ) -> pd.DataFrame:
     """A translated, turned and scaled helix finds its place by plain stochastic gradient descent.
 
@@ -158,17 +135,13 @@ def descend_helix(
         one row a cost, width, start and kept step; ``error`` is the root mean square displacement
         of the curve's points as a share of the starting one.
     """
-    owner = "descend_helix"
-    require(len(starts) > 0, owner, "starts", "at least one triple", "none")
-    good = min(start[2] for start in starts) > 0
-    require(good, owner, "the scale of starts", "> 0", list(starts))
     generator = stream(seed, "helix")
     helix = Helix(dimension, generator)
     direction = torch.randn(dimension, generator=generator, dtype=torch.float64)
     direction /= direction.norm()
     length, turn, scale = torch.tensor(starts, dtype=torch.float64).T.unsqueeze(-1)
     first = torch.cat([length * direction, turn, scale.log()], 1)  # (starts, D + 2)
-    kept = [step for step in range(steps + 1) if step % every == 0 or step == steps]
+    kept = _kept(steps)
 
     def descend(arm: tuple[str, float]) -> pd.DataFrame:
         name, thickness = arm

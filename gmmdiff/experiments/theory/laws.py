@@ -24,7 +24,6 @@ import torch
 from scipy.optimize import minimize_scalar
 from torch import Tensor
 
-from gmmdiff.core.checks import require
 from gmmdiff.core.distances import wasserstein1
 from gmmdiff.core.ngmg import NGMG
 from gmmdiff.engine.threads import side_by_side
@@ -58,8 +57,6 @@ def samples_of_one_law(
         repeats: at the largest n; smaller n have more, as many as give equally many points, up to
             32 times.
     """
-    good = len(sizes) > 0 and min(sizes) >= 2
-    require(good, "samples_of_one_law", "sizes", "one or more numbers >= 2", list(sizes))
     rows = []
     for dim, n in progress([(dim, n) for dim in dimensions for n in sizes]):
         count = repeats * min(32, max(sizes) // n)

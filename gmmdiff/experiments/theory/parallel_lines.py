@@ -61,11 +61,8 @@ class LineCosts:
         theta = _at(theta)
         if self.width == 0:
             return np.where(theta == 0, 0.0, 1.0), np.zeros_like(theta)
-        slope = (
-            np.sign(theta)
-            * np.exp(-((theta / self.width) ** 2) / 8)
-            / (math.sqrt(2 * math.pi) * self.width)
-        )
+        density = np.exp(-((theta / self.width) ** 2) / 8)
+        slope = np.sign(theta) * density / (math.sqrt(2 * math.pi) * self.width)
         return erf(np.abs(theta) / (2 * math.sqrt(2) * self.width)), slope
 
     def js(self, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -89,16 +86,13 @@ class LineCosts:
 
         A(s) = E exp(-(Z - Z')^2 / 2 s^2) over two independent uniforms.
         """
-        s = ngmg.scales.numpy()
-        overlap = math.sqrt(2 * math.pi) * s * erf(1 / (math.sqrt(2) * s)) + 2 * s**2 * np.expm1(
-            -0.5 / s**2
-        )
+        theta, s = _at(theta)[:, None], ngmg.scales.numpy()
+        overlap = math.sqrt(2 * math.pi) * s * erf(1 / (math.sqrt(2) * s))
+        overlap = overlap + 2 * s**2 * np.expm1(-0.5 / s**2)
         v = s**2 + 2 * self.width**2
-        amplitude = ngmg.weights.numpy() * overlap * s / np.sqrt(v)
-        theta = _at(theta)[:, None]
-        return -np.expm1(-0.5 * theta**2 / v) @ amplitude, (
-            theta / v * np.exp(-0.5 * theta**2 / v)
-        ) @ amplitude
+        amplitude, exponent = ngmg.weights.numpy() * overlap * s / np.sqrt(v), -0.5 * theta**2 / v
+        slope = (theta / v * np.exp(exponent)) @ amplitude
+        return -np.expm1(exponent) @ amplitude, slope
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,9 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from gmmdiff.core import diffusion
-from gmmdiff.core.checks import array, require
 from gmmdiff.core.statistics import holm
 from gmmdiff.engine.threads import side_by_side
+from gmmdiff.experiments.theory.closed_forms import noised
 from gmmdiff.experiments.theory.costs import Progress
 from gmmdiff.worlds.arcs import VALUES, Arcs
 
@@ -43,17 +42,7 @@ def energy_tests(
 
     Returns:
         distances and p values, ``(pairs,)`` each.
-
-    Raises:
-        ValueError: on other shapes, NaN or infinity, or permutations < 1.
     """
-    require(x.ndim == 3, "energy_tests", "x", "a tensor (pairs, n, D)", tuple(x.shape))
-    good = y.ndim == 3 and len(y) == len(x)
-    require(good, "energy_tests", "y", f"a tensor ({len(x)}, m, D) as x", tuple(y.shape))
-    require(permutations >= 1, "energy_tests", "permutations", ">= 1", permutations)
-    for one, other in zip(x, y, strict=True):
-        array("energy_tests", "x", one, "n", "D", least=1)
-        array("energy_tests", "y", other, "n", one.shape[1], least=1)
     n, m = x.shape[1], y.shape[1]
     observed = torch.cat([torch.full((n,), 1 / n), torch.full((m,), -1 / m)])
     order = torch.rand(permutations, n + m, generator=generator).argsort(1)
@@ -80,15 +69,6 @@ def energy_tests(
 
     found, p_values = zip(*side_by_side(test, torch.cat([x, y], 1)), strict=True)
     return torch.stack(found), torch.tensor(p_values)
-
-
-def _noised(z_0: Tensor, t: float, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-    schedule = diffusion.CosineSchedule()
-    alpha, sigma = (
-        rate(torch.tensor(t, dtype=torch.float64)) for rate in (schedule.alpha, schedule.sigma)
-    )
-    noise = torch.randn(z_0.shape, generator=generator, dtype=torch.float64)
-    return diffusion.diffuse(z_0, noise, alpha, sigma), alpha, sigma
 
 
 def _feature_values() -> list[tuple[int, int, str]]:
@@ -124,7 +104,7 @@ def latent_identity(
         drawn = []
         for t in times:
             z_0 = manifold.sample(manifold.sample_combinations(n, generator), generator)
-            drawn.append(_noised(z_0, t, generator))
+            drawn.append(noised(z_0, t, generator))
             rows += [(dim, name, t, *supports[name]) for name in features]
         members = [members for members, _ in features.values()]
         gaps += itertools.chain(*side_by_side(partial(_largest_gaps, manifold, members), drawn))
@@ -177,7 +157,6 @@ def latent_tests(
     One row a dimension, time, feature and class that has the feature (kind ``nested``), and one a
     feature against a second sample of itself (kind ``control``: there the null holds).
     """
-    require(n >= 2, "latent_tests", "n", ">= 2", n)
     tables = []
     for dim in progress(dimensions):
         manifold = Arcs(dim, generator)
@@ -189,7 +168,7 @@ def latent_tests(
 
         def draw(classes: Tensor, t: float, manifold: Arcs = manifold) -> Tensor:
             combinations = manifold.sample_combinations(n, generator, classes)
-            return _noised(manifold.sample(combinations, generator), t, generator)[0]
+            return noised(manifold.sample(combinations, generator), t, generator)[0]
 
         x, y = (
             torch.stack([draw(pair[side], t) for t in times for pair in pairs]) for side in (3, 4)
