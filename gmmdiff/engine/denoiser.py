@@ -50,15 +50,6 @@ class Denoiser(Module):
         world: the ``Faces`` it learned, whose judge reads what an image shows.
         conditioning: a component for every combination of attributes.
         settings: what else it is made of.
-
-    Example:
-        >>> import torch
-        >>> from gmmdiff import stream
-        >>> from gmmdiff.engine.denoiser import Denoiser, Settings
-        >>> untrained = Denoiser(Settings(3, 16, seed=0, condition=6, width=8, hidden=1))
-        >>> faces = untrained.sample(torch.tensor([[0, 1, 1]] * 5), stream(0, "faces"))
-        >>> faces.shape, untrained.world.judge(faces).attributes.shape
-        (torch.Size([5, 16, 16]), torch.Size([5, 3]))
     """
 
     def __init__(self, settings: Settings) -> None:

@@ -27,7 +27,7 @@ from tqdm import tqdm
 from gmmdiff.core.checks import require
 from gmmdiff.core.streams import stream
 from gmmdiff.engine.arms import Conditioning
-from gmmdiff.engine.gradient_norms import GradientNorms
+from gmmdiff.engine.gradient_norms import spike_rate, variation
 from gmmdiff.engine.networks import StackedMLP
 from gmmdiff.engine.runs import (
     BATCHES_AT_ONCE,
@@ -131,11 +131,14 @@ class Ensemble:
         """The next ``BATCHES_AT_ONCE`` batches of every run."""
         return self.shared(lambda run: next(self._sources[run]))
 
+    def of_v_loss(self, batches: Sequence[Batches]) -> list[Tensor]:
+        """Inputs, targets and weights of the v-loss, each ``(batches, runs, batch, ...)``."""
+        parts = (Run.inputs, lambda _, own: [own.target], lambda _, own: [own.weight])
+        return [self.stack(part, batches) for part in parts]
+
     def prepare(self, batches: Sequence[Batches]) -> None:
         """Takes in the batches of the next steps."""
-        self.inputs = self.stack(Run.inputs, batches).unbind()
-        self.targets = self.stack(lambda _, own: [own.target], batches).unbind()
-        self.weights = self.stack(lambda _, own: [own.weight], batches).unbind()
+        self.inputs, self.targets, self.weights = (x.unbind() for x in self.of_v_loss(batches))
 
     def step(self, number: int) -> None:
         """Fills ``gradient``, of the v-loss on batch ``number`` of those prepared."""
@@ -143,34 +146,14 @@ class Ensemble:
         difference = denoiser.forward(self.inputs[number]) - self.targets[number]
         denoiser.backward(difference * self.weights[number] * (2 / difference[0].numel()))
 
-    def validator(self) -> Callable[[Tensor], Tensor]:
-        """The validation loss ``(runs,)`` of parameters ``(runs, >= count)``, each run's on its own
-        fixed batch.
-        """
-        batches, sizes = self.shared(Run.validation), self.networks[0].sizes
-        inputs = self.stack(Run.inputs, batches)[0]
-        target = self.stack(lambda _, own: [own.target], batches)[0]
-        weight = self.stack(lambda _, own: [own.weight], batches)[0]
-        count = StackedMLP.count(sizes)
-
-        def loss(parameters: Tensor) -> Tensor:
-            losses = []
-            for run in range(len(parameters)):  # one at a time: little memory, and no neighbours
-                one = slice(run, run + 1)
-                predicted = StackedMLP(sizes, parameters[one, :count]).forward(inputs[one])
-                losses.append((weight[one] * (predicted - target[one]).square()).mean((1, 2)))
-            return torch.cat(losses)
-
-        return loss
-
 
 class Trained(NamedTuple):
     """What a block of runs ends with, on the CPU."""
 
     parameters: Tensor  # (runs, count), the moving average at the least validation loss
     norms: Tensor  # (runs, blocks), largest gradient norm of each BATCHES_AT_ONCE steps, or fewer
-    spike_rate: Tensor  # (runs,), see GradientNorms
-    variation: Tensor  # (runs,), see GradientNorms
+    spike_rate: Tensor  # (runs,), see ``gradient_norms``
+    variation: Tensor  # (runs,), see ``gradient_norms``
     diverged: Tensor  # (runs,) True where a weight is not finite
     validation: Tensor  # (runs, looks), the validation loss; no looks where it chooses nothing
     checkpoints: Tensor  # (runs, checkpoints, count), the moving average after those steps
@@ -198,14 +181,22 @@ class _Best:
     def __init__(self, ensemble: Ensemble, average: Tensor) -> None:
         self.kept, self.curve = average.clone(), [average.new_empty(len(average), 0).cpu()]
         self._least = average.new_full((len(average),), torch.inf)
-        self._loss = ensemble.validator() if ensemble.validated else None
+        self._denoiser, self._batch = ensemble.networks[0], None
+        if ensemble.validated:  # each run on its own fixed batch
+            self._batch = [x[0] for x in ensemble.of_v_loss(ensemble.shared(Run.validation))]
 
     def look(self, average: Tensor) -> None:
         """Keeps the runs whose loss is the least so far; where none chooses, the last."""
-        if self._loss is None:
+        if self._batch is None:
             self.kept.copy_(average)
             return
-        loss = self._loss(average)
+        sizes, losses = self._denoiser.sizes, []
+        weights = average[:, : StackedMLP.count(sizes)]
+        for run in range(len(average)):  # one at a time: little memory, and no neighbours
+            own, inputs, target, weight = (x[run : run + 1] for x in (weights, *self._batch))
+            difference = StackedMLP(sizes, own).forward(inputs) - target
+            losses.append((weight * difference.square()).mean((1, 2)))
+        loss = torch.cat(losses)
         # A diverged run's loss is NaN and keeps nothing; it ends with what it had.
         better = loss < self._least
         self.kept[better], self._least[better] = average[better], loss[better]
@@ -224,14 +215,13 @@ def train_block(ensemble: Ensemble, tick: Tick = lambda n: None) -> Trained:
     runs, steps = len(ensemble.runs), ensemble.runs[0].row.steps
     parameters, settings = ensemble.parameters, ensemble.runs[0].settings
     average, adam, watched = parameters.clone(), Adam(ensemble), ensemble.networks[0].gradient
-    watch, largest, checkpoints = GradientNorms(runs, steps), [], []
-    best, when = _Best(ensemble, average), looks(steps)
+    best, when, norms, checkpoints = _Best(ensemble, average), looks(steps), [], []
     for first in range(0, steps, BATCHES_AT_ONCE):
         last = min(first + BATCHES_AT_ONCE, steps)
-        norms = parameters.new_empty(last - first, runs)
+        of_steps = parameters.new_empty(last - first, runs)
         with torch.inference_mode():  # half the time of a small operation is autograd's
             ensemble.prepare(ensemble.next_batches())
-            for step, norm in enumerate(norms, first):
+            for step, norm in enumerate(of_steps, first):
                 ensemble.step(step - first)
                 torch.linalg.vector_norm(watched, dim=1, out=norm)
                 adam.step((1 + math.cos(math.pi * step / steps)) / 2)
@@ -241,15 +231,13 @@ def train_block(ensemble: Ensemble, tick: Tick = lambda n: None) -> Trained:
                 best.look(average)
             if last in settings.checkpoints:
                 checkpoints.append(average.cpu()[:, : ensemble.count].clone())
-        norms = norms.T.cpu()
-        watch.update(norms)
-        largest.append(norms.amax(1))
+        norms.append(of_steps.T.cpu())
         tick((last - first) * runs)
     return Trained(
         kept := best.kept.cpu()[:, : ensemble.count],
-        torch.stack(largest, 1),
-        watch.spike_rate,
-        watch.variation,
+        torch.stack([block.amax(1) for block in norms], 1),
+        spike_rate(torch.cat(norms, 1)),
+        variation(torch.cat(norms, 1)),
         ~parameters.isfinite().all(1).cpu(),
         torch.cat(best.curve, 1),
         torch.stack(checkpoints, 1) if checkpoints else kept.new_empty(runs, 0, kept.shape[1]),

@@ -173,9 +173,9 @@ BAD = {
     "lambda": (table(lam=(-1.0,)), "run table: lam must be >= 0, got -1.0"),
     "signal": (
         table(signals=("loud",)),
-        "run table: signal must be one of raw, matched, got 'loud'",
+        "run table: signal must be one of raw, matched, got loud",
     ),
-    "noise": (table(noise=(0.7,)), r"run table: label_noise must be in \[0, 0.5\], got \[0.7"),
+    "noise": (table(noise=(0.7,)), r"run table: label_noise must be in \[0, 0.5\], got 0.7"),
     "rate": (table(rates=(0.0,)), "learning_rate must be > 0, got 0.0"),
     "column": (
         table().drop(columns="cost"),

@@ -38,7 +38,8 @@ def train_plainly(run):
     fresh, source, norms, validation = run.validation(), run.batches(), [], []
     for step in range(steps):
         number = step % BATCHES_AT_ONCE
-        batches = next(source) if number == 0 else batches
+        if number == 0:
+            batches = next(source)
         adam.zero_grad()
         loss(denoiser, batches, number).backward()
         norms.append(torch.cat([p.grad.flatten() for p in denoiser.parameters()]).norm())

@@ -310,7 +310,7 @@ BAD = {
         {"held_out": 16},
         "held_out must be so few that others show every value of every attribute, got 16",
     ),
-    "D": (table(), {"world": partial(Arcs, 4)}, "Arcs: dim must be >= 5, got 4"),
+    "D": (table(), {"world": partial(Arcs, 4)}, "Arcs: dim must be a whole number >= 5, got 4"),
     "s_c": (table(s_c=[-0.1]), {}, "run table: s_c must be >= 0, got -0.1"),
     "granularity": (
         table(granularity=["fine"]),
