@@ -9,7 +9,7 @@ export PYTHONUTF8 := 1
 unexport PYTHONDONTWRITEBYTECODE  # else every kernel compiles every module anew
 unexport PYTHONPATH PYTHONHOME PIP_TARGET PIP_PREFIX  # what a user has set for other work
 
-.PHONY: setup quick reproduce test soak lab docs publish clean
+.PHONY: setup quick reproduce test test-slow soak lab docs publish clean
 
 setup: .venv/ready  ## the environment, made anew only when the lock changed
 
@@ -32,7 +32,10 @@ reproduce: setup  ## every stage, then this machine's verdicts beside the publis
 test: setup  ## formulas, bad input, the published snapshot, notebooks at quick-look size
 	ruff check gmmdiff tests
 	ruff format --check gmmdiff tests
-	OMP_NUM_THREADS=1 python -m pytest -n auto --dist worksteal
+	OMP_NUM_THREADS=1 python -m pytest -n auto --dist loadgroup -m "not slow"
+
+test-slow: setup  ## what is slow by nature: power cuts, lost workers, full disks, wheels, browsers
+	OMP_NUM_THREADS=1 python -m pytest -n auto --dist loadgroup -m slow
 
 soak: setup  ## cut the pipeline's power at 8 random moments; the table goes to reports/published
 	python -m tests.pipeline.soak

@@ -8,6 +8,21 @@ from gmmdiff.core.streams import stream
 from gmmdiff.judging import rule as verdicts
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """No fixture is built twice: what shares one runs in one process of `make test`, by the file
+    that the fixture lives as long as, or by its name where that is the session.  A browser is slow.
+    """
+    for item in items:
+        fixtures = {name: found[-1] for name, found in item._fixtureinfo.name2fixturedefs.items()}
+        own = {name: fixture for name, fixture in fixtures.items() if fixture.baseid}
+        session = sorted(name for name, fixture in own.items() if fixture.scope == "session")
+        if session or any(fixture.scope == "module" for fixture in own.values()):
+            item.add_marker(pytest.mark.xdist_group([*session, item.path.stem][0]))
+        if "browser" in own:
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture
 def generator():
     return stream(0, "tests")

@@ -13,7 +13,7 @@ import argparse
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gmmdiff.core.checks import require
 from gmmdiff.pipeline.errors import BadInput, exit_code
@@ -28,6 +28,9 @@ from gmmdiff.pipeline.parameters import (
     read_params,
     stage_parameters,
 )
+
+if TYPE_CHECKING:
+    from gmmdiff.experiments.run_tables import RunTables
 
 SECTIONS = {  # of params.yaml: the notebook whose parameters cell declares it
     "start_here": "00_start_here.ipynb",
@@ -58,8 +61,6 @@ def check_file(params: Path, notebooks: Path = NOTEBOOKS) -> dict[str, dict[str,
     Raises:
         BadInput: one line that names the file, the section and parameter, and what is allowed.
     """
-    from gmmdiff.experiments.run_tables import build
-
     allowed = (*SHARED, "cluster", *SECTIONS)
     for name in read_params(params):
         if name not in allowed:
@@ -71,14 +72,41 @@ def check_file(params: Path, notebooks: Path = NOTEBOOKS) -> dict[str, dict[str,
         values = defaults(notebook) | stage_parameters(params, section, notebook)
         try:
             if section in BUILDERS:
-                module = import_module(f"gmmdiff.experiments.{BUILDERS[section]}")
-                build(module.run_tables, values)
+                run_tables(section, values)
             if section == "theory_checks":
                 _check_theory(values)
         except ValueError as error:
             raise BadInput(f"{params}, section {section}: {error}") from None
         sections[section] = values
     return sections
+
+
+def run_tables(section: str, values: Mapping[str, Any]) -> RunTables:
+    """The run tables of a section's experiment, by the name of the part that trains one.
+
+    Raises:
+        ValueError: where they cannot be trained or judged.
+    """
+    return import_module(f"gmmdiff.experiments.{BUILDERS[section]}").run_tables(values)
+
+
+def trained_parts(sections: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """Section and part of all that the experiments train, of which dvc.yaml has a stage each."""
+    return [(name, part) for name in BUILDERS for part in run_tables(name, sections[name])]
+
+
+def _require_stages(pipeline: Path, parts: list[tuple[str, str]]) -> None:
+    """Refuses a dvc.yaml that has not a stage for each of these parts.
+
+    Raises:
+        BadInput: one line that says which parts there must be.
+    """
+    stages = read_params(pipeline)["stages"]["train"]["foreach"].values()
+    listed, wanted = {(stage["section"], stage["part"]) for stage in stages}, set(parts)
+    for change, differing in (("list", wanted - listed), ("leave out", listed - wanted)):
+        if differing:
+            names = ", ".join(f"{part} of {section}" for section, part in sorted(differing))
+            raise BadInput(f"{pipeline}: stage train must {change} {names}")
 
 
 def _check_theory(values: Mapping[str, Any]) -> None:
@@ -143,6 +171,8 @@ def main(arguments: list[str] | None = None) -> int:
 
     def command() -> None:
         sections = check_file(options.params)
+        if (pipeline := options.params.parent / "dvc.yaml").is_file():
+            _require_stages(pipeline, trained_parts(sections))
         options.reports.mkdir(exist_ok=True)
         _write(options.reports / "parameters.md", f"# Parameters\n\n{reference(sections)}")
         # Every other stage depends on this file, whose bytes never change: so it comes first and

@@ -1,39 +1,32 @@
 """The quick look: the whole study at the size that its notebooks have by themselves.
 
-    python -m gmmdiff.pipeline.quick_look
+    python -m gmmdiff.pipeline.quick_look [FOLDER]
 
 runs the notebooks with their own parameters, each as a stage, and puts their results and the
-report's page under reports/quick_look.  No verdict is drawn from it: seeds are too few, networks
-too small.
+report's page in a folder, reports/quick_look by default.  No verdict is drawn from it: seeds are
+too few, networks too small.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
+import sys
 import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import redirect_stderr
-from importlib import import_module
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 from gmmdiff.pipeline import kernel
-from gmmdiff.pipeline.check_parameters import BUILDERS, SECTIONS
+from gmmdiff.pipeline.check_parameters import BUILDERS, SECTIONS, run_tables
 from gmmdiff.pipeline.errors import exit_code
 from gmmdiff.pipeline.parameters import NOTEBOOKS, REPORTS, defaults
 
 Job = tuple[str, str, dict[str, Any]]  # a notebook, its stage, parameters
 FOLDER = REPORTS / "quick_look"
-TABLES = {"tables": "../reports/quick_look/tables"}  # from the notebooks' folder
-READING = (  # what reads the tables that training leaves, and what needs none
-    ("02_feature_vs_class.ipynb", "feature_vs_class", TABLES),
-    ("03_ngmg_stability.ipynb", "ngmg_stability", TABLES),
-    ("01_theory_checks.ipynb", "theory_checks", {}),
-    ("00_start_here.ipynb", "start_here", {}),
-)
 SIDE_BY_SIDE = 2  # notebooks: while one trains, another draws
 NOTICE = (
     "Quick look, no verdicts: small networks and a few seeds. What stands below as a verdict is "
@@ -42,13 +35,19 @@ NOTICE = (
 
 
 def training() -> Iterator[Job]:
-    """Every part of every experiment."""
-    from gmmdiff.experiments.run_tables import build
-
-    for section, builder in BUILDERS.items():
-        run_tables = import_module(f"gmmdiff.experiments.{builder}").run_tables
-        for part in build(run_tables, defaults(NOTEBOOKS / SECTIONS[section])):
+    """Every part of every experiment, and what reads no tables; the longest first."""
+    yield "01_theory_checks.ipynb", "theory_checks", {}
+    for section in BUILDERS:
+        for part in run_tables(section, defaults(NOTEBOOKS / SECTIONS[section])):
             yield SECTIONS[section], f"{section}_runs/{part}", {"part": part}
+    yield "00_start_here.ipynb", "start_here", {}
+
+
+def judging(reports: Path) -> Iterator[Job]:
+    """What reads the tables that training leaves."""
+    tables = os.path.relpath(reports / "tables", NOTEBOOKS)
+    yield "02_feature_vs_class.ipynb", "feature_vs_class", {"tables": tables}
+    yield "03_ngmg_stability.ipynb", "ngmg_stability", {"tables": tables}
 
 
 def _run(job: Job, reports: Path) -> str:
@@ -92,19 +91,19 @@ def write_report(reports: Path) -> Path:
     return page
 
 
-def main() -> int:
+def main(reports: Path = FOLDER) -> int:
     """The command line; returns the exit code (see ``errors.exit_code``)."""
 
     def command() -> None:
-        shutil.rmtree(FOLDER, ignore_errors=True)
+        shutil.rmtree(reports, ignore_errors=True)
         print(f"every experiment in small, {SIDE_BY_SIDE} notebooks at a time", flush=True)
-        run_all(training(), FOLDER)
-        run_all(READING, FOLDER)
-        page = write_report(FOLDER)
+        run_all(training(), reports)
+        run_all(judging(reports), reports)
+        page = write_report(reports)
         print(f"{page}: a quick look, no verdicts; `make reproduce` makes the real report")
 
     return exit_code(command)
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(main(*map(Path, sys.argv[1:])))

@@ -1,11 +1,27 @@
-"""A real browser, and how it visits a page of the module's ``reports``, a folder."""
+"""The whole study in small, run once; and a real browser, and how it visits a page of the module's
+``reports``, a folder.
+"""
 
 import os
 import shutil
+import subprocess
+import sys
 
 import pytest
 
+from tests.paths import ROOT
+
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+
+
+@pytest.fixture(scope="session")
+def quick_look(tmp_path_factory):
+    """What `make quick` makes: a folder of reports, and what was printed."""
+    reports = tmp_path_factory.mktemp("quick") / "reports"
+    command = [sys.executable, "-m", "gmmdiff.pipeline.quick_look", str(reports)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return reports, done.stdout
 
 
 @pytest.fixture(scope="module")

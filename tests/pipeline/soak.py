@@ -2,10 +2,10 @@
 
     python -m tests.pipeline.soak [rounds]
 
-The pipeline of dvc.yaml but for its measurements of speed, at the smallest size that passes, runs
-undisturbed twice; then every round starts it from a fresh clone, kills all of its processes at once
-at a random moment, and starts it again.  A round is good when the second start ends well, runs no
-stage again that was finished, ends in the bytes of the undisturbed run and in no file more.
+The pipeline of dvc.yaml, at the smallest size that passes, runs undisturbed twice; then every round
+starts it from a fresh clone, kills all of its processes at once at a random moment, and starts it
+again.  A round is good when the second start ends well, runs no stage again that was finished, ends
+in the bytes of the undisturbed run and in no file more.
 Everything happens in a temporary folder; reports/soak.csv gets one row a round.  (Outside the tree,
 a killed kernel leaves the file by which Jupyter reached it among the system's temporary files.)
 """
@@ -35,16 +35,18 @@ import yaml
 from ruamel.yaml import YAML
 
 from gmmdiff.core.streams import numpy_stream
+from gmmdiff.pipeline.check_parameters import check_file, trained_parts
 from gmmdiff.pipeline.snapshot import digest, of_the_machine
 from tests.paths import ROOT
 
 ROUNDS, SIDE_BY_SIDE, SEED = 8, 2, 5  # three quarters of an hour on two cores
 BAD = ("stages_lost", "leftovers", "files_differing", "exit_code")  # what has to be nothing
 LIMIT = 900  # seconds after which a run counts as stuck
-NETWORK = {"width": 8, "hidden": 1, "batch": 8}
+NETWORK = {"width": 8, "hidden": 1, "batch": 8, "evaluations": 4, "n_eval": 2}
 # What has to differ from the notebooks' own defaults for a stage to take no longer than its
 # imports.
 SMALL = {
+    "start_here": {"n_train": 200, "steps": 40, "n_eval": 4},
     "theory_checks": {
         "n_marginal": 100,
         "sampler_steps": [5, 10, 20],
@@ -66,19 +68,7 @@ SMALL = {
         "complexity_sizes": [8, 16],
         "complexity_repeats": 2,
     },
-    "feature_vs_class": {"n_train": 420, "steps": 40, **NETWORK, "evaluations": 8, "n_eval": 2},
-    "ngmg_stability": {
-        "n_train": 20,
-        "label_noise": [0.0],
-        "learning_rate": [0.01, 0.1],
-        "classifier_steps": 150,
-        "lam": [0.0, 1.0],
-        "steps": 150,
-        **NETWORK,
-        "evaluations": 4,
-        "n_eval": 2,
-        "n_test": 20,
-    },
+    "feature_vs_class": {"n_train": 420, "steps": 40, **NETWORK, "evaluations": 8},
     "faces": {
         "attributes": 4,
         "mapped": [2],
@@ -90,16 +80,17 @@ SMALL = {
         "story": [20, 40],
         "held_out": 0.25,
         **NETWORK,
-        "evaluations": 4,
-        "n_eval": 2,
     },
-    "digits": {
-        "n_train": [50, 3000],
-        "steps": [40, 40],
-        "mixture_steps": [40, 40],
+    "digits": {"n_train": [50, 3000], "steps": [40, 40], "mixture_steps": [40, 40], **NETWORK},
+    "ngmg_stability": {
+        "n_train": 20,
+        "label_noise": [0.0],
+        "learning_rate": [0.01, 0.1],
+        "classifier_steps": 150,
+        "lam": [0.0, 1.0],
+        "steps": 150,
         **NETWORK,
-        "evaluations": 4,
-        "n_eval": 2,
+        "n_test": 20,
     },
     "ngmg_faces": {
         "attributes": 4,
@@ -109,8 +100,6 @@ SMALL = {
         "choosing_lam": [1.0, 3.0],
         "steps": 150,
         **NETWORK,
-        "evaluations": 4,
-        "n_eval": 2,
         "n_test": 20,
     },
 }
@@ -262,14 +251,15 @@ def copy_of_the_tree(tree: Path) -> None:
 def small_clone(tree: Path) -> None:
     """``copy_of_the_tree`` with parameters of the smallest size, and all of it staged."""
     copy_of_the_tree(tree)
-    params, pipeline = (
-        yaml.safe_load((tree / name).read_text()) for name in ("params.yaml", "dvc.yaml")
-    )
-    for name in ("performance", "celeba"):  # whose bytes are never the same
-        del pipeline["stages"][name]
-    pipeline["stages"]["pages"]["deps"].remove("reports/notebooks/performance.ipynb")
-    for name, content in (("params.yaml", params | SMALL), ("dvc.yaml", pipeline)):
-        (tree / name).write_text(yaml.safe_dump(content, sort_keys=False))
+    params, pipeline = tree / "params.yaml", tree / "dvc.yaml"
+    content = yaml.safe_load(params.read_text()) | SMALL
+    params.write_text(yaml.safe_dump(content, sort_keys=False))
+    stages = yaml.safe_load(pipeline.read_text())
+    train = stages["stages"]["train"]
+    of_section = {stage["section"]: stage for stage in train["foreach"].values()}
+    parts = trained_parts(check_file(params, tree / "notebooks"))
+    train["foreach"] = {f"{name}_{part}": of_section[name] | {"part": part} for name, part in parts}
+    pipeline.write_text(yaml.safe_dump(stages, sort_keys=False))
     subprocess.run(["git", "add", "-A"], cwd=tree, check=True)
 
 

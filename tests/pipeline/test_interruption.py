@@ -1,4 +1,6 @@
-"""What a power cut, a full disk and a folder that cannot be written leave behind: nothing."""
+"""What a power cut, a full disk and a folder that cannot be written leave behind: nothing; and how
+far a run of several stages says it is.
+"""
 
 import json
 import os
@@ -9,49 +11,35 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import psutil
 import pytest
-from dvc.utils.serialize import _common
+from dvc.repo import Repo
 
 from gmmdiff.pipeline import resume
-from gmmdiff.pipeline.execution import runner, staging
-from tests.paths import ROOT
+from gmmdiff.pipeline.snapshot import run_records
+from tests.paths import PUBLISHED, ROOT
 from tests.pipeline import soak
-from tests.pipeline.test_execution import notebook
-
-PARAMETERS = "n: int = 1  # a number"
-TABLE = (
-    "import pandas as pd\nfrom gmmdiff.pipeline.results import Results\n"
-    "Results('{0}').table('{1}', pd.DataFrame({{'n': [n]}}))"
-)
+from tests.pipeline.small_stages import PARAMETERS, TABLE, contents, notebook
 
 
 def two_stages(tree):
     """The smallest pipeline of two stages; the second takes its time between two tables."""
     (tree / "notebooks").mkdir(parents=True)
-    pause = "import time\ntime.sleep(2)"
-    notebook(tree / "notebooks" / "first.ipynb", PARAMETERS, TABLE.format("first", "one"))
-    notebook(
-        tree / "notebooks" / "second.ipynb",
-        PARAMETERS,
-        TABLE.format("second", "one"),
-        pause,
-        TABLE.format("second", "two"),
-    )
-    stages = {
-        name: {
-            "cmd": f"python -m gmmdiff.pipeline.execution notebooks/{name}.ipynb {name}",
-            "deps": [f"notebooks/{name}.ipynb", *needed],
+    two = TABLE.replace("'one'", "'two'")
+    cells = {"first": [TABLE], "second": [TABLE, "import time\ntime.sleep(2)", two]}
+    stages = {}
+    for name, needed in (("first", []), ("second", ["reports/tables/first"])):
+        book = f"notebooks/{name}.ipynb"
+        notebook(tree / book, PARAMETERS, *cells[name])
+        stages[name] = {
+            "cmd": f"python -m gmmdiff.pipeline.run {book} {name}",
+            "deps": [book, *needed],
             "params": [name],
-            "outs": [
-                {f"reports/{out}": {"persist": True}}
-                for out in (f"tables/{name}", f"notebooks/{name}.ipynb")
-            ],
+            "outs": [f"reports/tables/{name}", f"reports/{book}"],
         }
-        for name, needed in (("first", []), ("second", ["reports/tables/first"]))
-    }
     (tree / "dvc.yaml").write_text(json.dumps({"stages": stages}))
     (tree / "params.yaml").write_text(json.dumps({"first": {"n": 2}, "second": {"n": 3}}))
     for name in (".gitignore", ".dvcignore", ".dvc/config", ".dvc/.gitignore"):
@@ -61,6 +49,7 @@ def two_stages(tree):
     return tree
 
 
+@pytest.mark.slow
 def test_a_power_cut_in_the_second_stage_costs_that_stage_alone(tmp_path):
     reference = two_stages(tmp_path / "reference")
     tree = shutil.copytree(reference, tmp_path / "tree")
@@ -69,48 +58,55 @@ def test_a_power_cut_in_the_second_stage_costs_that_stage_alone(tmp_path):
         undisturbed = pool.submit(soak.start, reference)
         first = soak.start(tree, lambda seconds: staged.exists())
     assert undisturbed.result().code == 0 and undisturbed.result().started == ["first", "second"]
+    shown = (tmp_path / "reference.beside" / "log").read_text()
+    assert "1 of 2 stages done, the others took 0 min when published; now second" in shown
     assert first.killed >= 3 and first.code == -signal.SIGKILL  # DVC, the runner, the kernel
     assert staged.exists() and not (tree / "reports" / "tables" / "second").exists()
     row = soak.start_again(tree, reference, first)
     assert row["stage"] == "second" and row["stages_finished"] == 1 and soak.good(row), row
     assert len(soak.results(tree)) == 2 + 3 + 2  # notebooks, tables, entries of dvc.lock
 
+    # Cut while DVC wrote its lock file: the run cache has every stage.
+    before, lock = soak.results(tree), tree / "dvc.lock"
+    lock.write_text(lock.read_text()[: lock.read_text().index("md5:") + 2])
+    again = soak.start(tree)
+    assert (again.code, again.started) == (0, []) and soak.results(tree) == before
+
+    # A stage that is refused loses no other stage's results, and mended gets back its own.
+    params = (tree / "params.yaml").read_text()
+    (tree / "params.yaml").write_text(params.replace("3", '"many"'))
+    assert soak.start(tree).code != 0
+    assert "parameter n must be int" in (tmp_path / "tree.beside" / "log").read_text()
+    assert (tree / "reports" / "tables" / "first" / "one.csv").exists()
+    (tree / "params.yaml").write_text(params)
+    assert soak.start(tree).started == [] and soak.results(tree) == before
+
 
 def test_what_a_round_would_find(tmp_path):
     """The comparison sees a changed byte, a lost file, litter and a stage that ran again."""
     reference = two_stages(tmp_path / "reference")
-    for name in (
-        "reports/tables/first/one.csv",
-        "reports/environment/first.json",
-        "dvc.lock",
-        ".dvc/tmp/rwlock",
-    ):
-        (reference / name).parent.mkdir(parents=True, exist_ok=True)
-    (reference / "dvc.lock").write_text(
-        "stages: {first: {cmd: a, outs: [{path: reports/tables/first}]}, pages: {cmd: b}}"
-    )
-    (reference / ".dvc" / "tmp" / "rwlock").write_text("{}")
-    (reference / "reports" / "tables" / "first" / "one.csv").write_text("n\n1\n")
-    tree = shutil.copytree(reference, tmp_path / "tree")
-    assert soak.results(tree) == soak.results(reference) and soak.everything(
-        tree
-    ) == soak.everything(reference)
-    (tree / "reports" / "environment" / "first.json").write_text("another machine")
-    for name in ("index.html", "tables/performance/speed.csv"):
-        (tree / "reports" / name).parent.mkdir(exist_ok=True)
-        (tree / "reports" / name).write_text("another time")
-    assert soak.results(tree) == soak.results(reference) and set(soak.results(tree)) == {
-        "tables/first/one.csv",
-        "dvc.lock: first",
+    files = {
+        "reports/tables/first/one.csv": "n\n1\n",
+        "reports/environment/first.json": "a machine",
+        "dvc.lock": "stages: {first: {outs: [{path: reports/tables/first}]}, pages: {cmd: b}}",
+        ".dvc/tmp/rwlock": "{}",
     }
+    for name, text in files.items():
+        (reference / name).parent.mkdir(parents=True, exist_ok=True)
+        (reference / name).write_text(text)
+    tree = shutil.copytree(reference, tmp_path / "tree")
+    assert soak.everything(tree) == soak.everything(reference)
+    (tree / "reports" / "environment" / "first.json").write_text("another machine")
+    (tree / "reports" / "index.html").write_text("another time")
+    assert soak.results(tree) == soak.results(reference)
+    assert set(soak.results(tree)) == {"tables/first/one.csv", "dvc.lock: first"}
     (tree / "reports" / "tables" / "first" / "one.csv").write_text("n\n2\n")
     (tree / ".dvc" / "tmp" / "rwlock").write_text('{"write"')
     (tree / ".dvc" / "cache").mkdir()
     (tree / ".dvc" / "cache" / ".x.tmp").touch()
     assert soak.results(tree) != soak.results(reference)
-    assert {'rwlock: {"write"', ".dvc/cache/.x.tmp"} <= soak.everything(tree) - soak.everything(
-        reference
-    )
+    found = soak.everything(tree) - soak.everything(reference)
+    assert {'rwlock: {"write"', ".dvc/cache/.x.tmp"} <= found
 
 
 LEFT = {
@@ -124,267 +120,105 @@ LEFT = {
 
 @pytest.mark.parametrize(("left", "kept"), LEFT.values(), ids=LEFT)
 def test_what_a_killed_dvc_leaves_goes_unless_one_is_at_work(tmp_path, left, kept):
-    rwlock, aside, litter = (
-        tmp_path / path for path in (".dvc/tmp/rwlock", "dvc.lock.tmp", ".dvc/cache/files/.x.tmp")
-    )
+    names = (".dvc/tmp/rwlock", ".dvc/cache/files/.x.tmp", "dvc.lock")
+    rwlock, litter, lock = (tmp_path / name for name in names)
     for path in (rwlock, litter):
         path.parent.mkdir(parents=True)
-    for path in (aside, litter):
-        path.touch()
+    litter.touch()
+    lock.write_text("schema: '2.0'\nstages:\n  first:\n    cm")
     dead = subprocess.Popen(["true"])
     dead.wait()
     if left:
         owner = {"pid": dead.pid if left == "dead" else os.getpid(), "cmd": "dvc repro"}
-        rwlock.write_text(
-            left if left == "{" else json.dumps({"write": {}, "read": {"a": [owner]}})
-        )
+        content = json.dumps({"write": {}, "read": {"a": [owner]}})
+        rwlock.write_text(left if left == "{" else content)
     if left == "reused":  # written before the process that has the number now was started
         os.utime(rwlock, (psutil.Process().create_time() - 100,) * 2)
     resume.clear(tmp_path)
-    assert rwlock.exists() == aside.exists() == litter.exists() == kept
+    assert rwlock.exists() == litter.exists() == lock.exists() == kept
 
 
-@pytest.mark.parametrize("mended", [False, True])
-def test_dvc_lock_is_written_whole(tmp_path, mended):
-    """DVC by itself leaves half of it, which is why `gmmdiff.pipeline.resume` is there."""
-    code = (
-        "import os, signal, sys\n"
-        "from dvc.utils.serialize import _common\n"
-        "from gmmdiff.pipeline.resume import whole\n"
-        f"write = {'whole(_common._dump_data)' if mended else '_common._dump_data'}\n"
-        "def half(data, file):\n"
-        "    file.write('half'); file.flush(); os.kill(os.getpid(), signal.SIGKILL)\n"
-        "write(sys.argv[1], {}, half)"
+def test_a_whole_dvc_lock_stays(tmp_path):
+    (tmp_path / ".dvc" / "tmp").mkdir(parents=True)
+    shutil.copy(ROOT / "dvc.lock", tmp_path)
+    resume.clear(tmp_path)
+    assert (tmp_path / "dvc.lock").read_bytes() == (ROOT / "dvc.lock").read_bytes()
+
+
+def test_a_line_before_every_stage_says_how_many_are_done(capsys, monkeypatch):
+    stages = [SimpleNamespace(addressing=name) for name in ("a", "b")]
+    monkeypatch.setattr(resume, "recorded_seconds", lambda stages, folder: [90.0, 30.0])
+    reproduce = resume.with_progress(
+        lambda stages, repro_fn: [repro_fn(stage, upstream=[]) for stage in stages],
+        lambda stage, upstream: stage.addressing,
     )
-    lock = tmp_path / "dvc.lock"
-    lock.write_text("whole")
-    done = subprocess.run([sys.executable, "-c", code, str(lock)], check=False)
-    assert done.returncode == -signal.SIGKILL and lock.read_text() == (
-        "whole" if mended else "half"
-    )
+    assert reproduce(stages) == ["a", "b"]
+    first, second = capsys.readouterr().err.splitlines()
+    assert first == "0 of 2 stages done, the others took 2 min when published; now a"
+    assert second == "1 of 2 stages done, the others took 1 min when published; now b"
 
 
-def test_a_full_disk_leaves_the_old_dvc_lock(tmp_path):
-    def full(data, file):
-        file.write("half")
-        raise OSError(28, "No space left on device")
-
-    (tmp_path / "dvc.lock").write_text("whole")
-    with pytest.raises(OSError, match="No space left"):
-        resume.whole(_common._dump_data)(tmp_path / "dvc.lock", {}, full)
-    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("dvc.lock", "whole")]
-
-
-@pytest.mark.parametrize("moves", range(4))
-def test_a_kill_between_two_moves_is_repaired_by_the_next_run(tmp_path, monkeypatch, moves):
-    """Whatever moves came before it: afterwards all is of the new run and nothing of an earlier
-    one, which had figures.
-    """
-    staged, reports = tmp_path / "reports" / ".staging" / "stage", tmp_path / "reports"
-
-    def run(what, *made):
-        for name in made:
-            (staged / name).parent.mkdir(parents=True, exist_ok=True)
-            (staged / name).write_text(what)
-        staging.install(staged, "stage", reports)
-
-    def killed(source, target):
-        if not next(left):
-            raise SystemExit
-        rename(source, target)
-
-    left, rename = iter(range(moves, -1, -1)), os.replace
-    same = ("executed.ipynb", "environment.json", "claims.json")
-    run("old", "tables/old.csv", "figures/old.png", *same)
-    with monkeypatch.context() as patch, pytest.raises(SystemExit):
-        patch.setattr(os, "replace", killed)
-        run("half", "tables/half.csv", *same)
-    shutil.rmtree(staged)
-    run("new", "tables/new.csv", *same)
-    found = {
-        str(path.relative_to(reports)): path.read_text()
-        for path in reports.rglob("*")
-        if path.is_file()
-    }
-    assert found == dict.fromkeys(
-        ("tables/stage/new.csv", "notebooks/stage.ipynb", "environment/stage.json", "claims.json"),
-        "new",
-    )
-
-
-def test_only_what_killed_runs_left_is_swept(tmp_path):
-    folder = tmp_path / ".staging"
-    killed, failed, alive = (folder / name for name in ("runs/killed", "failed", "alive"))
-    for each in (killed, failed, alive):
-        each.mkdir(parents=True)
-    (killed / staging.PROGRESS_FILE).touch()
-    with runner._progress_file(sys.stderr, alive / staging.PROGRESS_FILE):
-        staging.sweep(tmp_path)
-        assert sorted(path.name for path in folder.iterdir()) == ["alive", "failed"]
+def test_every_record_belongs_to_one_stage_of_the_pipelines():
+    """Together they took what the records say."""
+    records = run_records(PUBLISHED / "environment")
+    with Repo(str(ROOT)) as repo:
+        seconds = resume.recorded_seconds(list(repo.index.stages), PUBLISHED / "environment")
+    assert sum(seconds) == pytest.approx(sum(record["seconds"] for record in records.values()))
 
 
 def test_every_published_round_was_good():
-    table = pd.read_csv(ROOT / "reports" / "published" / "soak.csv")
+    table = pd.read_csv(PUBLISHED / "soak.csv")
     assert (table["processes_killed"] > 0).sum() == soak.ROUNDS == len(table) - 1
     assert [row["round"] for row in table.to_dict("records") if not soak.good(row)] == []
 
 
 def mounts() -> bool:
     """Whether this user may mount a file system in a namespace of their own."""
-    unshare = shutil.which("unshare")
+    command = ["unshare", "-rm", "mount", "-t", "tmpfs", "x", "/mnt"]
     return (
-        bool(unshare)
-        and not subprocess.run(
-            [unshare, "-rm", "mount", "-t", "tmpfs", "x", "/mnt"], capture_output=True, check=False
-        ).returncode
+        bool(shutil.which("unshare"))
+        and not subprocess.run(command, capture_output=True, check=False).returncode
     )
 
 
-needs_mounts = pytest.mark.skipif(
-    not mounts(), reason="needs `unshare -rm mount`, which this machine does not allow"
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("ends", ["full", "read-only"])
+def test_a_disk_that_takes_no_more_is_one_line_and_earlier_results_stay(tmp_path, ends):
+    """A disk of its own that the second run fills with a table, or that has become read-only."""
+    if not mounts():
+        pytest.skip("needs `unshare -rm mount`, which this machine does not allow")
+    fill = TABLE.splitlines()[-1].replace("'one'", "'two'").replace("[n]", "range(10**5)")
+    book = notebook(tmp_path / "book.ipynb", PARAMETERS, TABLE, f"if n > 1:\n    {fill}")
+    for n in (1, 2):
+        (tmp_path / f"{n}.yaml").write_text(json.dumps({"stage": {"n": n}}))
+    run = [sys.executable, "-m", "gmmdiff.pipeline.run", book.name, "stage", "--params"]
+    between = "mount -o remount,ro reports" if ends == "read-only" else "true"
+    script = f"""mount -t tmpfs -o size=200k tmpfs reports
+        {shlex.join([*run, "1.yaml"])} && cp -r reports before && {between}
+        {shlex.join([*run, "2.yaml"])}; code=$?
+        cp -r reports after; exit $code"""
+    (tmp_path / "reports").mkdir()
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    options = {"cwd": tmp_path, "env": environment, "capture_output": True, "text": True}
+    done = subprocess.run(["unshare", "-rm", "sh", "-c", script], check=False, **options)
+    why = "No space left on device" if ends == "full" else "this folder cannot be written"
+    lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert done.returncode == 1 and len(lines) == 1 and why in lines[0], done.stderr
+    before, after = contents(tmp_path / "before"), contents(tmp_path / "after")
+    assert before == after and len(before) == 2
 
 
-@pytest.fixture
-def on_a_small_disk(tmp_path):
-    """Runs commands of the shell beside a `reports` of so many kilobytes of its own; what it held
-    at the end, and the output.
-    """
-
-    def run(kilobytes, *commands):
-        (tmp_path / "reports").mkdir()
-        script = [
-            f"mount -t tmpfs -o size={kilobytes}k tmpfs reports",
-            *commands,
-            "code=$?",
-            "cp -r reports after",
-            "exit $code",
-        ]
-        environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-        done = subprocess.run(
-            ["unshare", "-rm", "sh", "-c", "\n".join(script)],
-            cwd=tmp_path,
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        after = {
-            str(p.relative_to(tmp_path / "after")): p.read_bytes()
-            for p in (tmp_path / "after").rglob("*")
-            if p.is_file()
-        }
-        return done, after
-
-    return run
-
-
-def stage(book, n):
-    """The command that runs a notebook as the stage `stage`."""
-    Path(book.parent / f"params-{n}.yaml").write_text(json.dumps({"stage": {"n": n}}))
-    return shlex.join(
-        [
-            sys.executable,
-            "-m",
-            "gmmdiff.pipeline.execution",
-            book.name,
-            "stage",
-            "--params",
-            f"params-{n}.yaml",
-        ]
+@pytest.mark.slow
+def test_a_copy_without_git_runs(tmp_path):
+    """The ZIP of the repository: the first stage of the real pipeline."""
+    left_out = (".git", ".venv", "reports", "__pycache__", "tmp", "cache", ".staging")
+    tree = tmp_path / "zip"
+    shutil.copytree(ROOT, tree, ignore=shutil.ignore_patterns(*left_out))
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    command = [sys.executable, "-m", "gmmdiff.pipeline.resume", "parameters"]
+    environment = os.environ | {"DVC_NO_ANALYTICS": "1", "PATH": path}
+    done = subprocess.run(
+        command, cwd=tree, env=environment, capture_output=True, text=True, check=False
     )
-
-
-def told(stderr):
-    """Our lines, of which the last has to be one; a kernel whose port another one took meanwhile
-    complains before it starts anew.
-    """
-    lines = stderr.splitlines()
-    return [line for line in lines[:-1] if line.startswith("error: ")] + lines[-1:]
-
-
-@needs_mounts
-@pytest.mark.parametrize("who", ["a cell", "the runner"])
-def test_a_full_disk_is_one_line_and_damages_nothing(tmp_path, on_a_small_disk, who):
-    """The second run fills the disk: with a table, or with so much that the executed notebook finds
-    no room.
-    """
-    fill = (
-        "print('x\\n' * 100_000)"
-        if who == "the runner"
-        else TABLE.format("stage", "two").replace("[n]", "range(10**5)")
-    )
-    book = notebook(
-        tmp_path / "book.ipynb",
-        PARAMETERS,
-        TABLE.format("stage", "one"),
-        f"if n > 1:\n    {fill.splitlines()[-1]}",
-    )
-    done, after = on_a_small_disk(200, stage(book, 1), "cp -r reports before", stage(book, 2))
-    assert done.returncode == 1 and done.stdout == ""
-    assert told(done.stderr) == ["error: reports/.staging/stage: No space left on device"]
-    before = {
-        str(p.relative_to(tmp_path / "before")): p.read_bytes()
-        for p in (tmp_path / "before").rglob("*")
-        if p.is_file()
-    }
-    assert after == before and len(before) == 3
-
-
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
-@pytest.mark.parametrize(
-    ("write", "where"),
-    [
-        ("open('/dev/full', 'w', 1).write('x\\n')", "{staged}"),
-        ("raise OSError(28, 'No space left on device', '/shm/x')", "/shm/x"),
-    ],
-)
-def test_the_cell_that_found_the_disk_full_is_named(tmp_path, capfd, write, where):
-    book = notebook(tmp_path / "book.ipynb", PARAMETERS, write)
-    (tmp_path / "params.yaml").write_text("stage: {}")
-    code = runner.main(
-        [
-            str(book),
-            "stage",
-            "--params",
-            str(tmp_path / "params.yaml"),
-            "--reports",
-            str(tmp_path / "reports"),
-        ]
-    )
-    where = where.format(staged=tmp_path / "reports" / ".staging" / "stage")
-    (said,) = told(capfd.readouterr().err)
-    assert code == 1 and said == f"error: {where}: No space left on device ({book}: cell [2])"
-    assert not (tmp_path / "reports").exists()
-
-
-READ_ONLY = {"the whole": "reports", "one folder": "reports/tables"}
-
-
-@needs_mounts
-@pytest.mark.parametrize("folder", READ_ONLY.values(), ids=READ_ONLY)
-def test_a_read_only_folder_is_named_before_the_notebook_runs(tmp_path, on_a_small_disk, folder):
-    book = notebook(tmp_path / "book.ipynb", PARAMETERS, "open('ran', 'w')")
-    commands = [
-        f"mkdir -p reports/tables/stage {folder}",
-        "echo earlier > reports/tables/stage/one.csv",
-    ]
-    commands += [
-        f"mount --bind {folder} {folder}",
-        f"mount -o remount,bind,ro {folder}",
-        stage(book, 1),
-    ]
-    done, after = on_a_small_disk(200, *commands)
-    assert (done.returncode, done.stdout, done.stderr) == (
-        1,
-        "",
-        f"error: {folder}: Read-only file system\n",
-    )
-    assert after == {"tables/stage/one.csv": b"earlier\n"} and not (tmp_path / "ran").exists()
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_folder_of_another_user_is_named_before_the_notebook_runs(tmp_path):
-    (tmp_path / "tables").mkdir(mode=0o500)
-    with pytest.raises(PermissionError, match="Permission denied"):
-        staging.require_writable(tmp_path, "stage")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (tree / "reports" / "parameters.ok").is_file()

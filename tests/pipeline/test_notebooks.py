@@ -8,11 +8,11 @@ import nbformat
 import pytest
 
 from gmmdiff.judging import register
-from gmmdiff.pipeline.execution.parameters import declared_parameters
+from gmmdiff.pipeline.parameters import declared_parameters
 from tests.paths import PUBLISHED, ROOT
-from tests.pipeline.test_execution import no_cell_warns
+from tests.pipeline.small_stages import no_cell_warns
 
-BOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+BOOKS = sorted((ROOT / "notebooks").rglob("*.ipynb"))
 EXECUTED = sorted((PUBLISHED / "notebooks").rglob("*.ipynb"))
 SERVES = {"01": "T", "02": "F", "02a": "F", "02b": "F", "02c": "F", "03": "N"}
 SERVES |= {"03a": ("N1", "N2", "N3", "N4", "N5"), "03b": ("N1", "N2", "N4", "N5", "N6a", "N6b")}
@@ -62,14 +62,10 @@ def test_the_claims_served_are_linked(path):
 
 @pytest.mark.parametrize("path", BOOKS, ids=lambda path: path.stem)
 def test_parameters_tell_their_meaning_and_range(path):
-    for name, entry in declared_parameters(path).items():
-        meaning, _, allowed = entry["help"].partition("; ")
-        assert len(meaning) > 5, name
-        assert (
-            allowed.startswith(("in ", "one of "))
-            or entry["inferred_type_name"] == "str"
-            or name == "helix_starts"
-        ), name
+    for name, parameter in declared_parameters(path).items():
+        assert len(parameter.meaning) > 5, name
+        limited = parameter.allowed.startswith(("in ", "one of "))
+        assert limited or parameter.type == "str" or name == "helix_starts", name
 
 
 @pytest.mark.parametrize("path", EXECUTED, ids=lambda path: path.stem)

@@ -1,54 +1,63 @@
-"""The quick look of all notebooks: side by side, to a page that says what it is."""
+"""The quick look: every experiment in small, the notebooks that judge it, a page that says what it
+is.
+"""
 
+import json
 import re
-import shutil
 
 import pytest
 
 from gmmdiff.judging import register
-from gmmdiff.pipeline import quick_look
-from gmmdiff.pipeline.execution import runner
-from gmmdiff.pipeline.execution.errors import FailedCell
+from gmmdiff.pipeline import runner
+from gmmdiff.pipeline.check_parameters import BUILDERS
+from gmmdiff.pipeline.quick_look import run_all
 from tests.paths import PUBLISHED, ROOT
-from tests.pipeline.test_execution import notebook
+from tests.pipeline.small_stages import arguments, contents, no_cell_warns
 
-PARAMETERS = "n: int = 1  # a number"
-
-
-def test_notebooks_side_by_side_and_one_that_fails(tmp_path, capfd):
-    good = notebook(tmp_path / "good.ipynb", PARAMETERS, "assert n == 1")
-    bad = notebook(tmp_path / "bad.ipynb", PARAMETERS, "assert n == 2, 'n is not 2'")
-    reports = tmp_path / "reports"
-    with pytest.raises(FailedCell, match=r"bad.ipynb: cell \[2\] failed.*n is not 2"):
-        quick_look.run_stages({"good": good, "bad": bad}, reports)
-    quick_look.run_stages({"good": good}, reports)
-    shown = capfd.readouterr()
-    assert re.search(r"^1 of 1: good, \d+ s$", shown.out, re.M) and not shown.err
-    assert [path.name for path in (reports / "notebooks").iterdir()] == ["good.ipynb"]
+TRAINING = {f"{section}_runs" for section in BUILDERS}
 
 
-def test_its_stages_are_those_of_the_report_and_the_page_to_read_first():
-    stages = {claim.stage for claim in register.REGISTER}
-    assert set(quick_look.STAGES) == stages | {"start_here"}
-    assert all((ROOT / book).is_file() for book in quick_look.STAGES.values())
+def test_every_part_trains_and_every_notebook_of_a_claim_runs_without_a_warning(quick_look):
+    reports, printed = quick_look
+    stages = {path.relative_to(reports / "notebooks") for path in reports.rglob("*.ipynb")}
+    judged = {claim.stage for claim in register.REGISTER} | {"start_here", "report"}
+    assert {stage.stem for stage in stages if len(stage.parts) == 1} == judged
+    assert {stage.parts[0] for stage in stages if len(stage.parts) == 2} == TRAINING
+    assert len(re.findall(r"^\d+ of \d+: \S+, \d+ s$", printed, re.M)) == len(stages) - 1
+    assert not [stage for stage in stages if not no_cell_warns(reports / "notebooks" / stage)]
+    for stage in stages:
+        record = (reports / "environment" / stage).with_suffix(".json")
+        assert json.loads(record.read_text())["seconds"] > 0
 
 
-def test_its_page_says_what_it_is_and_how_the_real_one_is_made(tmp_path, monkeypatch):
-    """The page of the published report's notebook; the published page carries no notice."""
-    monkeypatch.chdir(ROOT)
-    reports, asked = tmp_path / "reports", []
+@pytest.mark.parametrize("stage", ["theory_checks", "feature_vs_class", "ngmg_stability"])
+def test_it_makes_the_tables_and_figures_that_are_published(quick_look, stage):
+    reports, _ = quick_look
+    for kind in ("tables", "figures"):
+        here = {path.name for path in (reports / kind / stage).iterdir()}
+        assert here == {path.name for path in (PUBLISHED / kind / stage).iterdir()}
 
-    def run(*stage):
-        asked.append(stage)
-        (reports / "notebooks").mkdir(parents=True)
-        shutil.copy(PUBLISHED / "notebooks" / "report.ipynb", reports / "notebooks")
 
-    shutil.copytree(PUBLISHED / "environment", reports / "environment")
-    monkeypatch.setattr(runner, "run", run)
-    page = quick_look.write_report(reports).read_text(encoding="utf-8")
-    ((book, stage, values, folder),) = asked
-    assert (book.name, stage, folder) == ("04_report.ipynb", "report", reports)
-    assert (ROOT / "notebooks" / values["source"]).resolve() == reports
+def test_few_seeds_decide_nothing(quick_look):
+    claims = json.loads((quick_look[0] / "claims.json").read_text())
+    assert {claim["verdict"] for claim in claims if claim["id"][0] in "FN"} == {"inconclusive"}
+
+
+def test_the_theory_notebook_again_gives_the_same_bytes(quick_look, tmp_path):
+    """Whatever folder it runs to, and whatever runs beside it."""
+    book = ROOT / "notebooks" / "01_theory_checks.ipynb"
+    assert runner.main(arguments(tmp_path, book, {"theory_checks": {}}, "theory_checks")) == 0
+    again, first = contents(tmp_path / "reports"), contents(quick_look[0])
+    assert len(again) > 20 and [path for path in again if again[path] != first[path]] == []
+
+
+def test_a_stage_that_fails_ends_it(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"none\.ipynb"):
+        run_all([(str(tmp_path / "none.ipynb"), "stage", {})], tmp_path / "reports")
+
+
+def test_its_page_says_what_it_is_and_how_the_real_one_is_made(quick_look):
+    page = (quick_look[0] / "index.html").read_text(encoding="utf-8")
     notice = re.search(r'<p class="notice" role="note">(.*?)</p>', page)[1]
     assert notice.startswith("Quick look, no verdicts") and "make reproduce" in notice
     assert 'class="notice"' not in (PUBLISHED / "index.html").read_text(encoding="utf-8")

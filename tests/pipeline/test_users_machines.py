@@ -10,73 +10,50 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from gmmdiff.pipeline import check_parameters, snapshot
-from gmmdiff.pipeline.execution import kernel, runner, staging
+from gmmdiff.pipeline import runner, snapshot
 from tests.paths import ROOT
-from tests.pipeline.test_execution import IMPORT, notebook
+from tests.pipeline.small_stages import PARAMETERS, TABLE, arguments, contents, notebook
 
-PARAMETERS = "n: int = 1  # a number"
-TABLE = (
-    f"import pandas as pd\n{IMPORT} Results\n"
-    "Results('stage').table('one', pd.DataFrame({'n': [n]}))"
-)
 PICTURE = (
     "import matplotlib.pyplot as plt\nfrom gmmdiff.figures import style\nstyle.style()\n"
-    f"{IMPORT} Results\nfigure, axis = plt.subplots()\naxis.plot([1, 2])\n"
+    "figure, axis = plt.subplots()\naxis.plot([1, 2])\n"
     "Results('stage').figure('one', figure, 'a line')"
 )
 
 
-def stage(folder, book, **environment):
+def run(folder, book, **environment):
     """Runs a notebook as the stage `stage`, from its folder, in this environment and no other."""
     (folder / "params.yaml").write_text(json.dumps({"stage": {}}))
-    alike = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    command = [sys.executable, "-m", "gmmdiff.pipeline.execution", str(book), "stage"]
-    return subprocess.run(
-        command, cwd=folder, env=alike | environment, capture_output=True, text=True, check=False
-    )
-
-
-def results(folder):
-    """Every file of the results but the record of the run."""
-    reports = folder / "reports"
-    files = (path for path in reports.rglob("*") if path.is_file())
-    return {
-        str(path.relative_to(reports)): path.read_bytes()
-        for path in files
-        if "environment" not in path.parts
-    }
+    others = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    options = {"cwd": folder, "env": others | environment, "capture_output": True, "text": True}
+    command = [sys.executable, "-m", "gmmdiff.pipeline.run", str(book), "stage"]
+    return subprocess.run(command, check=False, **options)
 
 
 @pytest.fixture
 def copy(tmp_path):
     """A second tree of the code, whose interpreter has the first one installed."""
-    tree = tmp_path / "B"
-    shutil.copytree(
-        ROOT / "gmmdiff", tree / "gmmdiff", ignore=shutil.ignore_patterns("__pycache__")
-    )
+    tree, ignore = tmp_path / "B", shutil.ignore_patterns("__pycache__")
+    shutil.copytree(ROOT / "gmmdiff", tree / "gmmdiff", ignore=ignore)
     (tree / "notebooks").mkdir()
     return tree
 
 
 def test_a_kernel_imports_the_tree_that_runs(copy):
     """Without PYTHONPATH: what is installed is another tree, whose code would be run unhashed."""
-    source = "import gmmdiff\nprint(gmmdiff.__file__)"
+    source = "import gmmdiff.core.statistics\nprint(gmmdiff.__file__)"
     book = notebook(copy / "notebooks" / "book.ipynb", PARAMETERS, source)
-    done = stage(copy, book.relative_to(copy))
+    statistics = copy / "gmmdiff" / "core" / "statistics.py"
+    statistics.write_text(statistics.read_text() + "\nprint('of tree B')\n")
+    done = run(copy, book.relative_to(copy))
     assert done.returncode == 0, done.stderr
-    told = (copy / "reports" / "notebooks" / "stage.ipynb").read_text()
-    assert str(copy / "gmmdiff" / "__init__.py") in told
-    statistics = copy / "gmmdiff" / "study" / "statistics.py"
-    statistics.write_text(statistics.read_text() + "\nraise RuntimeError('of tree B')\n")
-    notebook(book, PARAMETERS, "import gmmdiff.core.statistics")
-    done = stage(copy, book.relative_to(copy))
-    assert done.returncode == 1 and "RuntimeError: of tree B" in done.stderr
+    executed = (copy / "reports" / "notebooks" / "stage.ipynb").read_text()
+    assert str(copy / "gmmdiff" / "__init__.py") in executed and "of tree B" in executed
 
 
 def test_another_trees_notebook_is_refused_in_one_line(copy, tmp_path):
     book = notebook(copy / "notebooks" / "book.ipynb", PARAMETERS)
-    done = stage(tmp_path, book, PYTHONPATH=str(ROOT))
+    done = run(tmp_path, book, PYTHONPATH=str(ROOT))
     assert done.returncode == 2 and len(done.stderr.splitlines()) == 1
     assert "must run with the code beside it" in done.stderr and str(copy) in done.stderr
 
@@ -105,128 +82,53 @@ def configured(folder):
 
 
 def test_a_users_configuration_changes_no_byte(tmp_path):
-    plain, own = tmp_path / "plain", tmp_path / "own"
-    for folder in (plain, own):
+    folders = tmp_path / "plain", tmp_path / "own"
+    for folder, setup in zip(folders, ({}, configured(tmp_path)), strict=True):
         folder.mkdir()
         notebook(folder / "book.ipynb", PARAMETERS, TABLE, PICTURE, "print('Ångström', n)")
-    done = stage(plain, Path("book.ipynb"), PYTHONPATH=str(ROOT))
-    assert done.returncode == 0, done.stderr
-    done = stage(own, Path("book.ipynb"), **configured(tmp_path))
-    assert done.returncode == 0, done.stderr
-    assert results(plain) == results(own) and len(results(own)) == 3
-    shown = nbformat.read(own / "reports" / "notebooks" / "stage.ipynb", 4).cells
-    kinds = [kind for cell in shown for o in cell.get("outputs", []) for kind in o.get("data", {})]
-    assert "image/png" in kinds, "an executed notebook without its figure"
+        done = run(folder, Path("book.ipynb"), **{"PYTHONPATH": str(ROOT)} | setup)
+        assert done.returncode == 0, done.stderr
+    plain, own = (contents(folder / "reports") for folder in folders)
+    assert plain == own and len(own) == 3
+    cells = nbformat.reads(own["notebooks/stage.ipynb"].decode(), 4).cells
+    types = [name for cell in cells for o in cell.get("outputs", []) for name in o.get("data", {})]
+    assert "image/png" in types, "an executed notebook without its figure"
 
 
-@pytest.mark.parametrize("name", ["a {brace} and 'quotes'", "{0}", "[b] ünï"])
-def test_any_path_will_do(tmp_path, name, capfd):
+def test_any_path_will_do(tmp_path, capfd):
     book = notebook(tmp_path / "book.ipynb", PARAMETERS, TABLE)
-    (tmp_path / "params.yaml").write_text(json.dumps({"stage": {}}))
-    reports = tmp_path / name
-    arguments = [str(book), "stage", "--params", str(tmp_path / "params.yaml")]
-    assert runner.main([*arguments, "--reports", str(reports)]) == 0, capfd.readouterr().err
-    assert (reports / "tables" / "stage" / "one.csv").read_text() == "n\n1\n"
+    command = arguments(tmp_path, book, {"stage": {}}, reports="a {0} and 'quotes' [b] ünï")
+    assert runner.main(command) == 0, capfd.readouterr().err
+    assert (Path(command[-1]) / "tables" / "stage" / "one.csv").read_text() == "n\n1\n"
 
 
-@pytest.mark.parametrize(
-    ("program", "why"),
-    [("/bin/false", "the kernel died"), ("/bin/cat", "the kernel died or did not")],
-)
-def test_a_kernel_that_dies_or_says_nothing_is_one_line(tmp_path, monkeypatch, capfd, program, why):
-    book = notebook(tmp_path / "book.ipynb", PARAMETERS, TABLE)
-    (tmp_path / "params.yaml").write_text(json.dumps({"stage": {}}))
-    arguments = [str(book), "stage", "--params", str(tmp_path / "params.yaml")]
-    arguments += ["--reports", str(tmp_path / "reports")]
-    assert runner.main(arguments) == 0
-    before = results(tmp_path)
-    capfd.readouterr()
-    monkeypatch.setattr(kernel.sys, "executable", program)
-    monkeypatch.setattr(kernel, "PATIENCE", 5)
-    assert runner.main(arguments) == 1
-    told = [line for line in capfd.readouterr().err.splitlines() if line.startswith("error: ")]
-    assert len(told) == 1 and why in told[0] and str(book) in told[0]
-    assert {
-        name: value for name, value in results(tmp_path).items() if ".staging" not in name
-    } == before
-
-
-def linked(folder, cache):
-    """Every file of a folder put into a cache and hard-linked back, read-only, as DVC may do it."""
-    kept = {}
-    for number, path in enumerate(sorted(p for p in folder.rglob("*") if p.is_file())):
-        os.rename(path, cache / str(number))
-        os.chmod(cache / str(number), 0o444)
-        os.link(cache / str(number), path)
-        kept[cache / str(number)] = (cache / str(number)).read_bytes()
-    return kept
-
-
-def test_what_a_cache_links_to_is_never_written_into(tmp_path, monkeypatch):
-    """Parameters, results of a stage, and the snapshot."""
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "cache").mkdir()
-    arguments = ["--params", str(ROOT / "params.yaml"), "--reports", "reports"]
-    monkeypatch.setattr(check_parameters, "NOTEBOOKS", ROOT / "notebooks")
-    monkeypatch.setattr(check_parameters.check_file, "__defaults__", (ROOT / "notebooks",))
-    monkeypatch.setattr(check_parameters.reference, "__defaults__", (ROOT / "notebooks",))
-    kept = {}
-    for _ in range(2):
-        assert check_parameters.main(arguments) == 0
-        for kind in ("tables/stage", "figures/stage"):
-            path = tmp_path / "reports" / ".staging" / "stage" / kind.split("/")[0] / "one.csv"
-            path.parent.mkdir(parents=True)
-            path.write_text("new")
-        staging.install(tmp_path / "reports/.staging/stage", "stage", tmp_path / "reports")
-        kept = kept or linked(tmp_path / "reports", tmp_path / "cache")
-    (tmp_path / "published").mkdir()
+def test_a_snapshot_never_writes_into_what_a_cache_links_to(tmp_path):
+    """Nor takes over that a result is read-only, as DVC may have made it."""
+    reports, published, cache = (tmp_path / name for name in ("reports", "published", "cache"))
     for part in snapshot.PARTS:
-        path = tmp_path / "reports" / part
-        if not path.exists():
-            path.touch() if "." in part else path.mkdir()
-    for _ in range(2):
-        snapshot.copy_results(tmp_path / "reports", tmp_path / "published")
-    assert all(path.read_bytes() == content for path, content in kept.items())
-    assert os.access(tmp_path / "published" / "parameters.ok", os.W_OK)
+        path = reports / part
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(part) if "." in part else path.mkdir()
+    cache.mkdir()
+    (reports / "claims.json").chmod(0o444)
+    snapshot.copy_results(reports, published)
+    os.link(published / "claims.json", cache / "claims.json")
+    (reports / "claims.json").unlink()
+    (reports / "claims.json").write_text("new")
+    snapshot.copy_results(reports, published)
+    assert (cache / "claims.json").read_text() == "claims.json"
+    assert (published / "claims.json").read_text() == "new"
+    assert os.access(published / "claims.json", os.W_OK)
 
 
-@pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="needs a second disk")
 def test_results_may_lie_on_another_disk(tmp_path):
-    other = Path(
-        subprocess.run(
-            ["mktemp", "-d", "-p", "/dev/shm"], capture_output=True, text=True, check=True
-        ).stdout.strip()
-    )
-    try:
-        if other.stat().st_dev == tmp_path.stat().st_dev:
-            pytest.skip("one disk")
-        reports = tmp_path / "reports"
-        (reports / ".staging" / "stage" / "tables").mkdir(parents=True)
-        (reports / ".staging" / "stage" / "tables" / "one.csv").write_text("n")
-        (reports / "tables").symlink_to(other)
-        staging.install(reports / ".staging" / "stage", "stage", reports)
-        assert (other / "stage" / "one.csv").read_text() == "n"
-        assert [path.name for path in other.iterdir()] == ["stage"]
-    finally:
-        shutil.rmtree(other)
-
-
-def test_a_copy_without_git_runs(tmp_path):
-    """The ZIP of the repository: the first stage of the real pipeline."""
-    shutil.copytree(
-        ROOT,
-        tmp_path / "zip",
-        ignore=shutil.ignore_patterns(
-            ".git", ".venv", "reports", "__pycache__", "tmp", "cache", ".staging"
-        ),
-    )
-    environment = os.environ | {
-        "DVC_NO_ANALYTICS": "1",
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-    }
-    command = [sys.executable, "-m", "gmmdiff.pipeline.resume", "parameters"]
-    done = subprocess.run(
-        command, cwd=tmp_path / "zip", env=environment, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert (tmp_path / "zip" / "reports" / "parameters.ok").is_file()
+    """Where a folder of results is a link: what it held goes, what is new comes."""
+    other, reports = tmp_path / "other", tmp_path / "reports"
+    (other / "stage").mkdir(parents=True)
+    (other / "stage" / "old.csv").touch()
+    staged = reports / ".staging" / "stage"
+    (staged / "tables").mkdir(parents=True)
+    (staged / "tables" / "one.csv").write_text("n")
+    (reports / "tables").symlink_to(other)
+    runner.install(staged, "stage", reports)
+    assert [path.name for path in (other / "stage").iterdir()] == ["one.csv"]

@@ -1,0 +1,195 @@
+"""The runner: parameters refused before the kernel starts, results installed whole, bytes that
+repeat.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+
+import nbformat
+import pytest
+import torch
+
+from gmmdiff.pipeline import kernel, runner
+from gmmdiff.pipeline.parameters import used_parameters
+from tests.paths import ROOT
+from tests.pipeline.small_stages import PARAMETERS, TABLE, arguments, contents, notebook
+
+BARS = (
+    "from gmmdiff.pipeline.results import progress\n"
+    "for i in progress(range(3), desc='working on it'): pass"
+)
+CELLS = (PARAMETERS + '\nname: str = "x"  # a name\nr: list[float] = [0.5]  # rates', TABLE, BARS)
+
+
+@pytest.fixture(scope="module")
+def stage(tmp_path_factory):
+    """A folder in which one small stage has run, and what the terminal saw of it."""
+    folder = tmp_path_factory.mktemp("stage")
+    book = notebook(folder / "book.ipynb", *CELLS, "assert n < 5, 'n is too large'")
+    command = [sys.executable, "-m", "gmmdiff.pipeline.run"]
+    command += arguments(folder, book, {"stage": {"n": 2, "r": [1e-5, 3]}})
+    before = datetime.now(UTC)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    return folder, done.stderr, before
+
+
+def test_used_parameters_are_the_defaults_and_what_was_injected_over_them(stage):
+    used = used_parameters(stage[0] / "reports" / "notebooks" / "stage.ipynb")
+    values = {name: entry["value"] for name, entry in used.items()}
+    assert values == {"n": "2", "name": '"x"', "r": "[1e-05, 3]"}
+    assert used["n"]["meaning"] == "a number"
+
+
+def test_progress_reaches_the_terminal_and_not_the_notebook(stage):
+    folder, terminal, _ = stage
+    assert "working on it" in terminal
+    assert "working on it:" not in (folder / "reports" / "notebooks" / "stage.ipynb").read_text()
+
+
+def test_a_record_says_when_on_what_and_in_how_much_memory(stage):
+    folder, _, before = stage
+    record = json.loads((folder / "reports" / "environment" / "stage.json").read_text())
+    started = datetime.fromisoformat(record["started"])
+    assert before < started < datetime.now(UTC) and started.utcoffset() == timedelta(0)
+    assert record["seconds"] > 0 and 20 < record["memory"] < 10_000
+    assert record["packages"]["torch"] == torch.__version__
+    assert list(contents(folder / "reports")) == ["notebooks/stage.ipynb", "tables/stage/one.csv"]
+
+
+def test_a_failing_cell_is_named_and_leaves_earlier_results(stage, capfd):
+    folder, before = stage[0], dict(os.environ)
+    earlier = contents(folder / "reports")
+    assert runner.main(arguments(folder, folder / "book.ipynb", {"stage": {"n": 7}})) == 1
+    error = capfd.readouterr().err
+    assert "book.ipynb: cell [5] failed: AssertionError: n is too large; see " in error
+    assert contents(folder / "reports") == earlier
+    changed = os.environ.items() ^ before.items()
+    assert [name for name, _ in changed if not name.startswith("KMP")] == []  # torch's own
+
+
+BAD = {  # notebook, params.yaml -> the line
+    "no notebook": ("none.ipynb", {"stage": {}}, "none.ipynb: no such notebook"),
+    "no section": ("book.ipynb", {}, "section stage must be a mapping of parameters, got None"),
+    "out of range": ("book.ipynb", {"stage": {"n": 10}}, "n must be int in [0, 9], got 10"),
+}
+
+
+@pytest.mark.parametrize(("book", "params", "message"), BAD.values(), ids=BAD)
+def test_bad_input_stops_with_one_line_and_touches_nothing(tmp_path, capsys, book, params, message):
+    notebook(tmp_path / "book.ipynb", PARAMETERS)
+    code = runner.main(arguments(tmp_path, tmp_path / book, params))
+    error = capsys.readouterr().err
+    assert code == 2 and message in error and len(error.strip().splitlines()) == 1
+    assert not (tmp_path / "reports").exists()
+
+
+ENDS = {
+    "interrupted": (KeyboardInterrupt(), 130, "interrupted; the same command goes on from what"),
+    "a full disk": (OSError(28, "No space left on device", "a.csv"), 1, "a.csv: No space left"),
+}
+
+
+@pytest.mark.parametrize(("error", "code", "message"), ENDS.values(), ids=ENDS)
+def test_other_ends_are_one_line_and_leave_earlier_results(
+    tmp_path, capfd, monkeypatch, error, code, message
+):
+    def execute(notebook, target, *rest):
+        target.write_text("half")
+        raise error
+
+    monkeypatch.setattr(runner, "_execute", execute)
+    table = tmp_path / "reports" / "tables" / "stage" / "one.csv"
+    table.parent.mkdir(parents=True)
+    table.write_text("earlier")
+    command = arguments(tmp_path, notebook(tmp_path / "b.ipynb", PARAMETERS), {"stage": {}})
+    assert runner.main(command) == code
+    said = capfd.readouterr().err
+    assert said.startswith(f"error: {message}") and said.count("\n") == 1
+    files = [path for path in (tmp_path / "reports").rglob("*") if path.is_file()]
+    assert files == [table] and table.read_text() == "earlier"
+
+
+def test_a_folder_that_cannot_be_written_is_named_before_the_notebook_runs(tmp_path, monkeypatch):
+    (tmp_path / "tables").mkdir()
+    monkeypatch.setattr(runner.os, "access", lambda path, mode: path != tmp_path / "tables")
+    with pytest.raises(PermissionError, match=r"this folder cannot be written.*tables"):
+        runner.run(notebook(tmp_path / "book.ipynb", PARAMETERS), "stage", {}, tmp_path)
+    assert not (tmp_path / ".staging").exists()
+
+
+@pytest.mark.parametrize("moves", range(4))
+def test_a_kill_between_two_moves_is_repaired_by_the_next_run(tmp_path, monkeypatch, moves):
+    """Whatever moves came before it: afterwards all is of the new run and nothing of an earlier
+    one, which had figures.
+    """
+    staged, reports = tmp_path / "reports" / ".staging" / "stage", tmp_path / "reports"
+
+    def install(what, *made):
+        for name in made:
+            (staged / name).parent.mkdir(parents=True, exist_ok=True)
+            (staged / name).write_text(what)
+        runner.install(staged, "stage", reports)
+        runner.discard(staged)
+
+    def killed(source, target):
+        if not next(left):
+            raise SystemExit
+        move(source, target)
+
+    left, move = iter(range(moves, -1, -1)), runner.shutil.move
+    same = ("executed.ipynb", "environment.json", "claims.json")
+    install("old", "tables/old.csv", "figures/old.png", *same)
+    with monkeypatch.context() as patch, pytest.raises(SystemExit):
+        patch.setattr(runner.shutil, "move", killed)
+        install("half", "tables/half.csv", *same)
+    runner.shutil.rmtree(staged)
+    install("new", "tables/new.csv", *same)
+    files = {str(path.relative_to(reports)): path for path in reports.rglob("*") if path.is_file()}
+    names = ("tables/stage/new.csv", "notebooks/stage.ipynb", "environment/stage.json")
+    assert files.keys() == {*names, "claims.json"}
+    assert {path.read_text() for path in files.values()} == {"new"}
+
+
+def test_what_a_cache_links_to_is_never_written_into(tmp_path):
+    reports, kept = tmp_path / "reports", tmp_path / "kept"
+    kept.mkdir()
+    for what in ("old", "new"):
+        staged = reports / ".staging" / "stage"
+        (staged / "tables").mkdir(parents=True)
+        for name in ("tables/one.csv", "executed.ipynb", "claims.json"):
+            (staged / name).write_text(what)
+        runner.install(staged, "stage", reports)
+        runner.discard(staged)
+        for path in contents(reports):
+            if what == "old":
+                os.link(reports / path, kept / path.replace("/", "-"))
+    assert {path.read_text() for path in kept.iterdir()} == {"old"}
+    assert set(contents(reports).values()) == {b"new"}
+
+
+def test_links_start_where_the_executed_notebook_is_read():
+    links = "[a](b.ipynb) [c](../gmmdiff/c.py) [d](../reports/published/index.html#T1)"
+    kept = "[e](https://f.g/h) [i](#1.-J)"
+    book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(f"{links} {kept}")])
+    moved = runner.move_links(book, ROOT / "notebooks", runner.SHOWN)
+    assert moved.cells[0].source == (
+        "[a](../../../notebooks/b.ipynb) [c](../../../gmmdiff/c.py) [d](../index.html#T1) "
+        "[e](https://f.g/h) [i](#1.-J)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("program", "why"),
+    [("/bin/false", "the kernel died"), ("/bin/cat", "the kernel died or did not")],
+)
+def test_a_kernel_that_dies_or_says_nothing_is_one_line(tmp_path, monkeypatch, capfd, program, why):
+    book = notebook(tmp_path / "book.ipynb", PARAMETERS)
+    monkeypatch.setattr(kernel.sys, "executable", program)
+    monkeypatch.setattr(kernel, "PATIENCE", 3)
+    assert runner.main(arguments(tmp_path, book, {"stage": {}})) == 1
+    lines = [line for line in capfd.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1 and why in lines[0] and str(book) in lines[0]
