@@ -175,10 +175,8 @@ class Faces(World):
     @in_own_precision
     def clean(self, z: Tensor, combination: Tensor) -> Tensor:
         """As ``World.clean``: from the nearest face of the grid on, as the judge."""
-        flat = self._flat("clean", z)
         combination = indices("Faces.clean", "combination", combination, len(self.combinations))
-        good, count = len(flat) == len(combination), len(combination)
-        require(good, "Faces.clean", "z", f"{count} images as combination", len(flat))
+        flat = self._flat("clean", z, len(combination))
         faces, slopes, grid = self._templates
         own = faces.unflatten(0, (-1, len(grid)))
         place = torch.empty_like(combination)
@@ -214,9 +212,9 @@ class Faces(World):
     def _templates(self) -> tuple[Tensor, Tensor, Tensor]:
         return _templates(self.combinations.shape[1], self.shape[0])
 
-    def _flat(self, function: str, z: Tensor) -> Tensor:
+    def _flat(self, function: str, z: Tensor, n: int | str = "n") -> Tensor:
         """Images ``(n, *shape)`` as ``(n, pixels)``, float32."""
-        z = array(f"Faces.{function}", "z", z, "n", *self.shape)
+        z = array(f"Faces.{function}", "z", z, n, *self.shape)
         return z.float().flatten(1)
 
     def _nearest(self, z: Tensor) -> tuple[Tensor, Tensor]:
