@@ -147,7 +147,6 @@ COMBINATIONS = [  # section, parameter, value, what the line has to say
     ("faces", "held_out", 0.99, "so few that others show every value of every attribute, got 63"),
     ("digits", "steps", [1500], "digits: steps must be one for each n_train, got [1500]"),
     ("digits", "n_train", [4000, 5000], "must be judged dense and sparse, from 30 samples"),
-    ("digits", "judge", 0.6, "must be shares > 0 that leave images for the test, got"),
     ("ngmg_faces", "lam", [1.0, 3.0], "lam must be 0 (no cost), 1 (where N5 is asked) and"),
     ("ngmg_faces", "matched_lam", [3.0], "choosing_lam must be with every lambda > 0 of lam"),
     ("ngmg_faces", "choosing_lam", [1.0, 10.0], "and matched_lam among them, got [1.0, 10.0]"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -30,8 +29,7 @@ def run_tables(parameters: Mapping[str, Any]) -> RunTables:
     for name in ("steps", "mixture_steps", "learning_rate"):
         values = parameters[name]
         require(len(values) == len(p.n_train), owner, name, "one for each n_train", values)
-    world = partial(Digits, train=p.train, validation=p.validation, judge=p.judge)
-    own = {"world": world, "held_out": round(p.held_out * 100), "centre": CENTRE, "size": 1}
+    own = {"world": Digits, "held_out": round(p.held_out * 100), "centre": CENTRE, "size": 1}
     settings = settings_of(parameters, **own)
     trainings = zip(p.n_train, p.learning_rate, p.steps, p.mixture_steps, strict=True)
     found = {f"judged_{one[0]}": (judged_arms(p, *one, ATTRIBUTES), settings) for one in trainings}
