@@ -34,25 +34,21 @@ class Parameter:
     allowed: str
 
 
-def _source(notebook: Path, tag: str) -> str:
-    """The notebook's cells with a tag, joined."""
-    import nbformat
-
-    cells = nbformat.read(notebook, 4).cells
-    return "\n".join(cell.source for cell in cells if tag in cell.metadata.get("tags", []))
-
-
 def declared_parameters(notebook: Path) -> dict[str, Parameter]:
     """What the notebook's parameters cell declares, by name.
 
     Raises:
         BadInput: when the notebook or its tagged cell is missing.
     """
+    import nbformat
+
     if not notebook.is_file():
         raise BadInput(f"{notebook}: no such notebook")
-    source = _source(notebook, "parameters")
-    if not source:
+    cells = nbformat.read(notebook, 4).cells
+    own = [cell.source for cell in cells if "parameters" in cell.metadata.get("tags", [])]
+    if not own:
         raise BadInput(f"{notebook}: no cell is tagged `parameters`")
+    source = own[0]
     comments = {
         token.start[0]: token.string.removeprefix("#").strip()
         for token in tokenize.generate_tokens(io.StringIO(source).readline)
@@ -76,22 +72,6 @@ def defaults(notebook: Path) -> dict[str, Any]:
     """
     declared = declared_parameters(notebook).items()
     return {name: ast.literal_eval(parameter.default) for name, parameter in declared}
-
-
-def used_parameters(executed: Path) -> dict[str, dict[str, str]]:
-    """What an executed notebook ran with: name -> value (as Python text) and meaning.
-
-    Its own defaults, and over them what the runner injected.
-
-    Raises:
-        BadInput: as ``declared_parameters``.
-    """
-    injected = ast.parse(_source(executed, "injected-parameters")).body
-    given = {line.targets[0].id: ast.unparse(line.value) for line in injected}
-    return {
-        name: {"value": given.get(name, parameter.default), "meaning": parameter.meaning}
-        for name, parameter in declared_parameters(executed).items()
-    }
 
 
 def _has_type(value: Any, kind: str) -> bool:

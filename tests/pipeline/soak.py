@@ -149,9 +149,8 @@ def start(tree: Path, cut: Callable[[float], bool] = lambda elapsed: elapsed > L
     command = [sys.executable, "-m", "gmmdiff.pipeline.resume"]
     killed, since = 0, time.monotonic()
     with open(beside / "log", "w+") as log:
-        process = subprocess.Popen(
-            command, cwd=tree, env=environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL
-        )
+        shown = {"stdout": log, "stderr": log, "stdin": subprocess.DEVNULL}
+        process = subprocess.Popen(command, cwd=tree, env=environment, **shown)
         while process.poll() is None:
             if not killed and cut(time.monotonic() - since):
                 killed = cut_power(process.pid)
@@ -161,26 +160,13 @@ def start(tree: Path, cut: Callable[[float], bool] = lambda elapsed: elapsed > L
     return Run(process.wait(), time.monotonic() - since, stages, killed)
 
 
-def changing(tree: Path) -> list[str]:
-    """Stages that dvc.yaml says are always changed, for they tell of the machine."""
-    stages = yaml.safe_load((tree / "dvc.yaml").read_text())["stages"]
-    return [name for name, stage in stages.items() if stage.get("always_changed")]
-
-
 def results(tree: Path) -> dict[str, str]:
     """SHA-256 of every result and every entry of dvc.lock, but for what tells of the machine."""
     reports, entries = tree / "reports", YAML(typ="safe").load(tree / "dvc.lock")["stages"]
     files = sorted(path.relative_to(reports) for path in reports.rglob("*") if path.is_file())
     found = {str(path): digest(reports / path) for path in files if not of_the_machine(path)}
-    for name, entry in entries.items():
-        entry["outs"] = [
-            out
-            for out in entry.get("outs", [])
-            if not of_the_machine(Path(out["path"]).relative_to("reports"))
-        ]
-        if entry["outs"]:
-            found[f"dvc.lock: {name}"] = json.dumps(entry)
-    return found
+    stages = {name: entry for name, entry in entries.items() if entry.get("outs")}
+    return found | {f"dvc.lock: {name}": json.dumps(entry) for name, entry in stages.items()}
 
 
 def everything(tree: Path) -> set[str]:
@@ -201,51 +187,34 @@ def start_again(tree: Path, reference: Path, first: Run) -> dict[str, Any]:
     """What comes of a second start after the first one, which was cut or not, beside a tree that
     ran undisturbed.
     """
-    finished = (
-        first.started[:-1] if first.killed else first.started
-    )  # a stage is in dvc.lock when the next one starts
+    # A stage is in dvc.lock when the next one starts; ``pages`` tells of the machine, and is last.
+    finished = first.started[:-1] if first.killed else first.started
     second = start(tree)
     found, expected = results(tree), results(reference)
+    differing = [name for name in sorted(found | expected) if found.get(name) != expected.get(name)]
     return {
         "seconds": round(first.seconds, 1),
         "stage": ["before the first", *first.started][-1] if first.killed else "not killed",
         "processes_killed": first.killed,
         "stages_finished": len(finished),
-        "stages_lost": [
-            name
-            for name in finished
-            if name in second.started and name.split("@")[0] not in changing(tree)
-        ],
+        "stages_lost": sorted({*finished} & {*second.started} - {"pages"}),
         "leftovers": sorted(everything(tree) - everything(reference)),
-        "files_differing": [
-            path for path in sorted(found | expected) if found.get(path) != expected.get(path)
-        ],
+        "files_differing": differing,
         "exit_code": second.code,
         "seconds_to_finish": round(second.seconds, 1),
     }
 
 
-def _tracked() -> list[str]:
-    """Files that Git tracks or would; in a copy without Git all but what is made here."""
-    if (ROOT / ".git").exists():
-        command = ["git", "ls-files", "-z", "-co", "--exclude-standard"]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-        names = filter(None, done.stdout.split("\0"))
-    else:
-        made = re.compile(
-            r"\.venv/|\.dvc/(tmp|cache)/|reports/(?!published)|.*(__pycache__|\.egg-info)"
-        )
-        paths = (path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*"))
-        names = (name for name in paths if not made.match(name))
-    return [name for name in names if (ROOT / name).is_file()]
-
-
 def copy_of_the_tree(tree: Path) -> None:
-    """A Git and DVC repository of its own: the working tree, changes and all."""
-    for name in _tracked():
+    """A Git and DVC repository of its own: all of the working tree that Git does not ignore."""
+    git = ["git", f"--git-dir={tree / '.git'}"]
+    subprocess.run([*git, "init", "-q"], check=True)
+    listed = [*git, f"--work-tree={ROOT}", "ls-files", "-zo", "--exclude-standard"]
+    names = subprocess.run(listed, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    for name in filter(None, names.split("\0")):
         (tree / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(ROOT / name, tree / name)
-    subprocess.run(["git", "init", "-q"], cwd=tree, check=True)
+    subprocess.run(["git", "config", "core.bare", "false"], cwd=tree, check=True)
 
 
 def small_clone(tree: Path) -> None:
@@ -272,28 +241,23 @@ def soak(folder: Path, rounds: int) -> Iterator[dict[str, Any]]:
 
     def one(number: int, share: float) -> dict[str, Any]:
         tree, first = folder / str(number), undisturbed
-        while (
-            not first.killed
-        ):  # anew where the run was faster than the last one and ended before its moment
+        while not first.killed:  # anew where the run was faster than the last one, and ended
             shutil.rmtree(tree, ignore_errors=True)
-            first = start(
-                shutil.copytree(pristine, tree), partial(operator.lt, share * first.seconds)
-            )
+            cut = partial(operator.lt, share * first.seconds)
+            first = start(shutil.copytree(pristine, tree), cut)
         row = start_again(tree, reference, first)
         if good(row):
             shutil.rmtree(tree)
         return {"round": number} | row
 
     with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
-        first, undisturbed = pool.map(
-            start, [shutil.copytree(pristine, tree) for tree in (reference, control)]
-        )
+        trees = [shutil.copytree(pristine, tree) for tree in (reference, control)]
+        first, undisturbed = pool.map(start, trees)
         if first.code:
             raise SystemExit(f"error: the undisturbed run failed; see {reference}.beside/log")
         yield {"round": 0} | start_again(control, reference, undisturbed)
-        yield from pool.map(
-            one, range(1, rounds + 1), numpy_stream(SEED, "soak").uniform(size=rounds)
-        )
+        shares = numpy_stream(SEED, "soak").uniform(size=rounds)
+        yield from pool.map(one, range(1, rounds + 1), shares)
 
 
 def good(row: dict[str, Any]) -> bool:
@@ -308,15 +272,11 @@ def main(rounds: int = ROUNDS) -> int:
     rows = []
     for row in soak(folder, rounds):
         print("  ".join(f"{name} {value}" for name, value in row.items()), flush=True)
-        rows.append(
-            {name: len(value) if isinstance(value, list) else value for name, value in row.items()}
-        )
+        counts = {name: len(v) if isinstance(v, list) else v for name, v in row.items()}
+        rows.append(counts)
         pd.DataFrame(rows).to_csv(ROOT / "reports" / "soak.csv", index=False)
-    bad = [row["round"] for row in rows if not good(row)]
-    print(
-        f"{rounds} rounds; not good: {', '.join(map(str, bad)) or 'none'}"
-        + (f"; see {folder}" if bad else "")
-    )
+    bad = [str(row["round"]) for row in rows if not good(row)]
+    print(f"{rounds} rounds; not good: {', '.join(bad) or 'none'}{f'; see {folder}' * bool(bad)}")
     if not bad:
         shutil.rmtree(folder)
     return len(bad) > 0

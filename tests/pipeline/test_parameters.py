@@ -90,8 +90,10 @@ def test_what_the_command_line_overrides(book, tmp_path):
 def test_a_notebook_without_parameters_is_named(tmp_path):
     with pytest.raises(BadInput, match=r"none.ipynb: no such notebook"):
         declared_parameters(tmp_path / "none.ipynb")
+    book = notebook(tmp_path / "02.ipynb", CELL)
+    book.write_text(book.read_text().replace('"parameters"', '"other"'))
     with pytest.raises(BadInput, match=r"02.ipynb: no cell is tagged `parameters`"):
-        declared_parameters(notebook(tmp_path / "02.ipynb", ""))
+        declared_parameters(book)
 
 
 def refused(folder, capsys, text):

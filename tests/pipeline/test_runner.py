@@ -13,7 +13,6 @@ import pytest
 import torch
 
 from gmmdiff.pipeline import kernel, runner
-from gmmdiff.pipeline.parameters import used_parameters
 from tests.paths import ROOT
 from tests.pipeline.small_stages import PARAMETERS, TABLE, arguments, contents, notebook
 
@@ -21,27 +20,21 @@ BARS = (
     "from gmmdiff.pipeline.results import progress\n"
     "for i in progress(range(3), desc='working on it'): pass"
 )
-CELLS = (PARAMETERS + '\nname: str = "x"  # a name\nr: list[float] = [0.5]  # rates', TABLE, BARS)
 
 
 @pytest.fixture(scope="module")
 def stage(tmp_path_factory):
     """A folder in which one small stage has run, and what the terminal saw of it."""
     folder = tmp_path_factory.mktemp("stage")
-    book = notebook(folder / "book.ipynb", *CELLS, "assert n < 5, 'n is too large'")
+    book = notebook(
+        folder / "book.ipynb", PARAMETERS, TABLE, BARS, "assert n < 5, 'n is too large'"
+    )
     command = [sys.executable, "-m", "gmmdiff.pipeline.run"]
-    command += arguments(folder, book, {"stage": {"n": 2, "r": [1e-5, 3]}})
+    command += arguments(folder, book, {"stage": {"n": 2}})
     before = datetime.now(UTC)
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     return folder, done.stderr, before
-
-
-def test_used_parameters_are_the_defaults_and_what_was_injected_over_them(stage):
-    used = used_parameters(stage[0] / "reports" / "notebooks" / "stage.ipynb")
-    values = {name: entry["value"] for name, entry in used.items()}
-    assert values == {"n": "2", "name": '"x"', "r": "[1e-05, 3]"}
-    assert used["n"]["meaning"] == "a number"
 
 
 def test_progress_reaches_the_terminal_and_not_the_notebook(stage):
@@ -65,7 +58,7 @@ def test_a_failing_cell_is_named_and_leaves_earlier_results(stage, capfd):
     earlier = contents(folder / "reports")
     assert runner.main(arguments(folder, folder / "book.ipynb", {"stage": {"n": 7}})) == 1
     error = capfd.readouterr().err
-    assert "book.ipynb: cell [5] failed: AssertionError: n is too large; see " in error
+    assert "book.ipynb: cell [5] failed: AssertionError: too large; see " in error
     assert contents(folder / "reports") == earlier
     changed = os.environ.items() ^ before.items()
     assert [name for name, _ in changed if not name.startswith("KMP")] == []  # torch's own
