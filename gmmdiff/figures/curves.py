@@ -14,44 +14,30 @@ from matplotlib.ticker import LogLocator
 
 from gmmdiff.experiments.feature_vs_class.common_metrics import GUESSES
 from gmmdiff.figures.feature_vs_class import (
-    ENOUGH,
     FLOOR,
-    TIMES_FRESH,
     above,
-    arm_name,
     arms_of,
     compared,
-    level,
     look,
+    measure_name,
+    of_arm,
+    of_measure,
+    rows_of_arms,
+    value_axis,
 )
-from gmmdiff.figures.style import WIDTH, in_percent, plain_log, with_source
+from gmmdiff.figures.style import WIDTH, level, levels_by, plain_log, with_source
 
-STORY = {
-    ("validation_loss", "all"): "Validation loss",
-    ("defect", "seen"): "Defects, seen combinations",
-    ("defect", "held out"): "Defects, held-out combinations",
-    ("copy", "rare"): "Copies, rare combinations",
-    ("law", "rare"): "Distance to the true law,\nrare combinations",
-}
+ENOUGH = 0.9  # of the runs must be trained long enough
+STORY = (
+    *(("validation_loss", "all"), ("defect", "seen"), ("defect", "held out")),
+    *(("copy", "rare"), ("law", "rare")),
+)
 BETTER = {"higher": "better \N{RIGHTWARDS ARROW}", "lower": "\N{LEFTWARDS ARROW} better"}
 
 
-def _curve(axis: Axes, table: pd.DataFrame, x: str, granularity: str, s_c: float) -> pd.Series:
-    """One arm's IQM over seeds against x with its band; gives the line back, by x."""
-    every = {at: level(values) for at, values in table.groupby(x)["value"]}
-    found = {at: interval for at, interval in every.items() if interval is not None}
-    if not found:
-        return pd.Series(dtype=float)
-    middle, low, high = np.array(list(found.values())).T
-    own = look(granularity, s_c)
-    axis.plot(list(found), middle, color=own["color"], ls=own["ls"], lw=1.8)
-    axis.fill_between(list(found), low, high, color=own["color"], alpha=0.15, lw=0)
-    return pd.Series(middle, index=list(found))
-
-
-def _star(axis: Axes, curve: pd.Series, step: float, granularity: str, s_c: float) -> None:
-    """The minimum of the validation loss, on whatever curve."""
-    own, at = look(granularity, s_c), np.interp(step, curve.index, curve)
+def _star(axis: Axes, curve: pd.Series, step: float, arm: tuple[str, float]) -> None:
+    """The minimum of the validation loss, on whatever curve, given by its steps."""
+    own, at = look(*arm), np.interp(step, curve.index, curve)
     face = own["markerfacecolor"] or own["color"]
     shape = {"marker": "*", "ms": 13, "mec": own["color"], "mew": 1.3, "mfc": face}
     axis.plot(step, at, ls="", zorder=3, **shape)
@@ -75,38 +61,25 @@ def story(table: pd.DataFrame) -> Figure:
     figure, axes = plt.subplots(3, 2, figsize=(WIDTH, 8.2), sharex=True)
     table, minima = compared(table), {}
     arms = arms_of(table)
-    for axis, ((metric, group), name) in zip(axes.flat, STORY.items(), strict=False):
-        part = table[(table["metric"] == metric) & (table["group"] == group)]
+    for axis, at in zip(axes.flat, STORY, strict=False):
         for arm in arms:
-            mine = part[(part["granularity"] == arm[0]) & (part["s_c"] == arm[1])]
-            curve = _curve(axis, mine, "step", *arm)
-            if curve.empty:
+            levels = levels_by(of_arm(of_measure(table, *at), *arm), "step")
+            if not len(levels):
                 continue
-            minima.setdefault(arm, curve.idxmin())  # the first panel's is the loss
-            _star(axis, curve, minima[arm], *arm)
-        axis.set_title(name)
+            (step, middle, low, high), own = levels.T, look(*arm)
+            axis.plot(step, middle, color=own["color"], ls=own["ls"], lw=1.8)
+            axis.fill_between(step, low, high, color=own["color"], alpha=0.15, lw=0)
+            minima.setdefault(arm, step[middle.argmin()])  # the first panel's is the loss
+            _star(axis, pd.Series(middle, step), minima[arm], arm)
+        axis.set_title(measure_name(*at, between="\n" if at[0] == "law" else " "))
         plain_log(axis, "x")
-        _scale(axis, metric)
-    for axis in axes.flat[: len(STORY)]:
+        value_axis(axis, at[0])
         axis.tick_params(which="both", labelbottom=True)
     for axis in (axes[1, 1], axes[2, 0]):
         axis.set_xlabel("training steps")
     _legend(axes[2, 1], arms, True)
     figure.suptitle("What changes as the training goes on? Lower is better")
     return figure
-
-
-def _scale(axis: Axes, metric: str) -> None:
-    if metric == "validation_loss":
-        plain_log(axis, "y")
-        axis.set_ylabel("v-loss on fresh samples")
-    elif metric == "law":
-        axis.axhline(1, **FLOOR)
-        axis.set_ylabel(TIMES_FRESH)
-    else:
-        axis.set_ylim(bottom=0)
-        axis.set_ylabel("share of samples")
-        in_percent(axis, "y")
 
 
 @with_source
@@ -120,32 +93,25 @@ def notices(table: pd.DataFrame) -> Figure:
     figure, axes = plt.subplots(lines, 3, figsize=size, sharey=True)
     for axis, (metric, guess) in zip(axes.flat, GUESSES.items(), strict=True):
         part = table[table["metric"] == metric]
-        for place, (granularity, s_c) in enumerate(arms):
-            mine = part[(part["granularity"] == granularity) & (part["s_c"] == s_c)]
-            _arrow(axis, mine, place, guess.better == "higher", granularity, s_c)
+        for place, arm in enumerate(arms):
+            _arrow(axis, of_arm(part, *arm), place, guess.better == "higher", arm)
         axis.xaxis.set_major_formatter("{x:g}")
         axis.axvline(part.loc[part["granularity"] == "real", "value"].mean(), zorder=0, **FLOOR)
         axis.set_title(textwrap.fill(metric[0].upper() + metric[1:], 22))
         axis.set_xlabel(f"{BETTER[guess.better]}  (guess: {guess.movement})", fontsize=9)
         axis.margins(x=0.22)
-        axis.locator_params(axis="x", nbins=4)
-        axis.set_ylim(len(arms) - 0.6, -0.9)
-        axis.set_yticks(range(len(arms)), [arm_name(*arm) for arm in arms])
-        axis.grid(axis="y", visible=False)
-    start = Line2D(
-        [], [], ls="", marker="o", mfc="white", mec="0.3", label="at the least validation loss"
-    )
-    end = Line2D([], [], ls="", marker=">", color="0.3", label="at the end of the training")
-    handles = [start, end, Line2D([], [], **FLOOR)]
+        rows_of_arms(axis, arms)
+    start = {"marker": "o", "mfc": "white", "mec": "0.3", "label": "at the least validation loss"}
+    end = {"marker": ">", "color": "0.3", "label": "at the end of the training"}
+    handles = [*(Line2D([], [], ls="", **one) for one in (start, end)), Line2D([], [], **FLOOR)]
     figure.legend(handles=handles, loc="outside lower center", ncols=3)
-    figure.suptitle(
-        "Which metric notices copying?\nThe word: what the metric says of far longer training"
-    )
+    title = "Which metric notices copying?\nThe word: what the metric says of far longer training"
+    figure.suptitle(title)
     return figure
 
 
 def _arrow(
-    axis: Axes, table: pd.DataFrame, place: int, higher: bool, granularity: str, s_c: float
+    axis: Axes, table: pd.DataFrame, place: int, higher: bool, arm: tuple[str, float]
 ) -> None:
     """From the minimum to the end, in the arm's row."""
     by_seed = table.pivot_table(index="seed", columns="when", values="value")
@@ -154,12 +120,11 @@ def _arrow(
         return
     change = level((by_seed["end"] - by_seed["minimum"]) * (1 if higher else -1))
     told = "better" if change.low > 0 else "worse" if change.high < 0 else "unclear"
-    start, end = (interval.estimate for interval in ends)
-    own = look(granularity, s_c)
-    arrow = {"arrowstyle": "-|>", "color": own["color"], "lw": 1.8, "shrinkA": 0, "shrinkB": 0}
+    (start, end), colour = (interval.estimate for interval in ends), look(*arm)["color"]
+    arrow = {"arrowstyle": "-|>", "color": colour, "lw": 1.8, "shrinkA": 0, "shrinkB": 0}
     axis.annotate("", (end, place), (start, place), arrowprops=arrow)
     axis.plot([start, end], [place, place], ls="")  # the arrow alone sets no limits
-    axis.plot(start, place, "o", mfc="white", mec=own["color"], mew=1.5, ms=6)
+    axis.plot(start, place, "o", mfc="white", mec=colour, mew=1.5, ms=6)
     above(axis, told, (start + end) / 2, place)
 
 
@@ -182,11 +147,9 @@ def validation_curves(validation: pd.DataFrame, runs: pd.DataFrame) -> Figure:
     for axis, (setting, table) in zip(axes.flat, settings, strict=False):
         arms = arms_of(table)
         for arm in arms:
-            mine = table[(table["granularity"] == arm[0]) & (table["s_c"] == arm[1])]
-            curve = mine.groupby("step")["loss"].median()
-            own = look(*arm)
+            curve, own = of_arm(table, *arm).groupby("step")["loss"].median(), look(*arm)
             axis.plot(curve.index, curve, color=own["color"], ls=own["ls"], lw=1.6)
-            _star(axis, curve, curve.idxmin(), *arm)
+            _star(axis, curve, curve.idxmin(), arm)
         enough = share[setting] >= ENOUGH
         axis.set_title(", ".join(setting) + ("" if enough else ":\nundertrained"))
         axis.set(xlabel="training steps", ylabel="validation loss")

@@ -6,21 +6,20 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib.pyplot as plt
-import numpy as np
 import pandas as pd
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from gmmdiff.core.statistics import Interval, bootstrap
-from gmmdiff.core.streams import numpy_stream
 from gmmdiff.figures.style import (
+    APART,
     PALETTE,
     WIDTH,
     in_percent,
     iqm_lines,
     legend_below,
+    level,
     plain_log,
     side_by_side,
     with_source,
@@ -30,30 +29,39 @@ from gmmdiff.worlds.arcs import Arcs
 COLOURS = {"class": PALETTE[1], "shared": PALETTE[2], "scrambled": "0.45", "feature": PALETTE[0]}
 MARKERS = {"class": "s", "shared": "D", "scrambled": "v", "feature": "o"}
 DEFECT = "red"
-ENOUGH = 0.9  # of the runs must be trained long enough
 FLOOR = {"color": "0.3", "ls": ":", "lw": 1.4, "label": "fresh real samples"}
-Measures = Mapping[tuple[str, str], str]  # metric and group of combinations -> what it is called
+Measures = Mapping[tuple[str, str], str]  # metric and group of combinations -> claims that ask it
 LEVELS: Measures = {
-    ("defect", "seen"): "Defects on\nseen combinations (F1, F4)",
-    ("defect", "rare"): "Defects on\nrare combinations (F2)",
-    ("defect", "held out"): "Defects on\nheld-out combinations (F3)",
-    ("wrong", "held out"): "Wrong attributes on\nheld-out combinations (F3)",
-    ("copy", "rare"): "Copies on\nrare combinations (F6)",
-    ("law", "rare"): "Distance to the true law,\nrare combinations (F7)",
+    ("defect", "seen"): "F1, F4",
+    ("defect", "rare"): "F2",
+    ("defect", "held out"): "F3",
+    ("wrong", "held out"): "F3",
+    ("copy", "rare"): "F6",
+    ("law", "rare"): "F7",
 }
 CONTROLS: Measures = {
-    ("defect", "rare"): "Defects on\nrare combinations (F5)",
-    ("law", "rare"): "Distance to the true law,\nrare combinations (F5)",
-    ("wrong", "held out"): "Wrong attributes on\nheld-out combinations (F3)",
-    ("copy", "rare"): "Copies on\nrare combinations",
+    ("defect", "rare"): "F5",
+    ("law", "rare"): "F5",
+    ("wrong", "held out"): "F3",
+    ("copy", "rare"): "",
 }
-MAP: Measures = {
-    ("defect", "seen"): "Defects on seen combinations",
-    ("defect", "held out"): "Defects on held-out combinations",
-    ("copy", "rare"): "Copies on rare combinations",
-    ("law", "rare"): "Distance to the true law,\nrare combinations",
+MAP = (("defect", "seen"), ("defect", "held out"), ("copy", "rare"), ("law", "rare"))
+METRICS = {
+    "defect": "Defects on",
+    "wrong": "Wrong attributes on",
+    "copy": "Copies on",
+    "law": "Distance to the true law,",
+    "validation_loss": "Validation loss",
 }
-TIMES_FRESH = "times that of fresh real samples"
+UNITS = {"law": "times that of fresh real samples", "validation_loss": "v-loss on fresh samples"}
+
+
+def measure_name(metric: str, group: str, claims: str = "", between: str = "\n") -> str:
+    """A measure as a panel's title: "Defects on / held-out combinations (F3)"."""
+    if group == "all":
+        return METRICS[metric]
+    asked = f" ({claims})" if claims else ""
+    return f"{METRICS[metric]}{between}{group.replace(' ', '-')} combinations{asked}"
 
 
 def compared(table: pd.DataFrame) -> pd.DataFrame:
@@ -74,6 +82,11 @@ def arms_of(table: pd.DataFrame) -> list[tuple[str, float]]:
     return sorted(rows.itertuples(index=False, name=None))
 
 
+def of_arm(table: pd.DataFrame, granularity: str, s_c: float) -> pd.DataFrame:
+    """The rows of one arm."""
+    return table[(table["granularity"] == granularity) & (table["s_c"] == s_c)]
+
+
 def arm_name(granularity: str, s_c: float) -> str:
     """An arm in words, e.g. "class, points"."""
     return f"{granularity}, {'mixtures' if s_c else 'points'}"
@@ -90,18 +103,25 @@ def look(granularity: str, s_c: float) -> dict[str, Any]:
     }
 
 
-def level(values: pd.Series) -> Interval | None:
-    """The IQM over seeds with its bootstrap interval; None of fewer than two finite values."""
-    values = values[np.isfinite(values)].to_numpy()
-    return bootstrap([values], numpy_stream(0, "figure")) if len(values) > 1 else None
-
-
-def _of(runs: pd.DataFrame, metric: str, group: str) -> pd.DataFrame:
+def of_measure(runs: pd.DataFrame, metric: str, group: str) -> pd.DataFrame:
+    """The rows of one metric and group of combinations."""
     return runs[(runs["metric"] == metric) & (runs["group"] == group)]
 
 
+def value_axis(axis: Axes, metric: str) -> None:
+    """The y axis of a metric: its unit, from 0, where it is a share in per cent."""
+    axis.set_ylabel(UNITS.get(metric, "share of samples"))
+    if metric == "validation_loss":
+        plain_log(axis, "y")
+    elif metric == "law":
+        axis.axhline(1, **FLOOR)
+    else:
+        axis.set_ylim(bottom=0)
+        in_percent(axis, "y")
+
+
 @with_source
-def arm_pictures(pictures: pd.DataFrame, manifold: Arcs) -> Figure:
+def arm_pictures(pictures: pd.DataFrame, arcs: Arcs) -> Figure:
     """Samples of class and feature, points, over the true arcs: seen combinations above, held-out
     ones below; defects red.
     """
@@ -111,8 +131,8 @@ def arm_pictures(pictures: pd.DataFrame, manifold: Arcs) -> Figure:
     for column, (arm, mine) in zip(axes.T, pictures.groupby("granularity"), strict=True):
         for axis, (held_out, table) in zip(column, mine.groupby("held_out"), strict=True):
             wanted = set(table["combination"])
-            for c in range(len(manifold.combinations)):
-                flat = manifold.points(torch.full((200,), c), u) @ manifold.frame[:, :2]
+            for c in range(len(arcs.combinations)):
+                flat = arcs.points(torch.full((200,), c), u) @ arcs.frame[:, :2]
                 axis.plot(flat[:, 0], flat[:, 1], color="0.35" if c in wanted else "0.85", lw=1)
             for defect, colour, marker in ((False, COLOURS[arm], "."), (True, DEFECT, "x")):
                 dots = table[table["defect"] == defect]
@@ -126,16 +146,14 @@ def arm_pictures(pictures: pd.DataFrame, manifold: Arcs) -> Figure:
 
 
 @with_source
-def reverse_strip(strip: pd.DataFrame, manifold: Arcs) -> Figure:
+def reverse_strip(strip: pd.DataFrame, arcs: Arcs) -> Figure:
     """From noise to data: x_t along the sampler, coloured by the half that was asked for."""
     times = sorted(strip["t"].unique(), reverse=True)
-    columns = -(-len(times) // 2)
-    figure, axes = plt.subplots(
-        2, columns, figsize=(WIDTH, 5.2), sharex=True, sharey=True, squeeze=False
-    )
+    columns, size = -(-len(times) // 2), (WIDTH, 5.2)
+    figure, axes = plt.subplots(2, columns, figsize=size, sharex=True, sharey=True, squeeze=False)
     for axis in axes.flat[len(times) :]:
         axis.set_visible(False)
-    halves = manifold.combinations[torch.tensor(strip["combination"].to_numpy()), 1].numpy()
+    halves = arcs.combinations[torch.tensor(strip["combination"].to_numpy()), 1].numpy()
     for axis, t in zip(axes.flat, times, strict=False):
         for half, name, colour in ((0, "upper", PALETTE[4]), (1, "lower", PALETTE[2])):
             now = strip[(strip["t"] == t) & (halves == half)]
@@ -155,17 +173,19 @@ def sampler_check(samplers: pd.DataFrame) -> Figure:
     """
     figure, axes = plt.subplots(1, 2, figsize=(WIDTH, 3.6))
     counts = sorted(samplers["evaluations"].unique())
-    names = {"defect": "Defects, seen combinations", "law": "Distance to the true law, seen"}
-    for axis, (metric, name) in zip(axes, names.items(), strict=True):
+    used = samplers.loc[samplers["sampler"] != "ancestral", "evaluations"].max() // 2
+    place = counts.index(used)
+    for axis, metric in zip(axes, ("defect", "law"), strict=True):
         part, arms = samplers[samplers["metric"] == metric], []
         for (granularity, sampler), table in part.groupby(["granularity", "sampler"]):
             own = look(granularity, 0.0) | {"label": f"{granularity}, {sampler}"}
             arms.append((table, own | ({"ls": ""} if sampler == "ancestral" else {})))
         side_by_side(axis, arms, "evaluations", counts)
-        place = counts.index(part.loc[part["sampler"] != "ancestral", "evaluations"].max() // 2)
         axis.axvspan(place - 0.3, place + 0.3, color="0.9", zorder=0, label="used here")
-        axis.set(title=name, xlabel="network evaluations a sample", ylabel=TIMES_FRESH)
-    axes[0].set(ylabel="share of samples", ylim=(0, None))
+        unit = UNITS.get(metric, "share of samples")
+        axis.set(title=measure_name(metric, "seen", between=" "), ylabel=unit)
+        axis.set_xlabel(f"network evaluations a sample\n{APART}")
+    axes[0].set_ylim(0, None)
     in_percent(axes[0], "y")
     legend_below(figure, axes[0], 3)
     figure.suptitle("Is the sampler good enough? Arcs, both with point conditions; lower is better")
@@ -174,28 +194,33 @@ def sampler_check(samplers: pd.DataFrame) -> Figure:
 
 def _rows(axis: Axes, runs: pd.DataFrame, arms: Sequence[tuple[str, float]], metric: str) -> None:
     """One metric of one group: a row an arm, from the top, its level written above its dot."""
-    share, ends = metric != "law", [0.0]
-    for place, (granularity, s_c) in enumerate(arms):
-        mine = runs[(runs["granularity"] == granularity) & (runs["s_c"] == s_c)]
-        if (found := level(mine["value"])) is None:
+    share, ends = metric != "law", [0.01 if metric != "law" else 1]
+    for place, arm in enumerate(arms):
+        if (found := level(of_arm(runs, *arm)["value"])) is None:
             continue
-        own = look(granularity, s_c)
+        own = look(*arm)
         axis.plot([found.low, found.high], [place, place], color=own["color"], lw=2.5)
         axis.plot(found.estimate, place, **own, markersize=7, markeredgewidth=1.5)
         told = percent(found.estimate) if share else f"{found.estimate:.2f}"
         above(axis, told, found.estimate, place)
         ends.append(found.high)
-    real = runs.loc[runs["granularity"] == "real", "value"].mean()
-    axis.axvline(real, zorder=0, **FLOOR)
-    most = max(*ends, real, 0.01 if share else 1)
-    axis.set_xlim(-0.16 * most, 1.16 * most)
-    axis.set_ylim(len(arms) - 0.6, -0.8)
-    axis.locator_params(axis="x", nbins=4)
-    axis.set_yticks(range(len(arms)), [arm_name(*arm) for arm in arms])
-    axis.set_xlabel("share of samples" if share else TIMES_FRESH, fontsize=9)
-    axis.grid(axis="y", visible=False)
+    real = runs.loc[runs["granularity"] == "real", "value"]
+    if len(real):
+        axis.axvline(real.mean(), zorder=0, **FLOOR)
+        ends.append(real.mean())
+    axis.set_xlim(-0.16 * max(ends), 1.16 * max(ends))
+    axis.set_xlabel(UNITS.get(metric, "share of samples"), fontsize=9)
+    rows_of_arms(axis, arms)
     if share:
         in_percent(axis, "x")
+
+
+def rows_of_arms(axis: Axes, arms: Sequence[tuple[str, float]]) -> None:
+    """The y axis of a panel with a row an arm, from the top."""
+    axis.set_ylim(len(arms) - 0.6, -0.9)
+    axis.set_yticks(range(len(arms)), [arm_name(*arm) for arm in arms])
+    axis.grid(axis="y", visible=False)
+    axis.locator_params(axis="x", nbins=4)
 
 
 def above(axis: Axes, told: str, x: float, y: float) -> None:
@@ -216,22 +241,22 @@ def _dots(
     """A panel a measure, of those whose group there is in the runs; its title tells where some
     seeds lack the group.
     """
-    there = {at: name for at, name in measures.items() if len(_of(runs, *at))}
+    runs = runs[runs["condition"] == "drawn"] if "condition" in runs else runs
+    there = {at: of_measure(runs, *at) for at in measures if len(of_measure(runs, *at))}
     lines = -(-len(there) // columns)
     size = (WIDTH, (0.36 * len(arms) + 1) * lines + 0.8)
     figure, axes = plt.subplots(lines, columns, figsize=size, sharey=True, squeeze=False)
     for axis in axes.flat[len(there) :]:
         axis.set_visible(False)
-    for axis, (at, name) in zip(axes.flat, there.items(), strict=False):
-        table = _of(runs, *at)
+    for axis, (at, table) in zip(axes.flat, there.items(), strict=False):
         _rows(axis, table, arms, at[0])
         own, every = table["seed"].nunique(), runs["seed"].nunique()
         few = f"\nonly {own} of {every} seeds have any" if own < every else ""
-        axis.set_title(name + few, fontsize=9.5)
-    bar = Line2D([], [], color="0.3", lw=2.5, marker="o", markersize=7)
-    handles = {"mean over the seeds (interquartile), 95 % interval": bar}
-    handles |= {FLOOR["label"]: axes.flat[0].get_lines()[-1]}
-    figure.legend(handles.values(), handles, loc="outside lower center", ncols=2)
+        axis.set_title(measure_name(*at, measures[at]) + few, fontsize=9.5)
+    bar = {"color": "0.3", "lw": 2.5, "marker": "o", "markersize": 7}
+    told = "mean over the seeds (interquartile), 95 % interval"
+    handles = [Line2D([], [], label=told, **bar), Line2D([], [], **FLOOR)]
+    figure.legend(handles=handles, loc="outside lower center", ncols=2)
     return figure
 
 
@@ -242,7 +267,7 @@ def levels(runs: pd.DataFrame, where: str) -> Figure:
     Args:
         runs: of one world and regime. where: what these are called.
     """
-    figure = _dots(runs[runs["condition"] == "drawn"], arms_of(runs), LEVELS, 3)
+    figure = _dots(runs, arms_of(runs), LEVELS, 3)
     figure.suptitle(f"{where}: who draws better, classes or features?\nFurther left is better")
     return figure
 
@@ -250,8 +275,7 @@ def levels(runs: pd.DataFrame, where: str) -> Figure:
 @with_source
 def controls(runs: pd.DataFrame, where: str) -> Figure:
     """Class and feature beside the controls shared and scrambled, all with point conditions."""
-    arms = [(granularity, 0.0) for granularity in COLOURS]
-    figure = _dots(runs[runs["condition"] == "drawn"], arms, CONTROLS, 2)
+    figure = _dots(runs, [(granularity, 0.0) for granularity in COLOURS], CONTROLS, 2)
     figure.suptitle(
         f"{where}: is it what the codes mean, or that they are shared?\nFurther left is better"
     )
@@ -268,33 +292,22 @@ def comparison_map(runs: pd.DataFrame, held_out: float = 0.125) -> Figure:
     figure, axes = plt.subplots(2, 2, figsize=(WIDTH, 6.6), sharex=True)
     numbers = sorted(runs["attributes"].unique())
     runs = compared(runs[runs["s_c"] == 0])
-    for axis, (at, name) in zip(axes.flat, MAP.items(), strict=True):
-        for (m, granularity), table in _of(runs, *at).groupby(["attributes", "granularity"]):
+    for axis, at in zip(axes.flat, MAP, strict=True):
+        for (m, granularity), table in of_measure(runs, *at).groupby(["attributes", "granularity"]):
             place = numbers.index(m)
             aside = 1.05 ** (2 * place - len(numbers) + (granularity == "feature"))
             images = aside * table["n_train"] / (2**m * (1 - held_out))
             own = look(granularity, 0.0) | {"marker": "osD^vPX"[place], "alpha": 0.9}
             own |= {"label": f"{granularity}, m = {m}", "ls": (":", "--", "-", "-.")[place % 4]}
             iqm_lines(axis, table.assign(images=images), "images", **own)
-        axis.set(title=name, ylabel="share of samples")
-        axis.set_ylim(bottom=0)
+        axis.set_title(measure_name(*at, between="\n" if at[0] == "law" else " "))
+        value_axis(axis, at[0])
         plain_log(axis, "x")
-        if at[0] == "law":
-            axis.axhline(1, **FLOOR)
-            axis.set(ylabel=TIMES_FRESH, ylim=(0.8, None))
-        else:
-            in_percent(axis, "y")
+    axes[1, 1].set_ylim(bottom=0.8)
     for axis in axes[1]:
         axis.set_xlabel("training images per combination")
-    _map_legend(figure, axes[0, 0], axes[1, 1])
+    handles, _ = axes[0, 0].get_legend_handles_labels()
+    title, handles = "m: number of attributes of a face", [*handles, Line2D([], [], **FLOOR)]
+    figure.legend(handles=handles, loc="outside lower center", ncols=4, title=title)
     figure.suptitle("When do features beat classes? Both with point conditions; lower is better")
     return figure
-
-
-def _map_legend(figure: Figure, arms: Axes, floor: Axes) -> None:
-    handles, names = arms.get_legend_handles_labels()
-    real = floor.get_lines()[-1]
-    title = "m: number of attributes of a face"
-    figure.legend(
-        [*handles, real], [*names, FLOOR["label"]], loc="outside lower center", ncols=4, title=title
-    )

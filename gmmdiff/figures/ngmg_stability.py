@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -12,42 +12,32 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
-from gmmdiff.core.statistics import bootstrap
-from gmmdiff.core.streams import numpy_stream
 from gmmdiff.experiments.ngmg_stability.arms import JUDGED
 from gmmdiff.figures.style import (
+    APART,
     LEAST,
     PALETTE,
     WIDTH,
     in_percent,
     iqm_lines,
     legend_below,
+    level,
     plain_log,
     side_by_side,
     with_source,
 )
-from gmmdiff.judging.ngmg_contrasts import REFERENCE, judged_rate
+from gmmdiff.judging.ngmg_stability import REFERENCE, judged_rate
 from gmmdiff.judging.tolerance import BAND, loss_ratios
 
-COLOURS = {
-    "BCE": "black",
-    "Brier": PALETTE[0],
-    "MAE": PALETTE[9],
-    "NGMG s=0.5": "#882255",  # yellow, the next of the palette, is too pale for lines
-    "NGMG s=1": PALETTE[1],
-    "NGMG scale mixture": PALETTE[2],
-    "NGMG with entropy": PALETTE[4],
+LOOKS = {  # of a cost: colour, marker, and line where costs are told apart by it
+    "BCE": ("black", "s", "-"),
+    "Brier": (PALETTE[0], "o", (0, (1, 1))),
+    "MAE": (PALETTE[9], "v", "--"),
+    "NGMG s=0.5": ("#882255", "P", "-."),  # yellow, next in the palette, is too pale for lines
+    "NGMG s=1": (PALETTE[1], "D", (0, (6, 1))),
+    "NGMG scale mixture": (PALETTE[2], "^", "-"),
+    "NGMG with entropy": (PALETTE[4], "X", "-"),
 }
-MARKERS = {
-    "BCE": "s",
-    "Brier": "o",
-    "MAE": "v",
-    "NGMG s=0.5": "P",
-    "NGMG s=1": "D",
-    "NGMG scale mixture": "^",
-    "NGMG with entropy": "X",
-}
-LINES = {"NGMG s=0.5": "-.", "NGMG s=1": (0, (6, 1)), "MAE": "--", "Brier": (0, (1, 1))}
 MEASURES = {  # metric and group of experiment B -> what it is called
     ("defect", "rare"): "Defects on rare combinations",
     ("defect", "held out"): "Defects on held-out combinations",
@@ -62,8 +52,8 @@ LAMBDA = r"weight of the cost, $\lambda$"
 
 def _look(cost: str, signal: str) -> dict[str, Any]:
     """The look of a cost's line: full and filled for raw signals, dotted and open for matched."""
-    raw = signal == "raw"
-    look = {"color": COLOURS[cost], "marker": MARKERS[cost], "label": f"{cost}, {signal}"}
+    (colour, marker, _), raw = LOOKS[cost], signal == "raw"
+    look = {"color": colour, "marker": marker, "label": f"{cost}, {signal}"}
     return look | {"ls": "-" if raw else ":", "markerfacecolor": None if raw else "white"}
 
 
@@ -75,12 +65,13 @@ def _arms(table: pd.DataFrame) -> list[tuple[pd.DataFrame, dict[str, Any]]]:
 
 @with_source
 def backward_signals(signals: pd.DataFrame) -> Figure:
-    """What every cost sends back to the probability and to the logit, against the discrepancy of a
-    true label.
+    """What every cost sends back to the probability of a true label and to its logit, against how
+    far that probability is from 1.
     """
     figure, axes = plt.subplots(2, 1, figsize=(WIDTH, 7.6))
     for cost, table in signals.groupby("cost", sort=False):
-        look = {"color": COLOURS[cost], "ls": LINES.get(cost, "-"), "lw": 2}
+        colour, _, line = LOOKS[cost]
+        look = {"color": colour, "ls": line, "lw": 2}
         look["zorder"] = 3 if cost == "MAE" else 2  # it lies on the scale mixture's
         for axis, place in zip(axes, ("probability", "logit"), strict=True):
             axis.plot(table["e"], table[place], label=cost, **look)
@@ -88,16 +79,16 @@ def backward_signals(signals: pd.DataFrame) -> Figure:
     axes[1].set_title("To the logit: where it is 0, a sure and wrong p is let go")
     for axis in axes:
         axis.axhline(0, color="0.5", lw=0.8)
-        axis.set(xlabel="discrepancy e = p - 1 of a true label", ylabel="signal sent back")
+        axis.set(xlabel="probability of a true label, minus 1", ylabel="signal sent back")
     legend_below(figure, axes[0], 4)
-    figure.suptitle("What does a cost send back, the more wrong the farther left?")
+    figure.suptitle("What does a cost send back? The farther left, the more wrong the prediction")
     return figure
 
 
 @with_source
-def gradient_traces(norms: pd.DataFrame, signal: str, costs: Sequence[str] = JUDGED) -> Figure:
-    """Largest gradient norm of every few steps: median and worst seed, a row a cost and a column a
-    lambda.
+def gradient_traces(norms: pd.DataFrame, signal: str, costs: Iterable[str] = JUDGED) -> Figure:
+    """Largest gradient norm of every few steps: median and worst seed, a row a cost, of those that
+    there are, and a column a lambda.
 
     Args:
         norms: as ``runs.norm_curves`` makes them, the judged learning rate first.
@@ -105,6 +96,7 @@ def gradient_traces(norms: pd.DataFrame, signal: str, costs: Sequence[str] = JUD
     norms = norms[norms["learning_rate"] == norms["learning_rate"].iloc[0]]
     reference = norms[norms["lam"] == 0]
     shown = norms[(norms["lam"] > 0) & ((norms["signal"] == signal) | (norms["cost"] == "BCE"))]
+    costs = [cost for cost in costs if (shown["cost"] == cost).any()]
     levels = sorted(shown["lam"].unique())
     size = (WIDTH, 1.45 * len(costs) + 1.4)
     figure, axes = plt.subplots(
@@ -112,10 +104,10 @@ def gradient_traces(norms: pd.DataFrame, signal: str, costs: Sequence[str] = JUD
     )
     for line, cost in zip(axes, costs, strict=True):
         for axis, lam in zip(line, levels, strict=True):
-            arm, colour = shown[(shown["lam"] == lam) & (shown["cost"] == cost)], COLOURS[cost]
-            step = arm["step"]
-            axis.plot(step, arm["worst"], color=colour, lw=0.8, alpha=0.6, label="worst seed")
-            axis.plot(step, arm["median"], color=colour, lw=2, label="median seed")
+            arm = shown[(shown["lam"] == lam) & (shown["cost"] == cost)]
+            step, look = arm["step"], {"color": LOOKS[cost][0]}
+            axis.plot(step, arm["worst"], lw=0.8, alpha=0.6, label="worst seed", **look)
+            axis.plot(step, arm["median"], lw=2, label="median seed", **look)
             axis.plot(reference["step"], reference["median"], **WITHOUT)
             plain_log(axis, "y")
             axis.set_title(f"{cost}: at worst {100 * arm['worst_spike_rate'].iloc[0]:.1f} % spikes")
@@ -143,15 +135,14 @@ def against_learning_rate(classifier: pd.DataFrame) -> Figure:
     figure, axes = plt.subplots(1, len(noises), figsize=size, sharey=True, squeeze=False)
     for axis, noise in zip(axes[0], noises, strict=True):
         panel = errors[errors["label_noise"] == noise]
-        there = set(panel["cost"])
         arms = [
             (panel[panel["cost"] == cost], _look(cost, "raw") | {"label": cost})
-            for cost in COLOURS
-            if cost in there
+            for cost in LOOKS
+            if (panel["cost"] == cost).any()
         ]
         side_by_side(axis, arms, "learning_rate", rates, 0.4)
         in_percent(axis, "y")
-        axis.set_xlabel("learning rate")
+        axis.set_xlabel(f"learning rate {APART}")
         axis.set_title("True labels" if not noise else f"{100 * noise:g} % of the labels flipped")
     axes[0, 0].set_ylabel("error on true labels")
     legend_below(figure, axes[0, 0], 4)
@@ -170,10 +161,9 @@ def against_lambda(joint: pd.DataFrame) -> Figure:
         table = runs[(runs["metric"] == metric) & (runs["group"] == group)]
         levels = sorted(table.loc[table["lam"] > 0, "lam"].unique())
         side_by_side(axis, _arms(table), "lam", levels)
-        without = table.loc[table["lam"] == 0, "value"].to_numpy()
-        level = bootstrap([without], numpy_stream(0, "figure"))
-        axis.axhline(level.estimate, **WITHOUT)
-        axis.axhspan(level.low, level.high, color="0.88", zorder=0)
+        if without := level(table.loc[table["lam"] == 0, "value"]):
+            axis.axhline(without.estimate, **WITHOUT)
+            axis.axhspan(without.low, without.high, color="0.88", zorder=0)
         axis.set(title=title)
         if metric in ("defect", "spike_rate"):
             in_percent(axis, "y")
@@ -181,7 +171,7 @@ def against_lambda(joint: pd.DataFrame) -> Figure:
         else:
             plain_log(axis, "y")
     for axis in axes[-1]:
-        axis.set_xlabel(LAMBDA)
+        axis.set_xlabel(f"{LAMBDA}\n{APART}")
     legend_below(figure, axes[0, 0], 3)
     figure.suptitle("How good and how steady is a denoiser, the more of a cost there is?")
     return figure
@@ -195,35 +185,34 @@ def tolerated(joint: pd.DataFrame, tolerances: pd.DataFrame) -> Figure:
     Args:
         tolerances: of ``tolerance.tolerance_table``.
     """
-    ratios = loss_ratios(joint)
-    ratios["value"] = np.expm1(ratios["value"])
-    size, heights = (WIDTH, 6.2), (2.2, 1)
-    figure, (above, below) = plt.subplots(
-        2, 1, figsize=size, sharex=True, gridspec_kw={"height_ratios": heights}
-    )
-    arms = _arms(ratios)
-    for number, (arm, look) in enumerate(arms):
-        apart = 1.05 ** (number - (len(arms) - 1) / 2)  # none hides another
-        iqm_lines(above, arm.assign(lam=arm["lam"] * apart), "lam", **look)
-    edge = float(np.expm1(BAND))
-    above.axhspan(-edge, edge, color="0.88", zorder=0)
-    above.axhline(0, **WITHOUT)
-    above.set_yscale("symlog", linthresh=2 * edge)
-    above.margins(y=0.08)
-    ticks = [-0.05, -edge, 0, edge, 0.05, 0.2, 0.5, 1, 2, 5]
-    low, high = above.get_ylim()
-    above.set_yticks([tick for tick in ticks if low <= tick <= high])
-    above.yaxis.set_minor_locator(NullLocator())
-    in_percent(above, "y")
-    above.set(
-        ylabel="validation loss,\nchange by the cost", title=f"Grey: within {100 * edge:.0f} %"
-    )
+    edge, grid = float(np.expm1(BAND)), {"height_ratios": (2.2, 1)}
+    figure, (above, below) = plt.subplots(2, 1, figsize=(WIDTH, 6.2), sharex=True, gridspec_kw=grid)
+    _changes(above, loss_ratios(joint), edge)
     _bars(below, tolerances)
     plain_log(below, "x")
-    below.set_xlabel(LAMBDA)
-    legend_below(figure, above, 3)
+    below.set_xlabel(f"{LAMBDA} {APART}")
+    legend_below(figure, above, 4)
     figure.suptitle(f"How much of a cost can I add before the loss rises by {100 * edge:.0f} %?")
     return figure
+
+
+def _changes(axis: Axes, ratios: pd.DataFrame, edge: float) -> None:
+    """Validation losses beside those without a cost, with the band up to ``edge``, a share."""
+    arms = _arms(ratios.assign(value=np.expm1(ratios["value"])))
+    for number, (arm, look) in enumerate(arms):
+        apart = 1.05 ** (number - (len(arms) - 1) / 2)  # none hides another
+        iqm_lines(axis, arm.assign(lam=arm["lam"] * apart), "lam", **look)
+    axis.axhspan(-edge, edge, color="0.88", zorder=0)
+    axis.axhline(0, **WITHOUT)
+    axis.set_yscale("symlog", linthresh=2 * edge)
+    axis.margins(y=0.08)
+    ticks = [-0.05, -edge, 0, edge, 0.05, 0.2, 0.5, 1, 2, 5]
+    low, high = axis.get_ylim()
+    axis.set_yticks([tick for tick in ticks if low <= tick <= high])
+    axis.yaxis.set_minor_locator(NullLocator())
+    in_percent(axis, "y")
+    axis.set_ylabel("validation loss,\nchange by the cost")
+    axis.set_title(f"Grey: within {100 * edge:.0f} %")
 
 
 def _bars(axis: Axes, tolerances: pd.DataFrame) -> None:

@@ -11,91 +11,203 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from gmmdiff.figures.style import LEAST, PALETTE, WIDTH
+from gmmdiff.figures.feature_vs_class import COLOURS, arm_name, compared
+from gmmdiff.figures.style import LEAST, PALETTE, WIDTH, with_source
 from gmmdiff.worlds.world import World
 
-WRONG, MALFORMED = {"color": PALETTE[3]}, {"color": "0.25", "ls": (0, (3, 2))}
-WRONG_WORDS = "#a34700"  # the red of the frames, dark enough for words
-FRAMES = "full orange frame: wrong attributes, named below; dashed: malformed; no frame: right"
+FRAMES = {  # by what they say of an image
+    "wrong attributes, named below": {"color": PALETTE[3], "lw": 2.5, "ls": "-"},
+    "malformed": {"color": "0.25", "lw": 2.5, "ls": (0, (3, 2))},
+    "right": {"color": "none", "lw": 0, "ls": "-"},
+    "a copy, and what it copies": {"color": PALETTE[4], "lw": 3, "ls": "-"},
+}
+WRONG, MALFORMED, RIGHT, COPY = FRAMES
+WRONG_WORDS = "#a34700"  # the orange of the frames, dark enough for words
 MARGIN = 1.2  # inches, for what a row of images is called
+DENOISERS = ("class", "feature")
 
 
-def greys(row: pd.Series, world: World) -> np.ndarray:
-    """The image in the columns p0, p1, ... of a table's row, in the world's shape."""
+def draw(axis: Axes, row: pd.Series, world: World, frame: str = RIGHT) -> None:
+    """The image in the columns p0, p1, ... of a table's row, in [0, 1], with one of ``FRAMES``."""
     image = row.filter(regex=r"^p\d+$").to_numpy(dtype=float).reshape(world.shape)
-    return np.moveaxis(image, 0, -1) if image.ndim == 3 else image  # colours last
-
-
-def plain(axis: Axes, image: np.ndarray) -> None:
-    """One image ``(height, width)``, or ``(height, width, 3)``, in [0, 1]."""
+    image = np.moveaxis(image, 0, -1) if image.ndim == 3 else image  # colours last
     axis.imshow(image, cmap="gray", vmin=0, vmax=1)
     axis.set(xticks=[], yticks=[])
     axis.grid(False)
-    axis.spines[:].set_visible(False)
+    axis.spines[:].set(**FRAMES[frame])
+    axis.spines[:].set_visible(frame != RIGHT)
 
 
-def framed(
-    axis: Axes, image: np.ndarray, world: World, combination: int, shown: int, malformed: bool
-) -> None:
-    """One image as ``plain``; what is wrong with it frames it, and wrong attributes are named.
+def judged(axis: Axes, row: pd.Series, world: World) -> None:
+    """A row's image, framed by what is wrong with it; wrong attributes are named below.
 
     Args:
-        combination, shown: asked for, and read by the judge.
+        row: with the columns combination, asked for, shown, read by the judge, and malformed.
     """
-    plain(axis, image)
-    wrong = shown != combination
-    for spine in axis.spines.values():
-        spine.set(lw=2.5, **(WRONG if wrong else MALFORMED))
-        spine.set_visible(wrong or malformed)
-    both = (world.combinations[c].tolist() for c in (shown, combination))
+    wrong = row["shown"] != row["combination"]
+    draw(axis, row, world, WRONG if wrong else MALFORMED if row["malformed"] else RIGHT)
+    both = (world.combinations[int(row[name])].tolist() for name in ("shown", "combination"))
     values = zip(world.values, *both, strict=False)
     named = ", ".join(names[is_now] for names, is_now, was in values if is_now != was)
     told = "\n".join(textwrap.wrap(named, 9, max_lines=3, placeholder=" ..."))
     axis.set_xlabel(told, color=WRONG_WORDS, fontsize=LEAST, labelpad=2)
 
 
-def of_row(axis: Axes, row: pd.Series, world: World) -> None:
-    """A row of a table, ``framed``: its columns combination, shown, malformed, and those of
-    ``greys``.
-    """
-    judged = int(row["combination"]), int(row["shown"]), bool(row["malformed"])
-    framed(axis, greys(row, world), world, *judged)
-
-
-def called(axis: Axes, name: str) -> None:
+def _called(axis: Axes, name: str) -> None:
     """What a row of images is called, to the left of its first."""
     told = textwrap.fill(name, 15)
     axis.set_ylabel(told, rotation=0, ha="right", va="center", fontsize=LEAST)
 
 
-def legend_of_frames(figure: Figure) -> None:
-    """What the frames mean, below a figure."""
-    frame = {"facecolor": "0.9", "lw": 2.5}
+def _above(axis: Axes, told: str) -> None:
+    """A title of several columns, from the first of them on."""
+    place = {"xy": (0, 1), "xytext": (0, 5), "textcoords": "offset points"}
+    axis.annotate(told, xycoords="axes fraction", **place).set_in_layout(False)
+
+
+def _legend(figure: Figure, *names: str) -> None:
+    """What these frames mean, below a figure."""
+    looks = {name: FRAMES[name] for name in names}
     handles = [
-        Patch(edgecolor=WRONG["color"], label="wrong attributes, named below", **frame),
-        Patch(edgecolor="0.25", ls=MALFORMED["ls"], label="malformed", **frame),
-        Patch(facecolor="0.9", label="right"),
+        Patch(facecolor="0.9", edgecolor=one["color"], lw=one["lw"], ls=one["ls"], label=name)
+        for name, one in looks.items()
     ]
     size = {"handlelength": 1.6, "handleheight": 1.5, "borderpad": 1}
     figure.legend(handles=handles, loc="outside lower center", ncols=3, **size)
 
 
-def sheet(pictures: pd.DataFrame, world: World, title: str) -> Figure:
+def _samples(images: pd.DataFrame, group: str) -> pd.DataFrame:
+    """What real data, class and feature show of one group, points."""
+    mine = images[(images["group"] == group) & (images["s_c"] == 0)]
+    return mine[mine["granularity"].isin(("real", *DENOISERS))]
+
+
+def sheet(images: pd.DataFrame, world: World, title: str) -> Figure:
     """One image of every arm for each combination: rows by the column arm, columns by group and
-    combination, in the table's order.
+    combination, in the table's order; of wide images two combinations a group.
     """
-    arms = pictures["arm"].unique()
-    asked = pictures.drop_duplicates(["group", "combination"])[["group", "combination"]]
-    high = (WIDTH - MARGIN) / len(asked) * world.shape[-2] / world.shape[-1]
-    size = (WIDTH, (high + 0.25) * len(arms) + 1.2)
+    high, wide = world.shape[-2:]
+    arms = images["arm"].unique()
+    asked = images.drop_duplicates(["group", "combination"])[["group", "combination"]]
+    asked = asked.groupby("group", sort=False).head(len(asked) if high >= wide else 2)
+    size = (WIDTH, ((WIDTH - MARGIN) / len(asked) * high / wide + 0.25) * len(arms) + 1.2)
     figure, axes = plt.subplots(len(arms), len(asked), figsize=size, squeeze=False)
     for line, arm in zip(axes, arms, strict=True):
-        mine = pictures[pictures["arm"] == arm]
+        mine = images[images["arm"] == arm]
         for axis, combination in zip(line, asked["combination"], strict=True):
-            of_row(axis, mine[mine["combination"] == combination].iloc[0], world)
-        called(line[0], arm)
+            judged(axis, mine[mine["combination"] == combination].iloc[0], world)
+        _called(line[0], arm)
     for axis, group in zip(axes[0], asked["group"], strict=True):
         axis.set_title(group)
     figure.suptitle(title)
-    legend_of_frames(figure)
+    _legend(figure, WRONG, MALFORMED, RIGHT)
+    return figure
+
+
+@with_source
+def every_arm(images: pd.DataFrame, world: World, title: str) -> Figure:
+    """Images of every arm beside real ones: one row an arm, by group of combinations."""
+    order = ["real", *COLOURS]
+    images = images[images["granularity"].isin(order) & (images["role"] == "sample")]
+    images = images.copy()  # in one block: as read it is in many
+    kept = images.index.isin(compared(images).index) | ~images["granularity"].isin(DENOISERS)
+    images = images[kept].assign(place=images["granularity"].map(order.index))
+    images = images.sort_values(["place", "s_c"], kind="stable")
+    arms = zip(images["granularity"], images["s_c"], strict=True)
+    named = ["real" if arm == "real" else arm_name(arm, s_c) for arm, s_c in arms]
+    return sheet(images.assign(arm=named), world, title)
+
+
+@with_source
+def ask_for_unseen(images: pd.DataFrame, world: World, samples: int = 4) -> Figure:
+    """Combinations that no training image showed: one real image, then samples of both arms."""
+    held_out = _samples(images, "held out").query("role == 'sample'")
+    wanted = list(held_out["combination"].unique())
+    gaps = [1, 2 + samples]  # columns between the arms
+    places = {"real": [0], "class": range(2, 2 + samples)}
+    places["feature"] = range(3 + samples, 3 + 2 * samples)
+    widths = [0.12 if column in gaps else 1 for column in range(3 + 2 * samples)]
+    size, grid = (WIDTH, 1.05 * len(wanted) + 1.2), {"width_ratios": widths}
+    shape = len(wanted), len(widths)
+    figure, axes = plt.subplots(*shape, figsize=size, gridspec_kw=grid, squeeze=False)
+    for axis in axes[:, gaps].flat:
+        axis.set_visible(False)
+    for line, combination in zip(axes, wanted, strict=True):
+        asked = held_out[held_out["combination"] == combination]
+        for arm, columns in places.items():
+            mine = asked[asked["granularity"] == arm]
+            for (_, row), column in zip(mine.iterrows(), columns, strict=False):
+                judged(line[column], row, world)
+        _called(line[0], world.describe(int(combination)))
+    axes[0, 0].set_title("asked for")
+    for arm in DENOISERS:
+        shown = held_out[held_out["granularity"] == arm].groupby("combination").head(samples)
+        right = int(((shown["shown"] == shown["combination"]) & ~shown["malformed"]).sum())
+        _above(axes[0, places[arm][0]], f"{arm} denoiser: {right} of {len(shown)} right")
+    figure.suptitle("What do you get when you ask for a face that no training image showed?")
+    _legend(figure, WRONG, MALFORMED, RIGHT)
+    return figure
+
+
+@with_source
+def nearest_training_image(images: pd.DataFrame, world: World, samples: int = 2) -> Figure:
+    """Samples of up to four rare combinations, and below each the training image nearest to it;
+    what is a copy has a frame, and so has what it copies; malformed samples have theirs.
+    """
+    rare = _samples(images, "rare")
+    asked = rare[rare["role"] == "sample"].drop_duplicates(["combination", "sample"])
+    first = asked.groupby("combination", sort=False).head(samples)["sample"].unique()
+    wanted = list(first[: 4 * samples])
+    rare = rare[rare["sample"].isin(wanted)]
+    beside = set(rare.loc[rare["role"] == "nearest", "granularity"])
+    arms = [arm for arm in ("real", *DENOISERS) if arm in beside]
+    shape = 2 * len(arms), len(wanted)
+    high = (WIDTH - MARGIN) / shape[1] * world.shape[0] / world.shape[1]
+    size = (WIDTH, (high + 0.08) * shape[0] + 0.3 * len(arms) + 1)
+    figure, axes = plt.subplots(*shape, figsize=size, squeeze=False)
+    for axis in axes.flat:
+        axis.set_axis_off()
+    for lines, arm in zip(axes.reshape(len(arms), 2, -1), arms, strict=True):
+        mine = rare[rare["granularity"] == arm]
+        _pairs(lines, mine, world, wanted)
+        lines[0, -1].set_title(" ")  # keeps the room
+        copied = mine.loc[mine["role"] == "sample", "copy"]
+        who = "fresh real images" if arm == "real" else f"{arm} denoiser"
+        _above(lines[0, 0], f"{who}: {int(copied.sum())} of {len(copied)} are copies")
+    title = "Is it new? Samples of rare combinations, and the nearest training image"
+    figure.suptitle(f"{title}\nA copy is as near to it as one fresh real image in a hundred")
+    _legend(figure, COPY, MALFORMED)
+    return figure
+
+
+def _pairs(axes: np.ndarray, table: pd.DataFrame, world: World, wanted: list[int]) -> None:
+    """One arm's samples, above, and their nearest training images, below: ``(2, columns)`` axes."""
+    rows = table.set_index(["role", "sample"]).sort_index()
+    names = {"sample": "sample", "nearest": "nearest training image"}
+    for line, (role, name) in zip(axes, names.items(), strict=True):
+        for axis, number in zip(line, wanted, strict=True):
+            if (role, number) not in rows.index:
+                continue
+            sample = rows.loc[("sample", number)]
+            bad = role == "sample" and sample["malformed"]
+            axis.set_axis_on()
+            frame = COPY if sample["copy"] else MALFORMED if bad else RIGHT
+            draw(axis, rows.loc[(role, number)], world, frame)
+        _called(line[0], name)
+
+
+@with_source
+def reverse_images(strip: pd.DataFrame, world: World) -> Figure:
+    """From noise to an image, two combinations, one row each."""
+    times = sorted(strip["t"].unique(), reverse=True)
+    wanted = list(strip["combination"].unique())
+    figure, axes = plt.subplots(len(wanted), len(times), figsize=(WIDTH, 2.9), squeeze=False)
+    for line, combination in zip(axes, wanted, strict=True):
+        for axis, t in zip(line, times, strict=True):
+            now = (strip["t"] == t) & (strip["combination"] == combination)
+            draw(axis, strip[now].iloc[0], world)
+        _called(line[0], world.describe(int(combination)))
+    for axis, t in zip(axes[0], times, strict=True):
+        axis.set_title(f"t = {t:.2g}")
+    figure.suptitle("How does a face come about? From noise (t = 1) to a face (t = 0), feature arm")
     return figure

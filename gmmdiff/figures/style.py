@@ -6,41 +6,27 @@ its words of a size for that, on opaque white paper with a margin.
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import Any, Literal, ParamSpec
 
 import matplotlib as mpl
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
-from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import LogLocator
 
-from gmmdiff.core.statistics import bootstrap
+from gmmdiff.core.statistics import Interval, bootstrap
 from gmmdiff.core.streams import numpy_stream
-from gmmdiff.judging.claims import in_units
-from gmmdiff.judging.rule import RATIOS
 
 Given = ParamSpec("Given")
 Arms = Sequence[tuple[pd.DataFrame, dict[str, Any]]]
 WIDTH = 7.2  # inches
 LEAST = 8.5  # points; 11 px where WIDTH is 700 px
 PALETTE = sns.color_palette("colorblind")
-STATE_COLOURS = {  # Okabe and Ito's, for colour-blind readers; the claimed side blue
-    "holds": "#0072B2",
-    "leans": "#56B4E9",
-    "negligible": "0.45",
-    "undecided": "#CC79A7",
-    "leans against": "#E69F00",
-    "reversed": "#D55E00",
-    "not judged": "0.75",
-}
+APART = "(markers moved apart)"  # of an axis on which ``side_by_side`` draws
 
 
 def style() -> None:
@@ -95,19 +81,24 @@ def with_source(draw: Callable[Given, Figure]) -> Callable[Given, Figure]:
     return drawing
 
 
+def level(values: pd.Series) -> Interval | None:
+    """The IQM over seeds with its bootstrap interval; None of fewer than two finite values."""
+    values = values[np.isfinite(values)].to_numpy()
+    return bootstrap([values], numpy_stream(0, "figure")) if len(values) > 1 else None
+
+
+def levels_by(table: pd.DataFrame, x: str) -> np.ndarray:
+    """x, IQM and the ends of its interval, at every x that has two values: ``(k, 4)``."""
+    every = [(at, level(values)) for at, values in table.groupby(x)["value"]]
+    return np.array([(at, *interval) for at, interval in every if interval]).reshape(-1, 4)
+
+
 def iqm_lines(axis: Axes, table: pd.DataFrame, x: str, **look: Any) -> None:
-    """IQM over seeds with its bootstrap interval, against x; nothing where no x has two values."""
-    groups = [(at, group["value"].dropna().to_numpy()) for at, group in table.groupby(x)]
-    found = [
-        (at, *bootstrap([values], numpy_stream(0, "figure")))
-        for at, values in groups
-        if len(values) > 1
-    ]
-    if not found:
-        return
-    at, middle, low, high = np.array(found).T
-    look = {"capsize": 2, "lw": 1.6, "markersize": 5} | look
-    axis.errorbar(at, middle, [middle - low, high - middle], **look)
+    """IQM over seeds with its bootstrap interval, against x; a point alone is drawn larger."""
+    at, middle, low, high = levels_by(table, x).T
+    look = {"capsize": 2, "lw": 1.6, "markersize": 9 if len(at) == 1 else 5} | look
+    if len(at):
+        axis.errorbar(at, middle, [middle - low, high - middle], **look)
 
 
 def side_by_side(
@@ -150,82 +141,3 @@ def plain_log(axis: Axes, name: Literal["x", "y"]) -> None:
     for which in (ticks.set_major_formatter, ticks.set_minor_formatter):
         which("{x:g}")
     axis.tick_params(axis=name, which="minor", labelsize=mpl.rcParams[f"{name}tick.labelsize"])
-
-
-@with_source
-def forest(cells: pd.DataFrame, title: str) -> Figure:
-    """Every cell with its interval, a panel a claim and metric: in percentage points, beyond twice
-    delta on a logarithmic scale, or as a factor; and at the right both arms' own levels.
-
-    The band is what counts as no difference; open markers are controls, which decide nothing.
-
-    Args:
-        cells: see ``gmmdiff.judging.claims.cell_table``, and whether each is a control.
-    """
-    panels = [table.iloc[::-1] for _, table in cells.groupby(["claim", "metric"], sort=False)]
-    figure, axes = plt.subplots(
-        len(panels),
-        1,
-        figsize=(WIDTH, 0.24 * len(cells) + 0.75 * len(panels) + 1.2),
-        squeeze=False,
-        gridspec_kw={"height_ratios": [len(table) + 1 for table in panels]},
-    )
-    for axis, table in zip(axes[:, 0], panels, strict=True):
-        _forest_panel(axis, table)
-    axes[-1, 0].set_xlabel("first arm minus second, or divided by it: left is as claimed")
-    handles = [
-        Line2D([], [], color=colour, marker="o", label=state)
-        for state, colour in STATE_COLOURS.items()
-        if state in set(cells["state"])
-    ]
-    handles.append(Patch(color="0.9", label="no difference that matters"))
-    if cells["margin"].any():
-        line = Line2D([], [], color="0.2", ls="--", label="the claim holds left of this line")
-        handles.append(line)
-    if cells["control"].any():
-        look = {"color": "0.2", "marker": "o", "markerfacecolor": "white"}
-        handles.append(Line2D([], [], **look, label="control"))
-    figure.legend(handles=handles, loc="outside lower center", ncols=3)
-    figure.suptitle(textwrap.fill(title, 75))
-    return figure
-
-
-def _forest_panel(axis: Axes, table: pd.DataFrame) -> None:
-    """One claim and metric; the first cell on top."""
-    metric, delta = table["metric"].iloc[0], table["delta"].max()
-    middle, low, high = (in_units(table[end], metric) for end in ("estimate", "low", "high"))
-    ratio, edges = metric in RATIOS, [in_units(edge, metric) for edge in (-delta, delta)]
-    axis.axvspan(*edges, color="0.9", zorder=0)
-    axis.axvline(float(ratio), color="0.4", lw=1)
-    if table["margin"].any():
-        axis.axvline(edges[1], color="0.2", ls="--", lw=1)
-    for place, row in enumerate(table.itertuples()):
-        colour = STATE_COLOURS[row.state]
-        axis.plot([low[row.Index], high[row.Index]], [place, place], color=colour, lw=2)
-        look = {"color": colour, "markerfacecolor": "white" if row.control else colour}
-        axis.plot(middle[row.Index], place, "o", markersize=6, **look)
-        levels = [row.first, row.second] if ratio else [100 * row.first, 100 * row.second]
-        told = "{:.3g}, {:.3g}".format(*levels) if ratio else "{:.1f}, {:.1f} %".format(*levels)
-        at = {"transform": axis.get_yaxis_transform(), "va": "center", "fontsize": LEAST}
-        axis.text(1.01, place, told, **at)
-    if ratio:
-        axis.set_xscale("log")
-        axis.xaxis.set_major_locator(MaxNLocator(6))
-        axis.xaxis.set_major_formatter("{x:g}")
-    else:
-        axis.set_xscale("symlog", linthresh=2 * edges[1])
-        ticks = edges[1] * 2.0 ** np.arange(7)
-        axis.set_xticks([*-ticks[::-1], 0, *ticks])
-        axis.xaxis.set_major_formatter(lambda x, _: f"{x:+g}" if x else "0")
-        ends = [min(low.min(), edges[0]), max(high.max(), edges[1])]
-        axis.set_xlim(*(1.15 * np.array(ends)))
-    axis.xaxis.set_minor_locator(NullLocator())
-    several = table["group"].nunique() > 1
-    names = table["name"] + (", " + table["group"] if several else "")
-    axis.set_yticks(range(len(table)), names)
-    axis.set_ylim(-0.7, len(table) - 0.3)
-    which = "" if several or not table["group"].iloc[0] else f" ({table['group'].iloc[0]})"
-    unit = "as a factor" if ratio else "in percentage points"
-    axis.set_title(f"{table['claim'].iloc[0]}: {metric.replace('_', ' ')}{which}, {unit}")
-    axis.set_title("both arms", loc="right", fontsize=LEAST, x=1.01, ha="left")
-    axis.grid(axis="y", visible=False)

@@ -19,64 +19,42 @@ from gmmdiff.experiments.theory.sets import nested_pairs, share_that_differs
 from gmmdiff.figures.style import PALETTE, WIDTH, legend_below, with_source
 from gmmdiff.worlds.arcs import Arcs
 
-COST_COLOURS = {
-    "W1": "black",
-    "NGMG single": PALETTE[1],
-    "NGMG scale mixture": PALETTE[2],
-    "KL": PALETTE[0],
-    "JS": PALETTE[4],
-    "TV": PALETTE[9],
-}
-COST_MARKERS = {
-    "W1": "s",
-    "NGMG single": "o",
-    "NGMG scale mixture": "D",
-    "KL": "^",
-    "JS": "v",
-    "TV": "P",
+COSTS = {  # colour and marker of each
+    "W1": ("black", "s"),
+    "NGMG single": (PALETTE[1], "o"),
+    "NGMG scale mixture": (PALETTE[2], "D"),
+    "KL": (PALETTE[0], "^"),
+    "JS": (PALETTE[4], "v"),
+    "TV": (PALETTE[9], "P"),
 }
 
 
 @with_source
 def diffusion_checks(marginals: pd.DataFrame, orders: pd.DataFrame) -> Figure:
     """Marginals, posterior means and samplers of a mixture, each beside its closed form."""
-    figure, axes = plt.subplot_mosaic(
-        [["marginals", "means"], ["orders", "orders"]], figsize=(WIDTH, 6.2)
-    )
-    for colour, (t, table) in zip(
-        sns.color_palette("viridis", marginals["t"].nunique()), marginals.groupby("t"), strict=True
-    ):
-        left, right = axes["marginals"], axes["means"]
+    panels = [["marginals", "means"], ["orders", "orders"]]
+    figure, axes = plt.subplot_mosaic(panels, figsize=(WIDTH, 6.2))
+    left, right, below = axes["marginals"], axes["means"], axes["orders"]
+    colours = sns.color_palette("viridis", marginals["t"].nunique())
+    for colour, (t, table) in zip(colours, marginals.groupby("t"), strict=True):
         left.plot(table["x"], table["density"], color=colour, label=f"t = {t:g}")
         left.plot(table["x"], table["sampled_density"], ".", color=colour, markersize=4)
         seen = table.dropna(subset="sampled_posterior_mean")
         right.plot(seen["x"], seen["posterior_mean"], color=colour)
-        right.errorbar(
-            seen["x"],
-            seen["sampled_posterior_mean"],
-            2 * seen["standard_error"],
-            fmt=".",
-            color=colour,
-            markersize=3,
-            lw=0.7,
-        )
+        bars = {"yerr": 2 * seen["standard_error"], "fmt": ".", "markersize": 3, "lw": 0.7}
+        right.errorbar(seen["x"], seen["sampled_posterior_mean"], color=colour, **bars)
     left.set(title="Marginals", xlabel="$x_t$", ylabel="density")
     right.set(title="Posterior mean, samples with 2 s.e.", xlabel="$x_t$", ylabel="$E[x_0 | x_t]$")
     left.legend()
     for (name, table), marker in zip(orders.groupby("sampler"), "os", strict=True):
         last = np.log(table[["steps", "error"]].tail(3))
-        order = (
-            f": order {-np.polyfit(last['steps'], last['error'], 1)[0]:.2f}"
-            if len(last) > 1
-            else ""
-        )
-        axes["orders"].loglog(table["steps"], table["error"], marker=marker, label=f"{name}{order}")
-    axes["orders"].set(
-        title="Samplers on the probability-flow ODE: the lower the better",
-        xlabel="network evaluations",
-        ylabel="mean error of the quantiles",
-    )
-    axes["orders"].legend()
+        label = name
+        if len(last) > 1:
+            label += f": order {-np.polyfit(last['steps'], last['error'], 1)[0]:.2f}"
+        below.loglog(table["steps"], table["error"], marker=marker, label=label)
+    below.set_title("Samplers on the probability-flow ODE: the lower the better")
+    below.set(xlabel="network evaluations", ylabel="mean error of the quantiles")
+    below.legend()
     figure.suptitle("Do oracle and samplers agree with closed forms?\nLines: exact, dots: samples")
     return figure
 
@@ -145,32 +123,12 @@ def _nested_supports(axis: Axes, manifold: Arcs) -> None:
 def line_costs(closed: pd.DataFrame, sampled: pd.DataFrame) -> Figure:
     """Costs (left) and slopes (right) against theta, one row a thickness."""
     widths = sorted(closed["width"].unique(), reverse=True)
-    figure, axes = plt.subplots(
-        len(widths),
-        2,
-        figsize=(WIDTH, 1.9 * len(widths) + 1.4),
-        sharex=True,
-        sharey="col",
-        squeeze=False,
-    )
+    size, shared = (WIDTH, 1.9 * len(widths) + 1.4), {"sharex": True, "sharey": "col"}
+    figure, axes = plt.subplots(len(widths), 2, figsize=size, squeeze=False, **shared)
     for line, width in zip(axes, widths, strict=True):
+        exact, dots = (table[table["width"] == width] for table in (closed, sampled))
         for axis, quantity in zip(line, ("value", "slope"), strict=True):
-            for cost, colour in COST_COLOURS.items():
-                table = closed[(closed["width"] == width) & (closed["cost"] == cost)]
-                dots = sampled[(sampled["width"] == width) & (sampled["cost"] == cost)]
-                axis.plot(
-                    table["theta"], table[quantity].replace(np.inf, np.nan), color=colour, lw=1.8
-                )
-                axis.errorbar(
-                    dots["theta"],
-                    dots[quantity].replace(np.inf, np.nan),
-                    dots[f"{quantity}_error"].replace(np.inf, np.nan),
-                    fmt=COST_MARKERS[cost],
-                    color=colour,
-                    markersize=5,
-                    lw=1,
-                    label=cost,
-                )
+            _lines_and_dots(axis, exact, dots, quantity)
             axis.set_xscale("log")
             if closed["theta"].nunique() == 1:
                 axis.set_xlim(closed["theta"].iloc[0] / 2, closed["theta"].iloc[0] * 2)
@@ -187,48 +145,40 @@ def line_costs(closed: pd.DataFrame, sampled: pd.DataFrame) -> Figure:
     return figure
 
 
+def _lines_and_dots(axis: Axes, exact: pd.DataFrame, dots: pd.DataFrame, quantity: str) -> None:
+    """One quantity of every cost against theta, where it is finite."""
+    for cost, (colour, marker) in COSTS.items():
+        line, own = (
+            table[table["cost"] == cost].replace(np.inf, np.nan) for table in (exact, dots)
+        )
+        axis.plot(line["theta"], line[quantity], color=colour, lw=1.8)
+        look = {"fmt": marker, "color": colour, "markersize": 5, "lw": 1, "label": cost}
+        axis.errorbar(own["theta"], own[quantity], own[f"{quantity}_error"], **look)
+
+
 @with_source
 def affinity(table: pd.DataFrame, mixtures: dict[str, NGMG], upper: float) -> Figure:
     """The potentials beside |e|, and their deviation from affine against number of scales and
     range.
     """
-    figure, axes = plt.subplot_mosaic(
-        [["potentials", "potentials"], ["paired lines", "unpaired lines"]],
-        figsize=(WIDTH, 7),
-        height_ratios=[1, 1.4],
-    )
+    panels = [["potentials", "potentials"], ["paired lines", "unpaired lines"]]
+    figure, axes = plt.subplot_mosaic(panels, figsize=(WIDTH, 7), height_ratios=[1, 1.4])
     first = axes.pop("potentials")
     e = torch.linspace(0, upper, 300, dtype=torch.float64)
     first.plot(e, e, color="black", lw=1, ls="--", label="$|e|$ = W1 of two points")
     for name, mixture in mixtures.items():
-        first.plot(e, mixture.potential(e.unsqueeze(1)), color=COST_COLOURS[name], label=name, lw=2)
+        first.plot(e, mixture.potential(e.unsqueeze(1)), color=COSTS[name][0], label=name, lw=2)
     first.set(title="Potentials: how near to a straight line?", xlabel="$|e|$", ylabel=r"$\psi(e)$")
     first.legend()
+    look = {"vmin": 0, "vmax": 10, "cmap": "cividis_r", "cbar": False, "linewidths": 1}
     for laws, axis in axes.items():
-        grid = (
-            table[table["laws"] == laws].pivot(
-                index="n_scales", columns="lower", values="deviation"
-            )
-            * 100
-        )
-        sns.heatmap(
-            grid,
-            annot=True,
-            fmt=".1f",
-            vmin=0,
-            vmax=10,
-            cmap="cividis_r",
-            ax=axis,
-            cbar=False,
-            linewidths=1,
-            annot_kws={"size": 9},
-        )
+        of_laws = table[table["laws"] == laws]
+        grid = of_laws.pivot(index="n_scales", columns="lower", values="deviation") * 100
+        sns.heatmap(grid, annot=True, fmt=".1f", ax=axis, annot_kws={"size": 9}, **look)
         title = "points and paired lines" if laws == "paired lines" else laws
-        axis.set(
-            title=f"{title}: deviation in %,\nlower is more linear",
-            xlabel=f"lower end of the range (upper end {upper:g})",
-            ylabel="number of scales",
-        )
+        axis.set_title(f"{title}: deviation in %,\nlower is more linear")
+        axis.set_xlabel(f"lower end of the range (upper end {upper:g})")
+        axis.set_ylabel("number of scales")
     figure.suptitle("Is NGMG a linear transformation of W1?")
     return figure
 
@@ -260,7 +210,7 @@ def laws(samples: pd.DataFrame, pairs: pd.DataFrame) -> Figure:
     both.set(title="The same two against each other", xlabel="W1", ylabel="NGMG scale mixture")
     for name in MIXTURES:
         some = pairs[pairs["cost"] == name]
-        look = {"color": COST_COLOURS[name], "label": name, "alpha": 0.5, "rasterized": True}
+        look = {"color": COSTS[name][0], "label": name, "alpha": 0.5, "rasterized": True}
         axes["bound"].loglog(some["bound"], some["value"], ".", markersize=3, **look)
     ends = np.array([pairs["bound"].min(), pairs["bound"].max()])
     axes["bound"].loglog(ends, ends, color="black", lw=1, ls="--", label="the bound")
@@ -277,46 +227,36 @@ def descents(lines: pd.DataFrame, helix: pd.DataFrame) -> Figure:
     columns = [
         (laws, width) for laws, table in tables.items() for width in sorted(table["width"].unique())
     ]
-    figure, axes = plt.subplots(
-        len(COST_COLOURS), len(columns), figsize=(WIDTH, 8.6), sharey=True, sharex="col"
-    )
+    shape, shared = (len(COSTS), len(columns)), {"sharey": True, "sharex": "col"}
+    figure, axes = plt.subplots(*shape, figsize=(WIDTH, 8.6), **shared)
     for column, (laws, width) in zip(axes.T, columns, strict=True):
-        for axis, cost in zip(column, COST_COLOURS, strict=True):
-            table = tables[laws]
-            table = table[(table["cost"] == cost) & (table["width"] == width)]
-            starts = sorted(table["start"].unique())
-            for start, colour in zip(starts, sns.color_palette("flare", len(starts)), strict=True):
-                one = table[table["start"] == start]
-                label = f"{start:g}" if laws == "lines" else f"{int(start) + 1}"
-                axis.plot(one["step"], one["error"].clip(1e-4, 20), color=colour, label=label)
-            axis.axhline(0.01, color="0.4", lw=1, ls="--")
-            axis.set(yscale="log", ylim=(7e-5, 30))
-            axis.xaxis.set_major_locator(MaxNLocator(2))
-            if table.empty:
-                axis.text(
-                    0.5,
-                    0.6,
-                    "as on\nthe left",
-                    ha="center",
-                    va="center",
-                    transform=axis.transAxes,
-                    color="0.4",
-                )
+        of_width = tables[laws][tables[laws]["width"] == width]
+        for axis, cost in zip(column, COSTS, strict=True):
+            _descent(axis, of_width[of_width["cost"] == cost], laws)
         column[0].set_title(f"{laws},\nthickness {width:g}")
         column[-1].set_xlabel("step")
-        column[-1].legend(
-            title=r"start $\theta$" if laws == "lines" else "start",
-            loc="upper center",
-            bbox_to_anchor=(0.5, -0.5),
-            ncols=2,
-        )
-    for axis, (cost, colour) in zip(axes[:, 0], COST_COLOURS.items(), strict=True):
+        place = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.5), "ncols": 2}
+        column[-1].legend(title=r"start $\theta$" if laws == "lines" else "start", **place)
+    for axis, (cost, (colour, _)) in zip(axes[:, 0], COSTS.items(), strict=True):
         axis.set_ylabel(cost.replace(" ", "\n"), color=colour, weight="bold")
-    figure.suptitle(
-        "Which costs find the manifold? Error over starting error:\nfound where it ends below the "
-        "dashed line"
-    )
+    title = "Which costs find the manifold? Error over starting error:"
+    figure.suptitle(f"{title}\nfound where it ends below the dashed line")
     return figure
+
+
+def _descent(axis: Axes, table: pd.DataFrame, laws: str) -> None:
+    """One cost's errors from every start."""
+    starts = sorted(table["start"].unique())
+    for start, colour in zip(starts, sns.color_palette("flare", len(starts)), strict=True):
+        one = table[table["start"] == start]
+        label = f"{start:g}" if laws == "lines" else f"{int(start) + 1}"
+        axis.plot(one["step"], one["error"].clip(1e-4, 20), color=colour, label=label)
+    axis.axhline(0.01, color="0.4", lw=1, ls="--")
+    axis.set(yscale="log", ylim=(7e-5, 30))
+    axis.xaxis.set_major_locator(MaxNLocator(2))
+    if table.empty:
+        centre = {"ha": "center", "va": "center", "transform": axis.transAxes, "color": "0.4"}
+        axis.text(0.5, 0.6, "as on\nthe left", **centre)
 
 
 @with_source
@@ -324,22 +264,17 @@ def sample_complexity(table: pd.DataFrame) -> Figure:
     """R.m.s. relative error against sample size, one panel a cost, one line a dimension."""
     slopes = complexity_slopes(table).set_index(["cost", "dimension"])
     costs = list(table["cost"].unique())
-    figure, axes = plt.subplots(
-        len(costs), 1, figsize=(WIDTH, 2.4 * len(costs) + 0.8), sharey=True, sharex=True
-    )
+    size, n = (WIDTH, 2.4 * len(costs) + 0.8), np.array(sorted(table["n"].unique()))
+    figure, axes = plt.subplots(len(costs), 1, figsize=size, sharey=True, sharex=True)
     for axis, cost in zip(axes, costs, strict=True):
-        for (dim, group), marker in zip(
-            table[table["cost"] == cost].groupby("dimension"), "osD^v", strict=False
-        ):
+        by_dimension = table[table["cost"] == cost].groupby("dimension")
+        for (dim, group), marker in zip(by_dimension, "osD^v", strict=False):
             rms = group.groupby("n")["error"].apply(lambda e: np.sqrt(np.mean(np.square(e))))
-            slope = slopes.loc[(cost, dim)]
-            fitted = (
-                f": slope {slope['estimate']:.2f} [{slope['low']:.2f}, {slope['high']:.2f}]"
-                if len(rms) > 1
-                else ""
-            )
-            axis.loglog(rms.index, rms, marker=marker, label=f"D = {dim}{fitted}")
-        n = np.array(sorted(table["n"].unique()))
+            slope, label = slopes.loc[(cost, dim)], f"D = {dim}"
+            if len(rms) > 1:
+                ends = f"[{slope['low']:.2f}, {slope['high']:.2f}]"
+                label += f": slope {slope['estimate']:.2f} {ends}"
+            axis.loglog(rms.index, rms, marker=marker, label=label)
         axis.loglog(n, 1.6 * n**-0.5, color="0.5", ls="--", label=r"$n^{-1/2}$")
         axis.set(title=cost, ylabel="relative error", xticks=n, xticklabels=n)
         axis.minorticks_off()

@@ -1,4 +1,4 @@
-"""What a claim is, and what is found of it."""
+"""What a claim is, what is found of it, and how that is put in words."""
 
 from __future__ import annotations
 
@@ -10,20 +10,18 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
+import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from gmmdiff.judging import rule as verdicts
 from gmmdiff.judging.tables import Tables
 
-PAPER = "arXiv 2401.11261, abstract"
 # A claim of theory passes or not; a sampled one gets what ``gmmdiff.judging.rule`` says.
 Verdict = Literal["not reproduced"] | verdicts.Verdict
-WORDS = {
+ORDER = ("first", "second")  # of the arms
+WORDS = {  # of factors, where they are called otherwise
     "s_c": "scale",
-    "attributes": "attributes",
-    "n_train": "n_train",
     "lam": "lambda",
-    "learning_rate": "rate",
     "label_noise": "label noise",
     "rival_lam": "the rival's",
 }
@@ -55,25 +53,33 @@ class Judgement:
 
 @dataclass(frozen=True)
 class Claim:
-    """One claim, fixed before the numbers.
+    """One claim, fixed before the numbers; claims.yaml holds its words.
 
     Attributes:
+        stage: the name under which it is filed.
         world, regime: where it is asked; None for a claim of theory.
         delta: of a sampled claim, the smallest difference that matters, by metric.
     """
 
     id: str
-    statement: str
-    source: str
-    criterion: str
     stage: str
     judge: Callable[[Tables], Judgement]
     world: str | None = None
     regime: str | None = None
     delta: Mapping[str, float] | None = None
 
+    @property
+    def words(self) -> dict[str, str]:
+        """Its statement, source and criterion."""
+        return _words()[self.id]
 
-def cell_rows(
+
+@cache
+def _words() -> dict[str, dict[str, str]]:
+    return yaml.safe_load(Path(__file__).with_name("claims.yaml").read_text(encoding="utf-8"))
+
+
+def _rows(
     cells: Iterable[verdicts.Cell],
     intervals: Iterable[verdicts.Interval],
     states: Iterable[verdicts.State | None],
@@ -92,13 +98,13 @@ def by_rule(claim: str, cells: Sequence[verdicts.Cell], undertrained: bool = Fal
     Its estimate is that of the judged cell whose interval ends highest, in units of its delta.
     """
     ruling = verdicts.rule(claim, cells)
-    rows = cell_rows(cells, ruling.intervals, ruling.states)
+    rows = _rows(cells, ruling.intervals, ruling.states)
     judged = [row for row in rows if row["state"] != "not judged"] or rows
     hardest = max(judged, key=lambda row: row["high"] / row["delta"])
     seeds = len(cells[0].difference)
     return Judgement(
         ruling.verdict,
-        _told("cells.j2", "cells", {"cells": rows, "seeds": seeds, "undertrained": undertrained}),
+        sentence("cells", "cells", cells=rows, seeds=seeds, undertrained=undertrained),
         *(hardest[end] for end in ("estimate", "low", "high")),
         n_seeds=seeds,
         cells=rows,
@@ -108,50 +114,50 @@ def by_rule(claim: str, cells: Sequence[verdicts.Cell], undertrained: bool = Fal
     )
 
 
-def cell_table(claim: str, rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
-    """Cells of claims.json as a table: claim, metric, group, name, estimate, low, high, delta,
-    state, margin, and the arms' own levels first and second, where they are known.
+def cell_table(name: str, cells: Sequence[verdicts.Cell]) -> pd.DataFrame:
+    """Cells with their states, a row each: claim, metric, group, name, estimate, low, high, delta,
+    state, margin, and the arms' own levels, first and second.
+
+    Args:
+        name: of the claim and, after a comma, of the control; it owns the random streams.
     """
     return pd.DataFrame(
         {
-            "claim": claim,
+            "claim": name.partition(",")[0],
             "metric": row["factors"]["metric"],
             "group": row["factors"].get("group", ""),
             "name": cell_name(row["factors"]),
-            **{name: row[name] for name in ("estimate", "low", "high", "delta", "state", "margin")},
-            **{
-                which: level["estimate"]
-                for which, level in zip(("first", "second"), row["levels"], strict=False)
-            },
+            **{column: row[column] for column in verdicts.Interval._fields},
+            **{column: row[column] for column in ("delta", "state", "margin")},
+            **{nth: one["estimate"] for nth, one in zip(ORDER, row["levels"], strict=False)},
         }
-        for row in rows
+        for row in _rows(cells, *verdicts.assess(name, cells))
     )
 
 
 def cell_name(factors: Mapping[str, Any]) -> str:
-    """A cell without its metric and group: "feature against class, points"."""
-    named = [
-        level
-        for name, level in factors.items()
-        if isinstance(level, str) and name not in ("metric", "group")
-    ]
-    return ", ".join([*named, *filter(None, [levels(factors)])])
+    """A cell without its metric and group: "feature against class, points, lambda 1"."""
 
+    def told(name: str, level: Any) -> str:
+        if isinstance(level, str):
+            return level
+        if name == "s_c":
+            return f"mixtures ({level:g})" if level else "points"
+        return f"{WORDS.get(name, name)} {level:g}"
 
-def levels(factors: Mapping[str, Any]) -> str:
-    """The numeric factors of a cell: ``{"s_c": 0.0, "lam": 1.0}`` -> "points, lambda 1"."""
-    return ", ".join(
-        ("points" if level == 0 else f"mixtures ({level:g})")
-        if name == "s_c"
-        else f"{WORDS.get(name, name)} {level:g}"
-        for name, level in factors.items()
-        if not isinstance(level, str)
-    )
+    own = {name: level for name, level in factors.items() if name not in ("metric", "group")}
+    named = sorted(own.items(), key=lambda one: not isinstance(one[1], str))  # words, then numbers
+    return ", ".join(told(*one) for one in named)
 
 
 def in_units(value: Any, metric: str) -> Any:
     """A difference as it is read: in percentage points, of a ratio as a factor."""
     return np.exp(value) if metric in verdicts.RATIOS else 100 * value
+
+
+def listed(values: Mapping[str, float], form: str) -> str:
+    """``{"a": 0.5, "b": 2}`` -> "a 0.5, b 2", every value in one format."""
+    return ", ".join(f"{name} {value:{form}}" for name, value in values.items())
 
 
 @cache
@@ -168,24 +174,16 @@ def _templates() -> Environment:
     return templates
 
 
-def listed(values: Mapping[str, float], form: str) -> str:
-    """``{"a": 0.5, "b": 2}`` -> "a 0.5, b 2", every value in one format."""
-    return ", ".join(f"{name} {value:{form}}" for name, value in values.items())
-
-
-def _told(template: str, macro: str, numbers: Mapping[str, Any]) -> str:
-    return " ".join(getattr(_templates().get_template(template).module, macro)(**numbers).split())
-
-
-def sentence(room: str, name: str, **numbers: Any) -> str:
-    """What was measured, in words: the macro ``name`` of ROOM.j2 on these numbers.
+def sentence(template: str, macro: str, **numbers: Any) -> str:
+    """What was measured, in words: a macro of TEMPLATE.j2 on these numbers.
 
     Line breaks and indents of the template count as single blanks.
     """
-    return _told(f"{room}.j2", name, numbers)
+    module = _templates().get_template(f"{template}.j2").module
+    return " ".join(getattr(module, macro)(**numbers).split())
 
 
-def show_verdicts(claims: Iterable[Claim], tables: Mapping[str, pd.DataFrame], *ids: str) -> None:
+def show_verdicts(claims: Iterable[Claim], tables: Tables, *ids: str) -> None:
     """Displays what the tables so far say of the claims with these ids."""
     from IPython.display import Markdown, display
 
@@ -193,7 +191,8 @@ def show_verdicts(claims: Iterable[Claim], tables: Mapping[str, pd.DataFrame], *
         found = claim.judge(tables)
         where = f" ({claim.world}, {claim.regime})" if claim.world else ""
         verdict = found.verdict + (", undertrained" if found.undertrained else "")
-        told = f"**{claim.id}{where}. {claim.statement}** *{verdict}* ({claim.criterion})."
+        statement, _, criterion = claim.words.values()
+        told = f"**{claim.id}{where}. {statement}** *{verdict}* ({criterion})."
         if found.replication is not None and found.verdict != "inconclusive":
             told += f" Resampled seeds give the same verdict in {found.replication:.0%}."
         display(Markdown(f"{told} {found.details}"))

@@ -2,67 +2,126 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
+from typing import NamedTuple
 
 import pandas as pd
 
-from gmmdiff.judging.claims import PAPER, Claim, Judgement, Tables, by_rule, cell_rows, cell_table
-from gmmdiff.judging.contrasts import JUDGED, SETTINGS, Setting
-from gmmdiff.judging.rule import DELTA, assess
+from gmmdiff.core.checks import require
+from gmmdiff.judging.claims import Claim, Judgement, by_rule, cell_table
+from gmmdiff.judging.contrasts import Contrast, cells, controls, undertrained
+from gmmdiff.judging.rule import DELTA, Cell
+from gmmdiff.judging.tables import Tables
 
-STATEMENTS = {  # claim -> statement, source, what is compared
-    "F1": (
-        "Feature conditioning gives fewer defects than class conditioning, both with Gaussian "
-        "mixtures.",
-        PAPER,
-        "defects on seen combinations, feature minus class, for points and for mixtures",
-    ),
-    "F2": (
-        "The same on rare combinations.",
-        f"{PAPER} (ours to ask)",
-        "as F1, on rare combinations",
-    ),
-    "F3": (
-        "Features compose: combinations held out of training come out nearly as rare ones do.",
-        "ours",
-        "defects, and wrong samples alone, of the feature arm, held-out minus rare combinations, "
-        "below 5 percentage points, for points and for mixtures",
-    ),
-    "F4": (
-        "It is the mixture: mixture conditions give fewer defects than points.",
-        "digests of the full text (conditions as distributions)",
-        "defects on seen combinations, mixture minus point at equal granularity, conditions drawn",
-    ),
-    "F5": (
-        "It is the features' meaning, not that codes are shared.",
-        "ours",
-        "feature against scrambled on rare combinations, points: difference of defects, ratio of "
-        "energy distances to the true law",
-    ),
-    "F6": (
-        "Features copy less than classes.",
-        "ours",
-        "copies of training samples on rare combinations, feature minus class, for points and for "
-        "mixtures",
-    ),
-    "F7": (
-        "Features come nearer to the true law.",
-        "ours",
-        "energy distance to the true law on rare combinations, feature over class, for points and "
-        "for mixtures",
-    ),
-    "F8": (
-        "Mixtures generalise better than points.",
-        "ours",
-        "validation loss at its minimum, mixture over point at equal granularity",
-    ),
+OWN_UNIT = "class, own unit"  # the class arm at a scale that counts its own smallest distance
+COMPOSED = 0.05  # margin of F3
+POINTS, MIXTURES = " and s_c == 0", " and s_c > 0"
+ENDS, CONDITIONAL = ("defect", "wrong"), ("class", "feature")
+
+
+def _query(granularity: str, group: str, condition: str = "drawn") -> str:
+    """The rows of one arm and group, conditions drawn, as points' are, or at the mean."""
+    other = {"drawn": "mean", "mean": "drawn"}[condition]
+    return f"granularity == '{granularity}' and group == '{group}' and condition != '{other}'"
+
+
+def _features(metric: str, group: str, second: str = "class", only: str = "") -> Contrast:
+    """Features against another granularity, at every scale that both have."""
+    arms = {arm: _query(arm, group) + only for arm in ("feature", second)}
+    name = {"metric": metric, "contrast": f"feature against {second}", "group": group}
+    return Contrast(name, arms)
+
+
+def _mixture(metric: str, group: str, granularity: str, condition: str = "drawn") -> Contrast:
+    """Mixtures against points of one granularity."""
+    rows = _query(granularity, group, condition)
+    arms = {"mixture": rows + MIXTURES, "point": _query(granularity, group) + POINTS}
+    at = "" if condition == "drawn" else " at its mean"
+    name = {"metric": metric, "granularity": granularity, "contrast": f"mixture{at} against point"}
+    return Contrast(name | ({} if group == "all" else {"group": group}), arms, by=())
+
+
+def _composed(metric: str, granularity: str) -> Contrast:
+    """Held-out against rare combinations in one arm."""
+    arms = {group: _query(granularity, group) for group in ("held out", "rare")}
+    name = {"metric": metric, "granularity": granularity, "contrast": "held out against rare"}
+    return Contrast(name, arms, margin=COMPOSED)
+
+
+def _other_classes(metric: str, group: str) -> list[Contrast]:
+    """Features against classes at the scale of their own unit, and those that could compose."""
+    own = _features(metric, group, OWN_UNIT)
+    arms = own.arms | {"feature": own.arms["feature"] + MIXTURES}
+    return [own._replace(arms=arms, by=()), _features(metric, group, "shared")]
+
+
+JUDGED: dict[str, list[Contrast]] = {  # what decides each claim
+    "F1": [_features("defect", "seen")],
+    "F2": [_features("defect", "rare")],
+    "F3": [_composed(metric, "feature") for metric in ENDS],
+    "F4": [_mixture("defect", "seen", arm) for arm in CONDITIONAL],
+    "F5": [_features(metric, "rare", "scrambled", POINTS) for metric in ("defect", "law")],
+    "F6": [_features("copy", "rare")],
+    "F7": [_features("law", "rare")],
+    "F8": [_mixture("validation_loss", "all", arm) for arm in CONDITIONAL],
 }
+BESIDE: dict[str, list[Contrast]] = {  # the controls of each claim, where the runs have them
+    "F1": _other_classes("defect", "seen"),
+    "F2": _other_classes("defect", "rare"),
+    "F3": [_composed(end, arm) for end in ENDS for arm in ("shared", "scrambled", "class")],
+    "F4": [_mixture("defect", "seen", arm, "mean") for arm in CONDITIONAL],
+    "F5": [_features(metric, "seen", "scrambled", POINTS) for metric in ("defect", "law")],
+    "F6": _other_classes("copy", "rare"),
+    "F7": _other_classes("law", "rare"),
+    "F8": [],
+}
+
+
+class Setting(NamedTuple):
+    """One world and regime, and which claims are asked there.
+
+    Its runs are the table of the world's name, of that regime where the table has a column for it.
+
+    Attributes:
+        longer: the table of the same arms trained much longer, where there is one.
+    """
+
+    world: str
+    regime: str
+    claims: Sequence[str]
+    longer: str = ""
+
+    def runs(self, tables: Tables) -> pd.DataFrame:
+        """Tidy run table; class runs at a scale that no feature run has are ``OWN_UNIT``."""
+        owner = f"{self.world}, {self.regime}"
+        require(self.world in tables, owner, "tables", f"with one of {self.world}", list(tables))
+        table = tables[self.world]
+        table = table[table["regime"] == self.regime] if "regime" in table else table
+        scales = table.loc[table["granularity"] == "feature", "s_c"]
+        own = (table["granularity"] == "class") & ~table["s_c"].isin(scales)
+        return table.assign(granularity=table["granularity"].mask(own, OWN_UNIT))
+
+
+EVERY = ("F1", "F2", "F3", "F4", "F6", "F7", "F8")
+SETTINGS = (
+    Setting("arcs", "dense", EVERY),
+    Setting("faces", "sparse", tuple(JUDGED), "story"),
+    Setting("faces", "dense", ("F1", "F4", "F8")),
+    Setting("digits", "sparse", EVERY),
+    Setting("digits", "dense", ("F1", "F4", "F8")),
+)
+
+
+def _cells(claim: str, setting: Setting, runs: pd.DataFrame) -> list[Cell]:
+    return cells(f"{claim} ({setting.world}, {setting.regime})", JUDGED[claim], runs)
 
 
 def judge(tables: Tables, setting: Setting, claim: str) -> Judgement:
     """By the rule of ``gmmdiff.judging.rule``."""
-    cells = setting.cells(claim, setting.runs(tables))
-    return by_rule(claim, cells, undertrained=setting.undertrained(claim, tables))
+    runs = setting.runs(tables)
+    short = undertrained(JUDGED[claim], runs, tables.get(setting.longer))
+    return by_rule(claim, _cells(claim, setting, runs), short)
 
 
 def claim_of(claim: str, setting: Setting, stage: str) -> Claim:
@@ -74,12 +133,8 @@ def claim_of(claim: str, setting: Setting, stage: str) -> Claim:
 
     Example: ``claim_of("F1", Setting("moons", "dense", ["F1"]), "moons").judge({"moons": runs})``.
     """
-    statement, source, compared = STATEMENTS[claim]
     return Claim(
         id=claim,
-        statement=statement,
-        source=source,
-        criterion=f"{compared}, in every cell of the world and regime",
         stage=stage,
         judge=partial(judge, setting=setting, claim=claim),
         world=setting.world,
@@ -90,7 +145,7 @@ def claim_of(claim: str, setting: Setting, stage: str) -> Claim:
 
 CLAIMS = tuple(
     claim_of(claim, setting, "feature_vs_class")
-    for claim in STATEMENTS
+    for claim in JUDGED
     for setting in SETTINGS
     if claim in setting.claims
 )
@@ -102,10 +157,7 @@ def contrasts_table(tables: Tables, setting: Setting) -> pd.DataFrame:
     """
     runs, found = setting.runs(tables), []
     for claim in setting.claims:
-        cells = setting.cells(claim, runs)
-        found.append(cell_table(claim, cell_rows(cells, *assess(claim, cells))))
-        for cell in setting.controls(claim, runs):
-            alone = cell_rows([cell], *assess(claim, [cell]))
-            found.append(cell_table(claim, alone).assign(control=True))
-    table = pd.concat(found, ignore_index=True)
-    return table.assign(control=table["control"].eq(True))
+        found.append(cell_table(claim, _cells(claim, setting, runs)).assign(control=False))
+        for cell in controls(BESIDE[claim], runs):
+            found.append(cell_table(claim, [cell]).assign(control=True))
+    return pd.concat(found, ignore_index=True)

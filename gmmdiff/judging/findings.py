@@ -95,3 +95,11 @@ def findings(claims: Sequence[Judged]) -> list[Finding]:
             Finding(row["question"], row["where"], asked, levels, verdict, sentence, headline)
         )
     return answered
+
+
+def show_findings(claims: Sequence[Judged], *ids: str) -> None:
+    """Displays what these objects of claims.json answer, of the claims with these ids."""
+    from IPython.display import Markdown, display
+
+    for one in findings([claim for claim in claims if claim["id"] in ids]):
+        display(Markdown(f"**{one.question}** *{one.verdict}.* {one.sentence}"))

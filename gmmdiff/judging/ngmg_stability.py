@@ -2,147 +2,206 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 
-from gmmdiff.judging.claims import PAPER, Claim, Judgement, Tables, by_rule, cell_rows, cell_table
-from gmmdiff.judging.ngmg_contrasts import (
-    NO_WORSE,
-    REFERENCE,
-    UNSTEADY,
-    errors,
-    helps,
-    no_worse,
-    steadiness,
-    undertrained,
-)
-from gmmdiff.judging.rule import DELTA, Cell, assess
+from gmmdiff.core.statistics import iqm
+from gmmdiff.judging.claims import Claim, Judgement, by_rule, cell_table
+from gmmdiff.judging.contrasts import Contrast, cells, undertrained
+from gmmdiff.judging.rule import DELTA
+from gmmdiff.judging.tables import Tables
 
+OURS = "NGMG s=1"  # judged; every other cost is reported
+REFERENCE = "without a cost"
 JOINT = {"arcs": "joint", "faces": "faces_joint"}  # experiment B's table, by world
+REGIMES = {"arcs": "dense", "faces": "sparse"}
+STEADY = ("spike_rate", "variation")  # of the gradient norm
+NO_WORSE = {"validation_loss": "all", "defect": "seen"}  # metric -> its group, in N5
+NO_WORSE_AT = (0.1, 1.0)  # lambdas
+NOT_FINITE = 1e6  # stands for a loss or a variation of a diverged run
+LEVELS = {  # metric and group of experiment B -> its name in a table
+    ("validation_loss", "all"): "validation loss",
+    ("spike_rate", "all"): "spike rate",
+    ("variation", "all"): "variation",
+    ("defect", "seen"): "defects, seen",
+    ("defect", "rare"): "defects, rare",
+    ("defect", "held out"): "defects, held out",
+    ("accuracy", "all"): "accuracy",
+}
 
 
-def _more_than_brier(tables: Tables, world: str) -> Iterator[Cell]:
-    """N4: both questions where both are asked."""
-    yield from steadiness(tables[JOINT[world]], "Brier", "raw")
-    if world == "arcs":
-        yield from errors(tables["classifier"], "Brier")
+def judged_rate(joint: pd.DataFrame) -> pd.DataFrame:
+    """Experiment B at the learning rate of the most seeds; the others are controls."""
+    seeds = joint.groupby("learning_rate", sort=False)["seed"].nunique()
+    judged = joint[joint["learning_rate"] == seeds.idxmax()]
+    return judged.assign(lam=judged["lam"].astype(float))
 
 
-def _helps(rival: str, tables: Tables, world: str) -> Iterator[Cell]:
-    return helps(tables[JOINT[world]], tables["faces_choice"], rival)
+def at_best_rate(classifier: pd.DataFrame) -> pd.DataFrame:
+    """Experiment A's runs at every arm's learning rate of the best mean validation accuracy."""
+    arm = ["label_noise", "cost", "signal"]
+    validated = classifier[classifier["metric"] == "validation_accuracy"]
+    found = validated.groupby([*arm, "learning_rate"], as_index=False)["value"].mean()
+    best = found.loc[found.groupby(arm)["value"].idxmax(), [*arm, "learning_rate"]]
+    return classifier.merge(best, on=[*arm, "learning_rate"])
+
+
+def lams(joint: pd.DataFrame) -> list[float]:
+    """The lambdas that are judged: those of ``OURS``."""
+    runs = judged_rate(joint).query("lam > 0 and cost == @OURS and signal == 'raw'")
+    return sorted(runs["lam"].unique().tolist())
+
+
+def best_lambda(tables: Tables) -> dict[str, float]:
+    """Every cost's lambda of the least validation loss on faces among those that are judged,
+    geometric mean over the choosing seeds.
+    """
+    choice, among = tables["faces_choice"], lams(tables["faces_joint"])
+    losses = choice[(choice["metric"] == "validation_loss") & choice["lam"].isin(among)]
+    logs = np.log(losses["value"].clip(upper=NOT_FINITE))
+    means = logs.groupby([losses["cost"], losses["lam"].astype(float)]).mean()
+    return means.unstack().idxmin(axis=1).to_dict()
+
+
+def runs_of(tables: Tables, world: str) -> pd.DataFrame:
+    """What is compared in a world: experiment B at its judged rate, and on arcs as "error" that of
+    experiment A's classifiers at each cost's best rate.
+    """
+    runs = judged_rate(tables[JOINT[world]])
+    runs = runs.assign(value=runs["value"].fillna(NOT_FINITE).clip(upper=NOT_FINITE))
+    if world != "arcs":
+        return runs
+    errors = at_best_rate(tables["classifier"]).query("metric == 'accuracy'")
+    errors = errors.assign(metric="error", value=1 - errors["value"])
+    return pd.concat([runs, errors], ignore_index=True)
+
+
+def _contrast(
+    metric: str,
+    rival: str,
+    group: str = "all",
+    signal: str = "raw",
+    lam: dict[str, float] | None = None,
+    ours: str = OURS,
+    **more: Any,
+) -> Contrast:
+    """Ours against another cost, or the run without one.
+
+    Args:
+        lam: of either, where the arms are not compared at every lambda of both.
+        more: further fields of the contrast.
+    """
+    factors = {"metric": metric, "contrast": f"{ours} against {rival}"}
+    factors |= {"group": group} if group != "all" else {}
+    arms = {}
+    for cost in (ours, rival):
+        own = "raw" if cost == "BCE" else signal  # matched to itself, BCE stands once
+        arms[cost] = f"cost == '{cost}' and signal == '{own}' and group == '{group}'"
+        if cost == REFERENCE:
+            arms[cost] = f"cost == 'BCE' and lam == 0 and group == '{group}'"
+        elif lam:
+            arms[cost] += f" and lam == {lam[cost]}"
+    if lam:
+        at = lam.get(rival, lam[ours])
+        factors |= {"lam": lam[ours]} | ({"rival_lam": at} if at != lam[ours] else {})
+    return Contrast(factors, arms, **more)
+
+
+def _steadier(rival: str, signal: str = "raw") -> list[Contrast]:
+    """Spike rate and variation at every lambda where either is above the run without a cost."""
+    without = "cost == 'BCE' and lam == 0"
+    return [
+        _contrast(metric, rival, signal=signal, by=("lam",), above=without) for metric in STEADY
+    ]
+
+
+def _errors(rival: str) -> list[Contrast]:
+    """The classifier's error at each cost's best rate, at every label noise."""
+    return [_contrast("error", rival, by=("label_noise",))]
+
+
+def _no_worse(tables: Tables, world: str, cost: str = OURS) -> list[Contrast]:
+    """Validation loss and defects less than delta above those without a cost."""
+    return [
+        _contrast(metric, REFERENCE, group, lam={cost: lam}, ours=cost, by=(), margin=DELTA[metric])
+        for metric, group in NO_WORSE.items()
+        for lam in lams(tables[JOINT[world]])
+        if lam in NO_WORSE_AT
+    ]
+
+
+def _helps(rival: str, tables: Tables, world: str) -> list[Contrast]:
+    """Defects on rare and on held-out combinations, each cost at its best lambda."""
+    best = best_lambda(tables)
+    return [_contrast("defect", rival, group, lam=best, by=()) for group in ("rare", "held out")]
 
 
 class Asked(NamedTuple):
-    """One claim, wherever it is asked."""
+    """What decides a claim in a world, of which metrics, and where it is asked."""
 
-    statement: str
-    source: str
-    criterion: str
-    cells: Callable[[Tables, str], Iterator[Cell]]  # of a world
+    judged: Callable[[Tables, str], list[Contrast]]
     metrics: tuple[str, ...]
     worlds: tuple[str, ...] = ("arcs", "faces")
 
 
-STEADIER = (
-    "spike rate and variation of the denoiser's gradient norm, NGMG against {}, at every lambda "
-    "where either is above the run without a cost by delta"
-)
-HELPS = (
-    "defects on rare and on held-out combinations, NGMG against {}, each cost at the lambda of its "
-    "least validation loss on other seeds"
-)
 ASKED = {
-    "N1": Asked(
-        "NGMG trains more stably than binary cross entropy.",
-        PAPER,
-        STEADIER.format("BCE"),
-        lambda tables, world: steadiness(tables[JOINT[world]], "BCE", "raw"),
-        UNSTEADY,
-    ),
-    "N2": Asked(
-        "The same when both send back equally strong signals.",
-        f"{PAPER} (ours to ask)",
-        "as N1, with signals matched to BCE's root mean square at the start",
-        lambda tables, world: steadiness(tables[JOINT[world]], "BCE", "matched"),
-        UNSTEADY,
-    ),
-    "N3": Asked(
-        "NGMG's classifier beats binary cross entropy's in some tasks.",
-        PAPER,
-        "classification error at each cost's best learning rate, NGMG against BCE, at every label "
-        "noise; partly, in some tasks, is what the claim says",
-        lambda tables, world: errors(tables["classifier"], "BCE"),
-        ("error",),
-        ("arcs",),
-    ),
+    "N1": Asked(lambda tables, world: _steadier("BCE"), STEADY),
+    "N2": Asked(lambda tables, world: _steadier("BCE", "matched"), STEADY),
+    "N3": Asked(lambda tables, world: _errors("BCE"), ("error",), ("arcs",)),
     "N4": Asked(
-        "It is more than the Brier score.",
-        "ours",
-        f"{STEADIER.format('Brier')}; on arcs also as N3, NGMG against Brier",
-        _more_than_brier,
-        (*UNSTEADY, "error"),
+        lambda tables, world: _steadier("Brier") + _errors("Brier") * (world == "arcs"),
+        (*STEADY, "error"),
     ),
-    "N5": Asked(
-        "The stability costs no quality.",
-        "ours",
-        "validation loss and defects on seen combinations, less than delta above the run without a "
-        "cost, at lambda 0.1 and 1, of those that are tried",
-        lambda tables, world: no_worse(tables[JOINT[world]]),
-        tuple(NO_WORSE),
-    ),
-    "N6a": Asked(
-        "A classifier trained with NGMG helps the denoiser.",
-        "ours",
-        HELPS.format("the run without a cost"),
-        partial(_helps, REFERENCE),
-        ("defect",),
-        ("faces",),
-    ),
-    "N6b": Asked(
-        "NGMG lets the classifier help more than binary cross entropy does.",
-        "ours",
-        HELPS.format("BCE"),
-        partial(_helps, "BCE"),
-        ("defect",),
-        ("faces",),
-    ),
+    "N5": Asked(_no_worse, tuple(NO_WORSE)),
+    "N6a": Asked(partial(_helps, REFERENCE), ("defect",), ("faces",)),
+    "N6b": Asked(partial(_helps, "BCE"), ("defect",), ("faces",)),
 }
-REGIMES = {"arcs": "dense", "faces": "sparse"}
 
 
 def judge(tables: Tables, claim: str, world: str) -> Judgement:
-    """By the rule of ``gmmdiff.judging.rule``; N3's classifiers have no validation loss."""
-    cells = list(ASKED[claim].cells(tables, world))
-    short = claim != "N3" and undertrained(tables[JOINT[world]], cells)
-    return by_rule(claim, cells, undertrained=short)
+    """By the rule of ``gmmdiff.judging.rule``."""
+    contrasts, runs = ASKED[claim].judged(tables, world), runs_of(tables, world)
+    short = undertrained(contrasts, runs)
+    return by_rule(claim, cells(f"{claim} ({world})", contrasts, runs), short)
 
 
-def cells(tables: Tables) -> pd.DataFrame:
+def cells_table(tables: Tables) -> pd.DataFrame:
     """Every cell of every claim, and BCE beside the run without a cost, N5's control, see
     ``gmmdiff.judging.claims.cell_table``; columns world and control.
     """
     found = []
-    for world, joint in JOINT.items():
+    for world in JOINT:
+        runs = runs_of(tables, world)
         asked = {
-            claim: one.cells(tables, world) for claim, one in ASKED.items() if world in one.worlds
+            name: one.judged(tables, world) for name, one in ASKED.items() if world in one.worlds
         }
-        asked["N5, BCE"] = no_worse(tables[joint], "BCE")
-        for claim, own in asked.items():
-            own = list(own)
-            table = cell_table(claim.partition(",")[0], cell_rows(own, *assess(claim, own)))
-            found.append(table.assign(world=world, control=claim.endswith("BCE")))
+        asked["N5, BCE"] = _no_worse(tables, world, "BCE")
+        for name, contrasts in asked.items():
+            table = cell_table(name, cells(f"{name} ({world})", contrasts, runs))
+            found.append(table.assign(world=world, control=name.endswith("BCE")))
     return pd.concat(found, ignore_index=True)
+
+
+def levels(joint: pd.DataFrame) -> pd.DataFrame:
+    """Every arm of experiment B: one row a learning rate, lambda, cost and signal, with its number
+    of seeds and the interquartile means of what ``LEVELS`` names, where the runs have it.
+    """
+    arm = ["learning_rate", "lam", "cost", "signal"]
+    values = joint.groupby([*arm, "metric", "group"], sort=False)["value"]
+    wide = values.agg(lambda column: float(iqm([column.to_numpy()]))).unstack(["metric", "group"])
+    there = {name: wide[what] for what, name in LEVELS.items() if what in wide}
+    found = pd.DataFrame(there)
+    found.insert(0, "seeds", joint.groupby(arm)["seed"].nunique())
+    return found.reset_index()
 
 
 CLAIMS = tuple(
     Claim(
         id=claim,
-        statement=asked.statement,
-        source=asked.source,
-        criterion=asked.criterion,
         stage="ngmg_stability",
         judge=partial(judge, claim=claim, world=world),
         world=world,

@@ -7,16 +7,23 @@ published ones.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
-from gmmdiff.judging.claims import Claim, Tables
+from gmmdiff.judging.claims import Claim
 from gmmdiff.judging.feature_vs_class import CLAIMS as FEATURE_VS_CLASS
 from gmmdiff.judging.ngmg_stability import CLAIMS as NGMG_STABILITY
+from gmmdiff.judging.tables import Tables
 from gmmdiff.judging.theory import CLAIMS as THEORY
 
 REGISTER = (*THEORY, *FEATURE_VS_CLASS, *NGMG_STABILITY)
+FIELDS = (  # of a claim and what is found of it, as they stand in claims.json
+    *("id", "statement", "source", "criterion", "estimate", "ci_low", "ci_high", "n_seeds"),
+    *("world", "regime", "delta", "cells", "replication", "rival_verdict", "undertrained"),
+    *("verdict", "stage", "details"),
+)
 
 
 def rounded(value: Any) -> Any:
@@ -25,7 +32,7 @@ def rounded(value: Any) -> Any:
     """
     if isinstance(value, Mapping):
         return {name: rounded(part) for name, part in value.items()}
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return [rounded(part) for part in value]
     if isinstance(value, float | np.floating):
         return float(f"{value:.6g}") if np.isfinite(value) else None
@@ -39,24 +46,5 @@ def judge(stage: str, tables: Tables) -> list[dict[str, Any]]:
 
 def judged(claim: Claim, tables: Tables) -> dict[str, Any]:
     """One claim, judged: an object of claims.json."""
-    found = claim.judge(tables)
-    return {
-        "id": claim.id,
-        "statement": claim.statement,
-        "source": claim.source,
-        "criterion": claim.criterion,
-        "estimate": rounded(found.estimate),
-        "ci_low": rounded(found.ci_low),
-        "ci_high": rounded(found.ci_high),
-        "n_seeds": found.n_seeds,
-        "world": claim.world,
-        "regime": claim.regime,
-        "delta": claim.delta and rounded(claim.delta),
-        "cells": [rounded(cell) for cell in found.cells],
-        "replication": found.replication,
-        "rival_verdict": found.rival_verdict,
-        "undertrained": found.undertrained,
-        "verdict": found.verdict,
-        "stage": claim.stage,
-        "details": found.details,
-    }
+    fields = asdict(claim) | claim.words | asdict(claim.judge(tables))
+    return rounded({name: fields[name] for name in FIELDS})

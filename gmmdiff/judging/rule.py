@@ -38,6 +38,34 @@ PORTIONS = 100  # of the replicates, each with inner resamples of its own: their
 FRAGILE = 0.9  # a verdict that fewer replicates give is called so
 
 
+def state(low: float, high: float, delta: float, margin: bool = False) -> State:
+    """What an interval says of a difference claimed to lie below 0, or below delta (``margin``)."""
+    if high < (delta if margin else -delta):
+        return "holds"
+    if low > delta:
+        return "reversed"
+    if margin:
+        return "undecided"
+    if -delta <= low and high <= delta:
+        return "negligible"
+    if high < 0:
+        return "leans"
+    return "leans against" if low > 0 else "undecided"
+
+
+def verdict(states: Sequence[State | None]) -> Verdict:
+    """What the states of a claim's cells say of it; None is a cell with nothing to ask."""
+    found = set(states) - {None}
+    if found == {"holds"}:
+        return "reproduced"
+    if found == {"negligible"}:
+        return "no effect"
+    against = found & {"reversed", "leans against"}
+    if against:
+        return "reversed" if against == found else "mixed"
+    return "partly" if found & {"holds", "leans"} else "inconclusive"
+
+
 @dataclass(frozen=True)
 class Cell:
     """One setting of the factors, and what was measured there.
@@ -91,34 +119,6 @@ class Cell:
         first, second = map(np.log, arms.values()) if metric in RATIOS else arms.values()
         delta = DELTA[metric] if margin is None else margin
         return cls(factors, first - second, delta, above, margin is not None, arms)
-
-
-def state(low: float, high: float, delta: float, margin: bool = False) -> State:
-    """What an interval says of a difference claimed to lie below 0, or below delta (``margin``)."""
-    if high < (delta if margin else -delta):
-        return "holds"
-    if low > delta:
-        return "reversed"
-    if margin:
-        return "undecided"
-    if -delta <= low and high <= delta:
-        return "negligible"
-    if high < 0:
-        return "leans"
-    return "leans against" if low > 0 else "undecided"
-
-
-def verdict(states: Sequence[State | None]) -> Verdict:
-    """What the states of a claim's cells say of it; None is a cell with nothing to ask."""
-    found = set(states) - {None}
-    if found == {"holds"}:
-        return "reproduced"
-    if found == {"negligible"}:
-        return "no effect"
-    against = found & {"reversed", "leans against"}
-    if against:
-        return "reversed" if against == found else "mixed"
-    return "partly" if found & {"holds", "leans"} else "inconclusive"
 
 
 class Ruling(NamedTuple):
@@ -182,11 +182,11 @@ def _level_weights(seeds: int, resamples: int) -> np.ndarray:
 
 def levels(cell: Cell) -> list[dict[str, Any]]:
     """Each arm's own level: arm, estimate (IQM), low and high (95 % bootstrap over seeds)."""
-    weights, found = _level_weights(len(cell.difference), RESAMPLES), []
+    weights, rows = _level_weights(len(cell.difference), RESAMPLES), []
     for arm, values in cell.arms.items():
         low, high = map(float, percentile_ends(weighted_iqm(values, weights), LEVEL))
-        found.append({"arm": arm, "estimate": _iqm(values), "low": low, "high": high})
-    return found
+        rows.append({"arm": arm, "estimate": _iqm(values), "low": low, "high": high})
+    return rows
 
 
 def rule(claim: str, cells: Sequence[Cell]) -> Ruling:

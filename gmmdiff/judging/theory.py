@@ -4,7 +4,7 @@ T1, T2, T3 and T6 follow from mathematics: they check definitions and code.  T4 
 failed.
 
 A judge works in three steps: the numbers from the tables; the verdict, by a rule that reads as the
-claim's criterion; the sentence, by the macro of the claim's name in sentences.j2.
+claim's criterion; the sentence, by the macro of the claim's name in theory.j2.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from gmmdiff.experiments.theory.complexity import complexity_slopes
 from gmmdiff.experiments.theory.costs import DIVERGENCES, MIXTURES
 from gmmdiff.experiments.theory.laws import deviation_on_laws
 from gmmdiff.experiments.theory.sets import nested_pairs, share_that_differs
-from gmmdiff.judging.claims import PAPER, Claim, Judgement, Tables, Verdict, sentence
+from gmmdiff.judging.claims import Claim, Judgement, Verdict, sentence
+from gmmdiff.judging.tables import Tables
 
 tell = partial(sentence, "theory")
-CHECK = "; a check of definitions and code"
 
 
 def all_or_some(passed: Iterable[bool]) -> Verdict:
@@ -190,57 +190,7 @@ def _judge_t6(tables: Tables) -> Judgement:
     return Judgement(verdict, told, farthest["estimate"], *ends, n_seeds=int(ours["repeats"].min()))
 
 
-CLAIMS = (
-    Claim(
-        "T1",
-        "A feature's latent law is the mixture of its classes' laws, and holds their supports.",
-        PAPER + " (the set-theory argument, as reconstructed here)",
-        "identity to 1e-10 and 100 % inclusion" + CHECK,
-        "theory_checks",
-        _judge_t1,
-    ),
-    Claim(
-        "T2",
-        "Feature- and class-conditional latent laws differ significantly.",
-        PAPER,
-        "p < 0.01 (permutation test, Holm) for every nested pair at t = 0" + CHECK,
-        "theory_checks",
-        _judge_t2,
-    ),
-    Claim(
-        "T3",
-        "NGMG vanishes as two manifolds meet; JS, KL and TV do not.",
-        PAPER + "; WGAN, example 1",
-        "samples within 3 standard errors of the closed form at Holm-corrected level (p at least "
-        "that of 3 standard errors), and the limit holds; partly: for one of the two mixtures"
-        + CHECK,
-        "theory_checks",
-        _judge_t3,
-    ),
-    Claim(
-        "T4",
-        "NGMG is a linear transformation of the Wasserstein distance.",
-        "digests of the full text",
-        "within 2 % of an affine map on the whole range, for points, for lines and for laws, under "
-        "both mixtures; partly: only for some",
-        "theory_checks",
-        _judge_t4,
-    ),
-    Claim(
-        "T5",
-        "Gradient descent finds the manifold under W1 and NGMG, not under JS, KL or TV.",
-        PAPER + "; WGAN, example 1",
-        "final error below 1 % of the starting one, from every start; partly: for one of the two "
-        "mixtures",
-        "theory_checks",
-        _judge_t5,
-    ),
-    Claim(
-        "T6",
-        "NGMG's sample cost is free of dimension.",
-        "ours",
-        "slope -1/2 +- 0.1 at every D; partly: at some" + CHECK,
-        "theory_checks",
-        _judge_t6,
-    ),
+_JUDGES = (_judge_t1, _judge_t2, _judge_t3, _judge_t4, _judge_t5, _judge_t6)
+CLAIMS = tuple(
+    Claim(f"T{number}", "theory_checks", judge) for number, judge in enumerate(_JUDGES, 1)
 )

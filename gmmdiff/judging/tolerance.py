@@ -11,7 +11,7 @@ import pandas as pd
 
 from gmmdiff.core.statistics import bootstrap, paired
 from gmmdiff.core.streams import numpy_stream
-from gmmdiff.judging.ngmg_contrasts import NOT_FINITE, judged_rate
+from gmmdiff.judging.ngmg_stability import NOT_FINITE, judged_rate
 from gmmdiff.judging.rule import DELTA
 
 BAND = DELTA["validation_loss"]  # of the logarithm

@@ -7,15 +7,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from gmmdiff.figures import curves, feature_vs_class as figures, images as image_figures, style
-from gmmdiff.judging.tables import joined
+from gmmdiff.figures import curves, feature_vs_class as figures, pictures, style
 from tests.judging import feature_vs_class_tables as made_up
 
 
 @pytest.fixture(autouse=True)
 def few_resamples(monkeypatch):
-    for module in (figures, style):
-        monkeypatch.setattr(module, "bootstrap", partial(module.bootstrap, resamples=200))
+    monkeypatch.setattr(style, "bootstrap", partial(style.bootstrap, resamples=200))
     yield
     plt.close("all")
 
@@ -94,9 +92,9 @@ def test_a_setting_with_too_few_long_enough_runs_is_called_undertrained():
 
 def test_right_ones_and_copies_are_counted():
     images, faces = made_up.pictures(), made_up.faces()
-    told = words(image_figures.ask_for_unseen(images, faces))
+    told = words(pictures.ask_for_unseen(images, faces))
     assert told == ["class denoiser: 8 of 16 right", "feature denoiser: 13 of 16 right"]
-    told = words(image_figures.nearest_training_image(images, faces))
+    told = words(pictures.nearest_training_image(images, faces))
     assert told == [
         "fresh real images: 0 of 8 are copies",
         "class denoiser: 4 of 8 are copies",
@@ -107,7 +105,7 @@ def test_right_ones_and_copies_are_counted():
 def test_wrong_attributes_are_named_below_a_picture():
     real = made_up.pictures().query("granularity == 'real'")
     wrong = real.assign(granularity="feature", shown=real["combination"] ^ 4)  # shaved or not
-    figure = image_figures.sheet(pd.concat([real, wrong]), made_up.faces(), "faces")
+    figure = pictures.every_arm(pd.concat([real, wrong]), made_up.faces(), "faces")
     told = {axis.get_xlabel() for axis in figure.axes}
     assert told == {"", "beard", "shaved"}
 
@@ -116,22 +114,5 @@ def test_a_sample_without_a_nearest_image_has_an_empty_place_below():
     images = made_up.pictures()
     nearest = images.query("role == 'nearest' and granularity == 'class'")
     missing = nearest[nearest["sample"] == nearest["sample"].iloc[0]]
-    figure = image_figures.nearest_training_image(images.drop(missing.index), made_up.faces())
+    figure = pictures.nearest_training_image(images.drop(missing.index), made_up.faces())
     assert sum(len(axis.get_images()) for axis in figure.axes) == 2 * 3 * 8 - 1
-
-
-def test_parts_are_joined():
-    parts = {
-        "judged_1000": {"runs": made_up.runs(), "validation": made_up.validation()},
-        "map_4": {"runs": made_up.runs("dense", 4)},
-        "story": {"story": made_up.story(), "notices": made_up.notices()},
-    }
-    parts["judged_1000"]["pictures"] = made_up.pictures()
-    found = joined("faces", parts)
-    assert list(found) == [
-        "faces", "validation", "faces_map", "faces_pictures", "story", "notices",
-    ]  # fmt: skip
-    assert found["faces"].equals(parts["judged_1000"]["runs"])
-    assert set(found["faces_map"]["attributes"]) == {4, 6}
-    assert set(found["faces_map"]["granularity"]) == {"class", "feature"}
-    assert set(found["validation"]["world"]) == {"faces"}

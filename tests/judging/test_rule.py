@@ -16,68 +16,47 @@ from gmmdiff.judging.rule import DELTA, RATIOS, Cell, State, assess, levels, rul
 SEEDS, UNIT = 20, 1.0
 
 
-@pytest.mark.parametrize(
-    ("low", "high", "expected"),
-    [
-        (-3, -1.1, "holds"),
-        (-3, -1, "leans"),
-        (-3, -0.1, "leans"),
-        (-1.1, -0.1, "leans"),
-        (-3, 0, "undecided"),
-        (-1.1, 0.5, "undecided"),
-        (-0.5, 1.1, "undecided"),
-        (-3, 3, "undecided"),
-        (-1, 1, "negligible"),
-        (-0.9, -0.1, "negligible"),
-        (0.1, 1, "negligible"),
-        (0, 3, "undecided"),
-        (0.1, 1.1, "leans against"),
-        (1, 3, "leans against"),
-        (1.1, 3, "reversed"),
+STATES = {  # of an interval in units of delta
+    "holds": [(-3, -1.1)],
+    "leans": [(-3, -1), (-3, -0.1), (-1.1, -0.1)],
+    "undecided": [(-3, 0), (-1.1, 0.5), (-0.5, 1.1), (-3, 3), (0, 3)],
+    "negligible": [(-1, 1), (-0.9, -0.1), (0.1, 1)],
+    "leans against": [(0.1, 1.1), (1, 3)],
+    "reversed": [(1.1, 3)],
+}
+OF_A_MARGIN = {
+    "holds": [(-3, 0.9), (0.5, 0.9)],
+    "undecided": [(-3, 1), (-0.5, 1.1), (0.5, 1.1), (1, 3)],
+    "reversed": [(1.1, 3)],
+}
+VERDICTS = {
+    "reproduced": [["holds", "holds"], ["holds", None]],
+    "partly": [["leans"], ["holds", "leans"], ["holds", "negligible"], ["leans", "undecided"]],
+    "no effect": [["negligible", "negligible"]],
+    "inconclusive": [["negligible", "undecided"], ["undecided"], [None], []],
+    "reversed": [["leans against"], ["reversed", "leans against"]],
+    "mixed": [
+        *(["holds", "reversed"], ["leans", "leans against"]),
+        *(["negligible", "leans against"], ["undecided", "reversed"]),
     ],
-)
-def test_the_interval_alone_decides_the_state(low, high, expected):
-    assert state(low, high, UNIT) == expected
+}
 
 
-@pytest.mark.parametrize(
-    ("low", "high", "expected"),
-    [
-        (-3, 0.9, "holds"),
-        (0.5, 0.9, "holds"),
-        (-3, 1, "undecided"),
-        (-0.5, 1.1, "undecided"),
-        (0.5, 1.1, "undecided"),
-        (1, 3, "undecided"),
-        (1.1, 3, "reversed"),
-    ],
-)
-def test_of_a_margin_only_its_one_side_counts(low, high, expected):
-    assert state(low, high, UNIT, margin=True) == expected
+def cases(table):
+    return [(one, expected) for expected, every in table.items() for one in every]
 
 
-@pytest.mark.parametrize(
-    ("states", "expected"),
-    [
-        (["holds", "holds"], "reproduced"),
-        (["leans"], "partly"),
-        (["holds", "leans"], "partly"),
-        (["holds", "negligible"], "partly"),
-        (["leans", "undecided"], "partly"),
-        (["negligible", "negligible"], "no effect"),
-        (["negligible", "undecided"], "inconclusive"),
-        (["undecided"], "inconclusive"),
-        (["leans against"], "reversed"),
-        (["reversed", "leans against"], "reversed"),
-        (["holds", "reversed"], "mixed"),
-        (["leans", "leans against"], "mixed"),
-        (["negligible", "leans against"], "mixed"),
-        (["undecided", "reversed"], "mixed"),
-        (["holds", None], "reproduced"),
-        ([None], "inconclusive"),
-        ([], "inconclusive"),
-    ],
-)
+@pytest.mark.parametrize(("ends", "expected"), cases(STATES))
+def test_the_interval_alone_decides_the_state(ends, expected):
+    assert state(*ends, UNIT) == expected
+
+
+@pytest.mark.parametrize(("ends", "expected"), cases(OF_A_MARGIN))
+def test_of_a_margin_only_its_one_side_counts(ends, expected):
+    assert state(*ends, UNIT, margin=True) == expected
+
+
+@pytest.mark.parametrize(("states", "expected"), cases(VERDICTS))
 def test_the_states_decide_the_verdict(states, expected):
     assert verdict(states) == expected
 
@@ -89,14 +68,8 @@ def test_every_set_of_states_has_its_verdict():
     every = get_args(State)
     sets = chain.from_iterable(combinations(every, size) for size in range(1, 7))
     counted = Counter(map(verdict, sets))
-    assert counted == {
-        "reproduced": 1,
-        "partly": 11,
-        "no effect": 1,
-        "inconclusive": 2,
-        "reversed": 3,
-        "mixed": 45,
-    }
+    named = {"reproduced": 1, "no effect": 1, "inconclusive": 2, "reversed": 3}
+    assert counted == named | {"partly": 11, "mixed": 45}
 
 
 def test_delta_is_one_number_a_metric():
@@ -233,16 +206,16 @@ def test_too_few_seeds_give_no_verdict():
     assert (found.verdict, found.states, found.replication) == ("inconclusive", ["holds"], 1)
 
 
+ZEROS = np.zeros(20)
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Cell({"arm": "a"}, np.zeros(20), -0.1), "cell arm a: delta must be > 0, got -0.1"),
+        (lambda: Cell({"arm": "a"}, ZEROS, -0.1), "cell arm a: delta must be > 0, got -0.1"),
+        (lambda: Cell({"arm": "a"}, ZEROS[:1], 0.1), "arm a: seeds must be at least 2, got 1"),
         (
-            lambda: Cell({"arm": "a"}, np.zeros(1), 0.1),
-            "cell arm a: seeds must be at least 2, got 1",
-        ),
-        (
-            lambda: Cell({"arm": "a"}, np.zeros(20), 0.1, above=[np.zeros(19)]),
+            lambda: Cell({"arm": "a"}, ZEROS, 0.1, above=[ZEROS[1:]]),
             r"cell arm a: seeds must be alike in all differences, got \[19, 20\]",
         ),
         (lambda: rule("F1", []), "F1: cells must be at least one, got none"),
