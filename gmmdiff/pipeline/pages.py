@@ -191,7 +191,7 @@ def _figure(found: re.Match[str], folder: Path) -> str:
     )
     shown = f'<img src="data:image/webp;base64,{source}" alt="{alt}" {size}>'
     told = f'<figcaption><p><span id="{found[1]}"></span>{found[3]}</p></figcaption>'
-    return f'<figure>\n<div class="wide">{shown}</div>\n{told}\n</figure>\n'
+    return f'<figure>\n<div class="wide" tabindex="0">{shown}</div>\n{told}\n</figure>\n'
 
 
 def _sections(body: str, level: int = 2) -> str:
@@ -265,7 +265,7 @@ def report_page(reports: Path, notice: str = "", faces: Path | None = None) -> s
     if parameters.is_file():
         beside["parameters-of-all"] = parameters.read_text(encoding="utf-8").partition("\n")[2]
     for name, text in beside.items():
-        told = told.replace(f'<div id="{name}">', f'<div id="{name}">{to_html(text)}')
+        told = told.replace(f'id="{name}">', f'id="{name}">{to_html(text)}')
     if faces and faces.is_dir():
         verdicts = '<section>\n<h2 id="verdicts">'
         told = told.replace(verdicts, ask_for_a_face(faces) + verdicts, 1)

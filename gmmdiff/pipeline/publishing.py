@@ -66,7 +66,7 @@ def between_markers(file: Path, parts: Mapping[str, str]) -> str:
             raise BadInput(
                 f"{file}: the markers {markers[0]} and {markers[1]} must stand there, in this order"
             )
-        text = f"{text[: start + len(markers[0])]}\n{part}\n{text[end:]}"
+        text = f"{text[: start + len(markers[0])]}\n{part.strip()}\n{text[end:]}"
     return text
 
 

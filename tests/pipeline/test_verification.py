@@ -8,27 +8,24 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from gmmdiff.judging.tables import read_tables
-from gmmdiff.pipeline import publishing, verification
-from gmmdiff.pipeline.execution.errors import BadInput
+from gmmdiff.pipeline import verification
+from gmmdiff.pipeline.errors import BadInput
 from tests.paths import PUBLISHED, ROOT
 
 VALUES = np.arange(10.0)
 
 
-def runs(values, **factors):
-    return pd.DataFrame(
-        {"seed": range(len(values)), "metric": "defect", "value": values, **factors}
-    )
-
-
 @pytest.fixture
 def summaries(monkeypatch):
     """Summaries of a table with two arms, the second one's values shifted."""
-    monkeypatch.setattr(verification, "REPEATS", {"stage": {"runs": (("seed",), ("value",))}})
-    return lambda shift: verification.summarise(
-        "stage", {"runs": pd.concat([runs(VALUES, lam=1), runs(VALUES + shift, lam=10)])}
-    )
+    monkeypatch.setattr(verification, "REPEATS", {"stage": {"runs": verification.RUNS}})
+
+    def summary(shift):
+        runs = pd.DataFrame({"seed": range(10), "metric": "defect", "value": VALUES})
+        arms = pd.concat([runs.assign(lam=1), runs.assign(lam=10, value=VALUES + shift)])
+        return verification.summarise("stage", {"runs": arms})
+
+    return summary
 
 
 def test_a_summary_is_the_interquartile_mean_of_every_arm(summaries):
@@ -49,12 +46,8 @@ def test_the_published_interval_is_widened_as_stated(summaries, share, inside):
     here = published.assign(estimate=[4.5, 4.5 + end + share * room])
     found = verification.compare_metrics(here, published)
     assert found["inside"].to_list() == [True, inside] if share else found["inside"].all()
-
-
-def test_a_metric_not_made_here_is_outside(summaries):
-    published = summaries(0.0)
-    found = verification.compare_metrics(published.iloc[:1], published)
-    assert found["inside"].to_list() == [True, False] and np.isnan(found["here"].iloc[1])
+    missing = verification.compare_metrics(published.iloc[:1], published)
+    assert missing["inside"].to_list() == [True, False] and np.isnan(missing["here"].iloc[1])
 
 
 def claim(name, verdict, world=None, regime=None):
@@ -85,18 +78,22 @@ def test_the_conclusion_is_the_weakest_link():
 
 
 def test_differences_are_leaf_by_leaf():
-    one, other = {"seed": 1, "a": {"x": 1, "y": 2}}, {"seed": 1, "a": {"x": 3}, "b": 4}
-    found = {
-        row["name"]: (row["here"], row["published"]) for row in verification.differences(one, other)
-    }
-    assert found == {"a.x": (1, 3), "a.y": (2, None), "b": (None, 4)}
+    one, other = {"seed": 1, "a": {"x": 1, "y": [2]}}, {"seed": 1, "a": {"x": 3}, "b": None}
+    names = {"a.x": (1, 3), "a.y": ([2], None)}
+    rows = verification.differences(one, other)
+    assert {row["name"]: (row["here"], row["published"]) for row in rows} == names
 
 
-def test_every_stage_with_claims_is_summarised():
-    for stage, tables in verification.REPEATS.items():
-        found = verification.summarise(stage, read_tables(PUBLISHED / "tables" / stage))
-        assert set(found["table"]) == set(tables) and not found.duplicated(verification.KEY).any()
-        assert np.isfinite(found[["estimate", "low", "high"]]).all(axis=None)
+@pytest.fixture(scope="module")
+def metrics():
+    return verification.metrics_of(PUBLISHED)
+
+
+def test_every_table_with_repeats_is_summarised(metrics):
+    tables = {(stage, name) for stage, own in verification.REPEATS.items() for name in own}
+    assert set(metrics.groupby(["stage", "table"]).groups) == tables and len(metrics) > 2000
+    assert not metrics.duplicated(verification.KEY).any()
+    assert np.isfinite(metrics[["estimate", "low", "high"]]).all(axis=None)
 
 
 @pytest.fixture
@@ -105,45 +102,41 @@ def copy(tmp_path):
     return Path(shutil.copytree(PUBLISHED, tmp_path / "reports"))
 
 
-def test_the_published_results_verify_themselves(copy, capsys):
-    found = publishing.verify(copy, PUBLISHED, PUBLISHED / "params.yaml")
-    assert (
-        found["conclusion"] == "byte-identical"
-        and found["files"]["same"] == found["files"]["of"] > 50
-    )
-    assert (
-        found["metrics"]["inside"] == found["metrics"]["of"] > 2000
-        and found["parameters"] == found["machine"] == []
-    )
-    assert publishing.show(found) == 0 and "byte-identical; more in" in capsys.readouterr().out
+def test_the_published_results_verify_themselves(copy, capsys, monkeypatch, metrics):
+    monkeypatch.setattr(verification, "metrics_of", lambda reports: metrics)
+    found = verification.verify(copy, PUBLISHED, PUBLISHED / "params.yaml")
+    assert found["conclusion"] == "byte-identical"
+    assert found["files"]["same"] == found["files"]["of"] > 50
+    assert found["metrics"]["inside"] == found["metrics"]["of"] == len(metrics)
+    assert found["parameters"] == found["machine"] == []
+    assert verification.show(found) == 0 and "byte-identical; more in" in capsys.readouterr().out
 
 
-def test_what_differs_is_named(copy, capsys):
+def test_what_differs_is_named(copy, capsys, monkeypatch):
+    monkeypatch.setattr(verification, "REPEATS", {"ngmg_stability": {"joint": verification.RUNS}})
     claims = json.loads((copy / "claims.json").read_text())
     claims[0]["verdict"] = "not reproduced"
     (copy / "claims.json").write_text(json.dumps(claims))
-    path = copy / "tables" / "ngmg_stability" / "joint.csv"
+    path = copy / "tables" / "ngmg_stability_runs" / "lam_10.0" / "runs.csv"
     table = pd.read_csv(path)
-    changed = table.query("metric == 'defect' and cost == 'BCE' and lam == 10 and group == 'seen'")
+    changed = table.query("metric == 'defect' and cost == 'BCE' and group == 'seen'")
     table.loc[changed.index, "value"] += 5
     table.to_csv(path, index=False)
     record = json.loads((copy / "environment" / "report.json").read_text())
     (copy / "environment" / "report.json").write_text(json.dumps(record | {"device": "another"}))
-    found = publishing.verify(copy, PUBLISHED, ROOT / "params.yaml")
-    assert found["conclusion"] == "not reproduced" and publishing.show(found) == 1
+    found = verification.verify(copy, PUBLISHED, ROOT / "params.yaml")
+    assert found["conclusion"] == "not reproduced" and verification.show(found) == 1
     outside = found["metrics"]["outside"]
     assert {row["metric"] for row in outside} == {"defect"}
     assert len(outside) == changed["learning_rate"].nunique() > 0
-    assert set(found["files"]["differing"]) == {"claims.json", "tables/ngmg_stability/joint.csv"}
+    differing = {"claims.json", str(path.relative_to(copy))}
+    assert set(found["files"]["differing"]) == differing
     assert [row["name"] for row in found["machine"]] == ["device"]
     text = capsys.readouterr().out
-    assert (
-        f"{'T1':20} not reproduced" in text
-        and "outside: ngmg_stability" in text
-        and "other machine: device" in text
-    )
+    for part in (f"{'T1':20} not reproduced", "outside: ngmg_stability", "other machine: device"):
+        assert part in text
 
 
 def test_without_results_there_is_nothing_to_verify(tmp_path):
     with pytest.raises(BadInput, match=r"claims.json: no such file; run `dvc repro` first"):
-        publishing.verify(tmp_path)
+        verification.verify(tmp_path)
