@@ -18,8 +18,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
-from gmmdiff.core.statistics import Interval, bootstrap
-from gmmdiff.core.streams import numpy_stream
+from gmmdiff.core.statistics import Interval
+from gmmdiff.judging import rule
 
 Given = ParamSpec("Given")
 Arms = Sequence[tuple[pd.DataFrame, dict[str, Any]]]
@@ -82,9 +82,9 @@ def with_source(draw: Callable[Given, Figure]) -> Callable[Given, Figure]:
 
 
 def level(values: pd.Series) -> Interval | None:
-    """The IQM over seeds with its bootstrap interval; None of fewer than two finite values."""
+    """The IQM over seeds with its interval; None of fewer than two finite values."""
     values = values[np.isfinite(values)].to_numpy()
-    return bootstrap([values], numpy_stream(0, "figure")) if len(values) > 1 else None
+    return rule.level(values) if len(values) > 1 else None
 
 
 def levels_by(table: pd.DataFrame, x: str) -> np.ndarray:

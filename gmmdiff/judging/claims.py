@@ -86,8 +86,17 @@ def _rows(
 ) -> list[dict[str, Any]]:
     """Cells as claims.json holds them."""
     return [
-        {"factors": dict(cell.factors), **interval._asdict(), "delta": cell.delta}
-        | {"state": state or "not judged", "margin": cell.margin, "levels": verdicts.levels(cell)}
+        {
+            "factors": dict(cell.factors),
+            **interval._asdict(),
+            "delta": cell.delta,
+            "state": state or "not judged",
+            "margin": cell.margin,
+            "levels": [
+                {"arm": arm, **verdicts.level(values)._asdict()}
+                for arm, values in cell.arms.items()
+            ],
+        }
         for cell, interval, state in zip(cells, intervals, states, strict=True)
     ]
 

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from scipy.stats import trim_mean
 
-from gmmdiff.core.statistics import iqm
 from gmmdiff.judging.claims import Claim, Judgement, by_rule, cell_table
 from gmmdiff.judging.contrasts import Contrast, cells, undertrained
 from gmmdiff.judging.rule import DELTA
@@ -192,7 +192,7 @@ def levels(joint: pd.DataFrame) -> pd.DataFrame:
     """
     arm = ["learning_rate", "lam", "cost", "signal"]
     values = joint.groupby([*arm, "metric", "group"], sort=False)["value"]
-    wide = values.agg(lambda column: float(iqm([column.to_numpy()]))).unstack(["metric", "group"])
+    wide = values.agg(trim_mean, 0.25).unstack(["metric", "group"])
     there = {name: wide[what] for what, name in LEVELS.items() if what in wide}
     found = pd.DataFrame(there)
     found.insert(0, "seeds", joint.groupby(arm)["seed"].nunique())

@@ -180,13 +180,11 @@ def _level_weights(seeds: int, resamples: int) -> np.ndarray:
     return iqm_weights(seeds, resamples, numpy_stream(0, "levels"))
 
 
-def levels(cell: Cell) -> list[dict[str, Any]]:
-    """Each arm's own level: arm, estimate (IQM), low and high (95 % bootstrap over seeds)."""
-    weights, rows = _level_weights(len(cell.difference), RESAMPLES), []
-    for arm, values in cell.arms.items():
-        low, high = map(float, percentile_ends(weighted_iqm(values, weights), LEVEL))
-        rows.append({"arm": arm, "estimate": _iqm(values), "low": low, "high": high})
-    return rows
+def level(values: np.ndarray) -> Interval:
+    """An arm's own level: IQM and 95 % bootstrap interval over seeds ``(n,)``, n >= 2."""
+    weights = _level_weights(len(values), RESAMPLES)
+    low, high = percentile_ends(weighted_iqm(values, weights), LEVEL)
+    return Interval(_iqm(values), float(low), float(high))
 
 
 def rule(claim: str, cells: Sequence[Cell]) -> Ruling:

@@ -11,8 +11,6 @@ from pathlib import Path
 
 import pandas as pd
 
-from gmmdiff.core.statistics import iqm
-
 Tables = Mapping[str, pd.DataFrame]  # by name
 
 
@@ -109,12 +107,3 @@ def stage_tables(stage: str, folder: Path | str) -> dict[str, pd.DataFrame]:
     """
     runs = RUNS[stage](folder) if stage in RUNS else {}
     return runs | read_tables(Path(folder) / stage)
-
-
-def iqm_by(table: pd.DataFrame, index: str, columns: str) -> pd.DataFrame:
-    """Interquartile means of ``value``: a row a level of ``index``, a column a level of
-    ``columns``.
-    """
-    return table.pivot_table(
-        index=index, columns=columns, values="value", aggfunc=lambda v: float(iqm([v.to_numpy()]))
-    ).reset_index()

@@ -1,19 +1,16 @@
 """The figures of feature versus class show what their tables say, and each arm once."""
 
-from functools import partial
-
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
 
-from gmmdiff.figures import curves, feature_vs_class as figures, pictures, style
+from gmmdiff.figures import curves, feature_vs_class as figures, pictures
 from tests.judging import feature_vs_class_tables as made_up
 
 
 @pytest.fixture(autouse=True)
-def few_resamples(monkeypatch):
-    monkeypatch.setattr(style, "bootstrap", partial(style.bootstrap, resamples=200))
+def closed():
     yield
     plt.close("all")
 

@@ -1,7 +1,6 @@
 """Figures as they are read: their source, their paper, their words, and every arm to be seen."""
 
 import inspect
-from functools import partial
 from itertools import combinations
 
 import matplotlib.pyplot as plt
@@ -83,11 +82,8 @@ def drawn(name):
 
 @pytest.fixture(scope="module", autouse=True)
 def look():
-    """The look of all figures; intervals of a few resamples, since none is read here."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(style, "bootstrap", partial(style.bootstrap, resamples=20))
-        style.style()
-        yield
+    style.style()
+    yield
     plt.close("all")
 
 

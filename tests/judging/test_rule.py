@@ -11,7 +11,7 @@ from scipy.stats import bootstrap, trim_mean
 from gmmdiff.core.statistics import iqm, iqm_weights, percentile_ends, weighted_iqm
 from gmmdiff.core.streams import numpy_stream
 from gmmdiff.judging import rule as verdicts
-from gmmdiff.judging.rule import DELTA, RATIOS, Cell, State, assess, levels, rule, state, verdict
+from gmmdiff.judging.rule import DELTA, RATIOS, Cell, State, assess, level, rule, state, verdict
 
 SEEDS, UNIT = 20, 1.0
 
@@ -91,23 +91,15 @@ def test_a_cell_compares_as_its_metric_asks():
         Cell.between({"metric": "beauty"}, arms)
 
 
-def test_levels_are_each_arms_own():
-    """Against scipy's percentile bootstrap, in plain units though a ratio is compared."""
+def test_a_level_has_scipys_interval():
     rng = numpy_stream(0, "levels of arms")
-    arms = {"a": rng.exponential(size=SEEDS), "b": 5 + rng.normal(size=SEEDS)}
-    found = levels(Cell.between({"metric": "law"}, arms))
-    assert [level["arm"] for level in found] == ["a", "b"]
-    for level, values in zip(found, arms.values(), strict=True):
-        expected = bootstrap(
-            (values,),
-            lambda x, axis: trim_mean(x, 0.25, axis=axis),
-            method="percentile",
-            n_resamples=20_000,
-            random_state=0,
-        ).confidence_interval
-        assert level["estimate"] == pytest.approx(trim_mean(values, 0.25))
+    for values in (rng.exponential(size=SEEDS), 5 + rng.normal(size=SEEDS)):
+        how = {"method": "percentile", "n_resamples": 20_000, "random_state": 0}
+        resampled = bootstrap((values,), lambda x, axis: trim_mean(x, 0.25, axis=axis), **how)
+        expected, found = resampled.confidence_interval, level(values)
+        assert found.estimate == pytest.approx(trim_mean(values, 0.25))
         width = expected.high - expected.low
-        assert (level["low"], level["high"]) == pytest.approx(expected, abs=0.03 * width)
+        assert (found.low, found.high) == pytest.approx(expected, abs=0.03 * width)
 
 
 LAWS = {

@@ -1,15 +1,9 @@
-"""Tables joined and averaged as claims and figures read them."""
+"""Tables joined as claims and figures read them."""
 
 import pandas as pd
 import pytest
 
-from gmmdiff.judging.tables import (
-    feature_vs_class,
-    iqm_by,
-    ngmg_stability,
-    read_tables,
-    stage_tables,
-)
+from gmmdiff.judging.tables import feature_vs_class, ngmg_stability, read_tables, stage_tables
 from tests.judging import feature_vs_class_tables as made_up, ngmg_stability_tables as costs
 
 
@@ -71,10 +65,3 @@ def test_a_folder_without_tables_is_named(tmp_path):
     for read in (read_tables, feature_vs_class, ngmg_stability):
         with pytest.raises(FileNotFoundError, match=r"no tables here; run `dvc repro` first"):
             read(tmp_path)
-
-
-def test_iqm_by_is_a_table_of_arms():
-    arms = ["a", "a", "b", "b"] * 2
-    table = pd.DataFrame({"n": [1] * 4 + [2] * 4, "arm": arms, "value": [1.0, 3, 5, 7, 2, 4, 6, 8]})
-    found = iqm_by(table, "n", "arm")
-    assert found.to_dict("list") == {"n": [1, 2], "a": [2, 3], "b": [6, 7]}
