@@ -2,19 +2,16 @@
 
 import re
 
-import matplotlib.pyplot as plt
 import nbformat
 import pandas as pd
 import pytest
 import torch
-from diffusers import DDPMScheduler
+from unet import SCHEDULE, unet
 
 from gmmdiff.core.streams import stream
-from gmmdiff.pipeline.results import RESULTS
-from gmmdiff.study.unet.networks import DISCRETE, unet
-from tests.paths import ROOT
+from tests.more.conftest import MORE
 
-BOOK = nbformat.read(ROOT / "notebooks" / "06_in_your_own_model.ipynb", 4)
+BOOK = "06_in_your_own_model.ipynb"
 SMALLEST = {
     "device": "cpu",
     "attributes": 3,
@@ -33,7 +30,8 @@ SMALLEST = {
 
 @pytest.fixture(scope="module")
 def diff():
-    (found,) = re.findall(r"```diff\n(.*?)```", "\n".join(c.source for c in BOOK.cells), re.S)
+    words = "\n".join(cell.source for cell in nbformat.read(MORE / BOOK, 4).cells)
+    (found,) = re.findall(r"```diff\n(.*?)```", words, re.S)
     return found.splitlines()
 
 
@@ -47,12 +45,12 @@ def surroundings():
     torch.manual_seed(0)
     attributes = torch.randint(2, (3, 4, 6))
     classes = (attributes * 2 ** torch.arange(6)).sum(2)
-    network = unet(8, 16, widths=(8, 16))
+    network = unet(8, 16, 1, (8, 16), 1)
     classifier = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 6))
     weights = [*network.parameters(), *classifier.parameters()]
     return {
         "torch": torch,
-        "schedule": DDPMScheduler(**DISCRETE),
+        "schedule": SCHEDULE,
         "loader": list(zip(torch.randn(3, 4, 1, 8, 8), classes, attributes, strict=True)),
         "unet": network,
         "classifier": classifier,
@@ -84,39 +82,31 @@ def test_the_script_runs_before_and_after(diff, sign):
 
 
 @pytest.fixture(scope="module")
-def executed(tmp_path_factory):
+def executed(run_notebook, tmp_path_factory):
     """The notebook's names after its code ran at the smallest size, and the folder of results."""
-    folder, names = tmp_path_factory.mktemp("notebook"), {}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(RESULTS, str(folder))
-        for cell in BOOK.cells:
-            if cell.cell_type == "code":
-                exec(cell.source, names)
-                if "parameters" in cell.metadata.get("tags", []):
-                    assert SMALLEST.keys() < names.keys()
-                    names |= SMALLEST
-    plt.close("all")
-    return names, folder
+    folder = tmp_path_factory.mktemp("notebook")
+    return run_notebook(BOOK, folder, **SMALLEST)[0], folder
 
 
 def test_the_notebook_counts_wrong_attributes_of_both_arms(executed):
     names, folder = executed
     table = pd.read_csv(folder / "tables" / "wrong_attributes.csv")
-    kinds = table[["granularity", "guidance"]].drop_duplicates().itertuples(index=False, name=None)
-    assert list(kinds) == [("real", 1)] + [(a, g) for a in ("class", "feature") for g in (1, 3)]
+    arms = table[["granularity", "guidance"]].drop_duplicates().itertuples(index=False, name=None)
+    assert list(arms) == [("real", 1)] + [(a, g) for a in ("class", "feature") for g in (1, 3)]
     real = table[table["granularity"] == "real"]
     assert (real[["wrong_attributes", "malformed"]] < 0.1).all(None)
     shown, world = names["shown"], names["world"]
     asked, seen = (world.combinations[shown[name].tolist()] for name in ("combination", "shown"))
     again = shown.assign(again=(asked != seen).double().mean(1).numpy())
-    for (arm, weight), mine in again.groupby(["granularity", "guidance"]):
-        kind = table[(table["granularity"] == arm) & (table["guidance"] == weight)]
-        held = kind.loc[kind["group"] == "held out", "wrong_attributes"].item()
-        assert held == pytest.approx(mine.loc[mine["group"] == "held out", "again"].mean())
+    for (arm, weight), images in again.groupby(["granularity", "guidance"]):
+        same = (table["granularity"] == arm) & (table["guidance"] == weight)
+        row = table[same & (table["group"] == "held out")]
+        expected = images.loc[images["group"] == "held out", "again"].mean()
+        assert row["wrong_attributes"].item() == pytest.approx(expected)
     assert len(shown) == 5 * 8 * 2
 
 
-def test_both_unets_start_alike_and_learn(executed):
+def test_both_unets_start_from_one_state_and_learn(executed):
     names, folder = executed
     losses = names["losses"]
     for name in ("class", "feature"):

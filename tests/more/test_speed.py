@@ -1,0 +1,188 @@
+"""What notebook 05 counts and compares: against torch's own counter, other solvers, and contestants
+of known speed.
+"""
+
+import time
+from functools import partial
+from itertools import pairwise, product
+
+import pandas as pd
+import pytest
+import speed
+import torch
+from speed import Program, exact_laws, operations, race, rates, ratios
+from torch.utils.flop_counter import FlopCounterMode
+
+from gmmdiff.core.diffusion import CosineSchedule
+from gmmdiff.core.mixtures import GaussianMixture
+from gmmdiff.engine.runs import TrainingSettings
+from gmmdiff.engine.training import Ensemble
+from gmmdiff.worlds.arcs import Arcs
+
+SMALL = TrainingSettings(partial(Arcs, 8), width=16, hidden=2, batch=16, ema=0.9)
+SMALLEST = {"device": "cpu", "steps": 2, "turns": 1, "rows": [1, 3], "n_train": 50, "batch": 16}
+SMALLEST |= {"width": 16, "small_width": 16, "faces_width": 16, "faces_batch": 16}
+SMALLEST |= {"evaluations": [4, 12], "samples": [4]}
+
+
+@pytest.fixture(scope="module")
+def programs():
+    names = ("plain", "with a classifier")
+    return speed.programs(dict.fromkeys(names, SMALL), 50, 0.1, 0.01, 4, 3)
+
+
+def counted(work):
+    with FlopCounterMode(display=False) as counter:
+        work()
+    return counter.get_total_flops()
+
+
+def test_operations_are_those_of_torch_nn():
+    """Of the denoiser alone, forward and backward, a run."""
+    made = Ensemble(Program(Ensemble, table(3), SMALL).blocks(3)[0], "cpu")
+    sizes, x = made.networks[0].sizes, torch.randn(SMALL.batch, made.networks[0].sizes[0])
+    network = speed.perceptron(sizes)
+    assert operations(made) == 3 * counted(lambda: network(x).sum().backward())
+
+
+def table(rows):
+    found = speed.programs({"plain": SMALL}, 50, 0.1, 0.01, 4, 3)["plain"].table
+    return found.head(rows)
+
+
+def test_programs_have_rows_by_seed_in_blocks(programs):
+    for program in programs.values():
+        assert len(program.table) >= speed.MOST and program.table["seed"].min() == 3
+        blocks = program.blocks(10)
+        runs = [run for block in blocks for run in block]
+        assert len(runs) == 10 and max(run.row.seed for run in runs) <= 3 + 10 // 4
+        program.ensemble.check(program.table.head(8), program.settings)
+    assert set(programs["with a classifier"].table["cost"]) == set(speed.COSTS)
+
+
+@pytest.mark.parametrize("name", ["plain", "with a classifier"])
+def test_engine_and_products_take_turns(programs, name):
+    turns = speed.training_turns(programs[name], 4, 2, 5, "cpu")
+    assert turns["contestant"].tolist() == ["products", "engine"] * 2
+    assert (turns["seconds"] > 0).all() and set(turns["rows"]) == {5}
+    ratio = ratios(turns.assign(shape=name), "engine", ["device", "shape"])
+    assert ratio["contestant"].tolist() == ["products"] and 0 < ratio["median"].item() < 1
+
+
+def test_the_stack_and_the_loops_train_the_engines_batches(programs, monkeypatch):
+    """From one state, both Adams end at the same weights, run by run."""
+    runs, ended, make, optimiser = programs["plain"].blocks(3)[0], [], speed.perceptron, speed.adam
+
+    def begun(*given):
+        torch.manual_seed(0)
+        return make(*given)
+
+    def kept(weights, *rest):
+        weights = list(weights)
+        ended.append(weights)
+        return optimiser(weights, *rest)
+
+    monkeypatch.setattr(speed, "perceptron", begun)
+    monkeypatch.setattr(speed, "adam", kept)
+    speed.plain_loop(runs, "cpu")
+    speed.stacked_modules(runs, "cpu")
+    *alone, together = ended
+    for number, weights in enumerate(alone):
+        assert not torch.equal(weights[0], begun(runs[0].sizes)[0].weight)
+        for one, stack in zip(weights, together, strict=True):
+            torch.testing.assert_close(one, stack[number], rtol=1e-4, atol=1e-5)
+
+
+def test_threads_take_turns_on_one_set_of_rows(programs, monkeypatch):
+    seen = []
+
+    def engine(self, blocks):
+        return lambda: seen.append((torch.get_num_threads(), sum(map(len, blocks))))
+
+    monkeypatch.setattr(Program, "engine", engine)
+    monkeypatch.setattr(Program, "full", 6)
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        turns = speed.thread_turns(programs["plain"], 4, 1)
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+    assert set(seen) == {(1, 6), (2, 6), (3, 6)}
+    assert turns["contestant"].tolist() == ["1", "2", "3"]
+
+
+def test_a_race_finds_who_is_twice_as_fast():
+    fast, slow = (lambda: time.sleep(0.02), 2), (lambda: time.sleep(0.02), 1)
+    found = ratios(race({"fast": fast, "slow": slow}, 3), "fast")
+    assert found["contestant"].tolist() == ["slow"] and 1.5 < found["median"].item() < 2.7
+
+
+def test_ratios_are_taken_turn_by_turn():
+    rows = [(0, "a", 1.0), (0, "b", 2.0), (1, "a", 10.0), (1, "b", 20.0)]
+    found = ratios(pd.DataFrame(rows, columns=["turn", "contestant", "rate"]), "b")
+    assert found[["low", "median", "high"]].to_numpy().tolist() == [[2, 2, 2]]
+
+
+def test_the_exact_laws_are_mixtures_whose_flow_is_known():
+    """Predictions as of four components in R^8; the flow against small steps of Runge and Kutta."""
+    law = exact_laws()["R^8"]
+    pairs = [zip(axis.weights, axis.means, strict=True) for axis in law.axes[:2]]
+    parts = [(w * v, torch.cat([m, n, torch.zeros(6)])) for (w, m), (v, n) in product(*pairs)]
+    weights, means = (torch.stack(part).double() for part in zip(*parts, strict=True))
+    scale = float(law.axes[0].scales[0])
+    mixture = GaussianMixture(weights, means @ law.frame.T, torch.full((4, 8), scale).double())
+    x = law.at(3.0)
+    assert x.shape == (100, 8)
+    torch.testing.assert_close(law.x_0(x, 3.0), mixture.posterior_mean(x, *rates(3.0)))
+    grid = torch.logspace(0.5, -1, 200, dtype=torch.float64).tolist()
+    start, end = law.at(grid[0]), law.at(grid[-1])
+    y = start / rates(grid[0])[0]
+
+    def slope(y, ratio):  # d(x / alpha) / d(sigma / alpha)
+        return (y - law.x_0(rates(ratio)[0] * y, ratio)) / ratio
+
+    for a, b in pairwise(grid):
+        h, k = b - a, slope(y, a)
+        k2 = slope(y + h / 2 * k, (a + b) / 2)
+        k3 = slope(y + h / 2 * k2, (a + b) / 2)
+        y = y + h / 6 * (k + 2 * k2 + 2 * k3 + slope(y + h * k3, b))
+    torch.testing.assert_close(rates(grid[-1])[0] * y, end, rtol=0, atol=1e-6)
+    assert law.error(law.at(0.0)) == 0
+
+
+@pytest.fixture(scope="module")
+def executed(run_notebook, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("speed")
+    names, shown = run_notebook("05_speed.ipynb", folder, **SMALLEST)
+    return names, " ".join(shown), folder / "tables"
+
+
+def test_every_sampler_is_measured_and_the_best_are_ours(executed):
+    names, _, tables = executed
+    errors = pd.read_csv(tables / "sampler_errors.csv")
+    samplers = {**names["DIFFUSERS"], **names["OURS"]}
+    assert len(errors) == 2 * 2 * len(samplers) and set(errors["sampler"]) == set(samplers)
+    assert (errors["evaluations"] <= errors["at_most"]).all() and (errors["error"] > 0).all()
+    at = errors[errors["at_most"] == 12].set_index(["law", "sampler"])["error"]
+    for law in ("line", "R^8"):
+        ours = at[law, "ours: adams_bashforth, bent"]
+        assert ours < 0.8 * at[law, "DPM-Solver++(2M)"] and ours == at[law].min()
+
+
+def test_the_schedule_of_diffusers_is_ours(executed):
+    kept = torch.tensor(1 - executed[0]["BETAS"]).cumprod(0).sqrt()
+    times = torch.linspace(0, 0.999, 1001, dtype=torch.float64)[1:]
+    torch.testing.assert_close(kept, CosineSchedule().alpha(times))
+
+
+def test_no_table_is_missing(executed):
+    _, told, tables = executed
+    written = {path.stem for path in tables.iterdir()}
+    assert written == {
+        *("training_turns", "training_ratio", "thread_turns", "thread_ratio", "growth_turns"),
+        *("growth_ratio", "sampler_errors", "evaluation_ratio"),
+    }
+    growth = pd.read_csv(tables / "growth_ratio.csv")
+    assert set(growth["contestant"]) == {"loop", "loop, tuned", "torch.func"}
+    assert "evaluations the least error is" in told
