@@ -10,10 +10,12 @@ parameter means.
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Mapping
+from functools import cache
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from gmmdiff.core.checks import require
 from gmmdiff.pipeline.errors import BadInput, exit_code
@@ -28,9 +30,6 @@ from gmmdiff.pipeline.parameters import (
     read_params,
     stage_parameters,
 )
-
-if TYPE_CHECKING:
-    from gmmdiff.experiments.run_tables import RunTables
 
 SECTIONS = {  # of params.yaml: the notebook whose parameters cell declares it
     "start_here": "00_start_here.ipynb",
@@ -72,7 +71,7 @@ def check_file(params: Path, notebooks: Path = NOTEBOOKS) -> dict[str, dict[str,
         values = defaults(notebook) | stage_parameters(params, section, notebook)
         try:
             if section in BUILDERS:
-                run_tables(section, values)
+                parts(section, values)
             if section == "theory_checks":
                 _check_theory(values)
         except ValueError as error:
@@ -81,28 +80,34 @@ def check_file(params: Path, notebooks: Path = NOTEBOOKS) -> dict[str, dict[str,
     return sections
 
 
-def run_tables(section: str, values: Mapping[str, Any]) -> RunTables:
-    """The run tables of a section's experiment, by the name of the part that trains one.
+@cache
+def _parts(section: str, values: str) -> tuple[str, ...]:
+    module = import_module(f"gmmdiff.experiments.{BUILDERS[section]}")
+    return tuple(module.run_tables(json.loads(values)))
+
+
+def parts(section: str, values: Mapping[str, Any]) -> tuple[str, ...]:
+    """The parts of a section's experiment, each trained by itself.
 
     Raises:
-        ValueError: where they cannot be trained or judged.
+        ValueError: where one of them cannot be trained or judged.
     """
-    return import_module(f"gmmdiff.experiments.{BUILDERS[section]}").run_tables(values)
+    return _parts(section, json.dumps(values))  # built once, which takes seconds
 
 
 def trained_parts(sections: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, str]]:
     """Section and part of all that the experiments train, of which dvc.yaml has a stage each."""
-    return [(name, part) for name in BUILDERS for part in run_tables(name, sections[name])]
+    return [(name, part) for name in BUILDERS for part in parts(name, sections[name])]
 
 
-def _require_stages(pipeline: Path, parts: list[tuple[str, str]]) -> None:
-    """Refuses a dvc.yaml that has not a stage for each of these parts.
+def _require_stages(pipeline: Path, trained: list[tuple[str, str]]) -> None:
+    """Refuses a dvc.yaml that has not a stage for each of these sections and parts.
 
     Raises:
         BadInput: one line that says which parts there must be.
     """
     stages = read_params(pipeline)["stages"]["train"]["foreach"].values()
-    listed, wanted = {(stage["section"], stage["part"]) for stage in stages}, set(parts)
+    listed, wanted = {(stage["section"], stage["part"]) for stage in stages}, set(trained)
     for change, differing in (("list", wanted - listed), ("leave out", listed - wanted)):
         if differing:
             names = ", ".join(f"{part} of {section}" for section, part in sorted(differing))

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from gmmdiff.pipeline import kernel
-from gmmdiff.pipeline.check_parameters import BUILDERS, SECTIONS, run_tables
+from gmmdiff.pipeline.check_parameters import BUILDERS, SECTIONS, parts
 from gmmdiff.pipeline.errors import exit_code
 from gmmdiff.pipeline.parameters import NOTEBOOKS, REPORTS, defaults
 
@@ -38,7 +38,7 @@ def training() -> Iterator[Job]:
     """Every part of every experiment, and what reads no tables; the longest first."""
     yield "01_theory_checks.ipynb", "theory_checks", {}
     for section in BUILDERS:
-        for part in run_tables(section, defaults(NOTEBOOKS / SECTIONS[section])):
+        for part in parts(section, defaults(NOTEBOOKS / SECTIONS[section])):
             yield SECTIONS[section], f"{section}_runs/{part}", {"part": part}
     yield "00_start_here.ipynb", "start_here", {}
 
