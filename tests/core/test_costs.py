@@ -65,21 +65,3 @@ def test_the_scale_mixture_tends_to_the_absolute_error(batch):
     fine = Cost(ngmg=1.0, potential=NGMG.scale_mixture(1e-3, 1e3, 200)).gradient(x, labels)
     assert ((x.sigmoid() - labels).abs() > 0.01).double().mean() > 0.95
     torch.testing.assert_close(fine, COSTS["MAE"].gradient(x, labels), rtol=0.01, atol=1e-4)
-
-
-BAD = {
-    "shape": (lambda cost, x, a: cost.value(x, a[:3]), r"labels must be \(8, 2\) as the logits"),
-    "labels": (
-        lambda cost, x, a: cost.value(x, a + 0.5),
-        r"labels must be 0 or 1, got \[0.5, 1.5\]",
-    ),
-    "kind": (lambda cost, x, a: cost.value(x, a, "odds"), "kind must be one of logits, prob"),
-    "range": (lambda cost, x, a: cost.gradient(a + 0.5, a, KINDS[1]), r"must be in \[0, 1\]"),
-}
-
-
-@pytest.mark.parametrize(("call", "message"), BAD.values(), ids=BAD)
-def test_bad_input_is_named(call, message, generator):
-    x, labels = torch.randn(8, 2, generator=generator), torch.arange(16).view(8, 2) % 2
-    with pytest.raises(ValueError, match=message):
-        call(COSTS["BCE"], x, labels.float())

@@ -1,11 +1,14 @@
 """Every public name, on every kind of tensor: right to the precision of the type, or one line."""
 
+import copy
+import io
 import math
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings, strategies as st
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 import gmmdiff
 from gmmdiff import (
@@ -40,7 +43,7 @@ LAW = GaussianMixture(
 TABLE = [[0, 0], [0, 1], [1, 0], [1, 1]]
 ARM = Conditioning("feature", 0.1, TABLE, stream(0, "arm"))
 LAYER = GaussianMixtureConditioning(torch.eye(5), 0.1)
-MIXTURE, SHIFTED = NGMG.scale_mixture(0.1, 10, 6), NGMG([0.7, 2.0], [1.0, 2.0], np.eye(5)[:2])
+MIXTURE, TWO = NGMG.scale_mixture(0.1, 10, 6), NGMG([0.7, 2.0], [1.0, 2.0])
 TIMES = torch.tensor([0.9, 0.5, 0.2])
 OTHER = torch.linspace(-1, 1, 20, dtype=torch.float64).view(4, 5)
 
@@ -61,9 +64,8 @@ def sampled(sampler, times=TIMES):
 
 def defects(x):
     malformed = (as_numbers(x)[:, 0] > 0).tolist()
-    return torch.stack(
-        gmmdiff.find_defects([0, 1, 1, 3], malformed, range(4), torch.eye(4))
-    ).double()
+    found = gmmdiff.find_defects([0, 1, 1, 3], malformed, range(4), torch.eye(4))
+    return torch.stack(found).double()
 
 
 def histograms(x):
@@ -99,10 +101,9 @@ CALLS = {  # a public name -> what is done with a sample (4, 5)
     "NGMG": [
         MIXTURE.potential,
         MIXTURE.gradient,
-        SHIFTED.potential,
-        SHIFTED.gradient,
+        TWO.gradient,
         lambda x: MIXTURE.cost(x, OTHER),
-        lambda x: SHIFTED.mean_potential(OTHER, x),
+        lambda x: TWO.mean_potential(OTHER, x),
     ],
     "GaussianMixture": [
         LAW.log_prob,
@@ -114,7 +115,7 @@ CALLS = {  # a public name -> what is done with a sample (4, 5)
     ],
     "COSTS": [lambda x, c=cost: c.value(x, labels(x)) for cost in COSTS.values()],
     "Cost": [lambda x: Cost(bce=0.5, mae=1.0).gradient(x, labels(x))],
-    "Costs": [lambda x: Costs(["NGMG s=1"]).value(rank_3(x), rank_3(labels(x)))],
+    "Costs": [lambda x: Costs(["NGMG s=1"]).gradient(rank_3(x), rank_3(labels(x)))],
     "Conditioning": [lambda x: ARM.sample(unit(x).mul(4).long().tolist(), stream(0, "draw"))],
     "GaussianMixtureConditioning": [
         lambda x: LAYER(unit(x).mul(5).long().view(4, 5), generator=stream(0, "draw")),
@@ -241,3 +242,97 @@ def test_no_number_is_one_line_or_no_silent_nan(name, bad):
             continue
         # What acts element by element may hand a NaN through, where it stood.
         assert found.isnan().sum() <= 4, call
+
+
+MODULES = {  # every public nn.Module -> how one is made, of a seed, and called, in a precision
+    "GaussianMixtureConditioning": (
+        lambda seed: GaussianMixtureConditioning.for_features(
+            [2] * 9, 6, 0.3, False, stream(seed, "a")
+        ),
+        lambda module, dtype: module(torch.arange(18).view(2, 9) % 2, sample=False),
+    ),
+    "GaussianMixtureConditioning, learned": (
+        lambda seed: GaussianMixtureConditioning.for_classes(5, 6, 3, 0.3, True, stream(seed, "a")),
+        lambda module, dtype: module.soft(torch.eye(5, dtype=dtype), sample=False),
+    ),
+    "Conditioning": (
+        lambda seed: Conditioning("feature", 0.1, TABLE, stream(seed, "a")),
+        lambda module, dtype: module(torch.tensor([0, 3, -1]), sample=False),
+    ),
+    "NGMGLoss": (
+        lambda seed: NGMGLoss.scale_mixture(0.1, 10.0, 4),
+        lambda module, dtype: module(OTHER.to(dtype), 2 * OTHER.to(dtype)),
+    ),
+    "NGMGWithLogitsLoss": (
+        lambda seed: NGMGWithLogitsLoss([0.5, 2.0]),
+        lambda module, dtype: module(OTHER.to(dtype), OTHER > 0),
+    ),
+    "NGMGMulticlassLoss": (
+        lambda seed: NGMGMulticlassLoss([0.5, 2.0]),
+        lambda module, dtype: module(OTHER.to(dtype), torch.tensor([0, 4, 2, 1])),
+    ),
+}
+
+
+def pickled(module, make):
+    file = io.BytesIO()
+    torch.save(module, file)
+    file.seek(0)
+    return torch.load(file, weights_only=False)
+
+
+def loaded(module, make):
+    other = make(1)
+    other.load_state_dict(module.state_dict())
+    return other
+
+
+def made_on_meta(module, make):
+    with torch.device("meta"):
+        other = None if isinstance(module, Conditioning) else make(1)  # draws its means
+    other = make(1).to("meta") if other is None else other
+    other.to_empty(device="cpu").load_state_dict(module.state_dict())
+    return other
+
+
+def averaged(module, make):
+    """Over updates with itself, where integer buffers would be averaged too."""
+    both = torch.nn.ModuleDict({"own": module, "with a parameter": torch.nn.Linear(1, 1)})
+    model = AveragedModel(both, multi_avg_fn=get_ema_multi_avg_fn(0.9999), use_buffers=True)
+    for _ in range(50):
+        model.update_parameters(both)
+    return model.module["own"]
+
+
+TREATMENTS = {
+    "deepcopy": lambda module, make: copy.deepcopy(module),
+    "pickle": pickled,
+    "state_dict": loaded,
+    "meta": made_on_meta,
+    "AveragedModel": averaged,
+    "compile": lambda module, make: torch.compile(module, fullgraph=True, backend="aot_eager"),
+}
+
+
+def test_every_public_module_is_covered():
+    modules = [name for name in gmmdiff._HOME if isinstance(getattr(gmmdiff, name), type)]
+    modules = [name for name in modules if issubclass(getattr(gmmdiff, name), torch.nn.Module)]
+    assert set(modules) == {name.split(",")[0] for name in MODULES}
+
+
+@pytest.mark.parametrize("treatment", TREATMENTS)
+@pytest.mark.parametrize("name", MODULES)
+def test_a_module_stays_what_it_is(name, treatment):
+    (make, call), dtype = MODULES[name], torch.get_default_dtype()
+    module = make(0).to(dtype)
+    other = TREATMENTS[treatment](module, lambda seed: make(seed).to(dtype))
+    torch.testing.assert_close(call(other, dtype), call(module, dtype))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("name", MODULES)
+def test_a_module_works_in_its_own_precision(name, dtype):
+    make, call = MODULES[name]
+    found, exact = call(make(0).to(dtype), dtype), call(make(0).double(), torch.float64)
+    assert found.dtype == dtype
+    torch.testing.assert_close(found.double(), exact, rtol=2e-2, atol=2e-2)

@@ -1,7 +1,5 @@
 """The layer against torch's own embedding, torch.distributions, autograd and scikit-learn."""
 
-import copy
-import io
 import shutil
 
 import numpy as np
@@ -10,7 +8,6 @@ import torch
 from sklearn import mixture
 from torch.distributions import Normal, kl_divergence
 from torch.nn.utils import parametrize, prune
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, get_swa_multi_avg_fn
 
 from gmmdiff.core.conditioning import GaussianMixtureConditioning
 from gmmdiff.core.streams import stream
@@ -109,81 +106,6 @@ def test_a_learned_scale_never_turns_negative(generator):
     assert bool((layer.scales < 1e-3).all()) and bool(
         layer(INDEX, generator=generator).isfinite().all()
     )
-
-
-@pytest.mark.parametrize("learned", [False, True])
-def test_the_state_goes_from_one_to_another(learned):
-    one, other = features(learned), features(learned, 0.9)
-    with torch.no_grad():
-        other.means.add_(1.0)
-        other.null.add_(2.0)
-    file = io.BytesIO()
-    torch.save(other.state_dict(), file)
-    file.seek(0)
-    one.load_state_dict(torch.load(file))
-    index = torch.cat([INDEX, INDEX * 0 - 1])
-    draws = [layer(index, generator=stream(0, "draw")) for layer in (one, other)]
-    assert torch.equal(*draws) and torch.equal(one.scales, other.scales)
-    twin = copy.deepcopy(other)
-    assert torch.equal(twin(index, generator=stream(0, "draw")), draws[1])
-    with pytest.raises(RuntimeError, match="log_scales"):
-        features(not learned).load_state_dict(one.state_dict())
-
-
-@pytest.mark.parametrize("learned", [False, True])
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
-def test_other_precisions(learned, dtype):
-    layer, exact = features(learned).to(dtype), features(learned)
-    found = layer(INDEX, sample=False)
-    assert found.dtype == layer(INDEX).dtype == dtype
-    room = {"rtol": 2 * torch.finfo(torch.bfloat16).eps, "atol": 1e-2}
-    torch.testing.assert_close(found.float(), exact(INDEX, sample=False), **room)
-    torch.testing.assert_close(layer.scales.float(), exact.scales, **room)
-
-
-def test_every_device_and_the_default_generator():
-    """``meta`` stands for any other device: shapes alone."""
-    assert features().to("meta").means.device.type == "meta"
-    torch.manual_seed(3)
-    first = features()(INDEX)
-    torch.manual_seed(3)
-    assert torch.equal(first, features()(INDEX))
-
-
-@pytest.mark.parametrize("learned", [False, True])
-@pytest.mark.parametrize("average", [get_ema_multi_avg_fn(0.9999), get_swa_multi_avg_fn()])
-def test_a_moving_average_gives_the_same_tokens(average, learned):
-    """An average of equal weights: tokens stay, in copies and pickled ones too."""
-    layer = GaussianMixtureConditioning.for_features([2] * 40, DIM, learned=learned)
-    averaged = AveragedModel(layer, multi_avg_fn=average, use_buffers=True)
-    for _ in range(50):
-        averaged.update_parameters(layer)
-    index = torch.arange(80).view(2, 40) % 2
-    for model in (averaged, copy.deepcopy(averaged.module)):
-        torch.testing.assert_close(model(index, sample=False), layer(index, sample=False))
-    layer.load_state_dict(averaged.module.state_dict())
-    file = io.BytesIO()
-    torch.save(layer, file)
-    file.seek(0)
-    again = torch.load(file, weights_only=False)
-    assert torch.equal(again(index, sample=False), layer(index, sample=False))
-
-
-def made_on_meta(learned):
-    with torch.device("meta"):
-        return features(learned)
-
-
-@pytest.mark.parametrize("learned", [False, True])
-@pytest.mark.parametrize("make", [made_on_meta, lambda learned: features(learned).to("meta")])
-def test_from_meta_and_a_saved_state_come_the_saved_draws(make, learned):
-    saved, layer = features(learned), make(learned)
-    assert layer(INDEX, generator=stream(0, "draw")).shape == (3, 3, DIM)  # of shapes alone
-    layer.to_empty(device="cpu").load_state_dict(saved.state_dict())
-    draws = [one(INDEX, generator=stream(0, "draw")) for one in (layer, saved)]
-    assert torch.equal(*draws)
-    with pytest.raises(ValueError, match=r"index must be in 0 .. \[1, 2, 3\]"):
-        layer([[0, 3, 0]])
 
 
 class Twice(torch.nn.Module):
@@ -330,63 +252,3 @@ def test_components_of_scikit_learns_mixture(kind, fitted, generator):
     torch.testing.assert_close(hard, layer.means[model.predict(x)])
     soft = layer.soft(model.predict_proba(x), sample=False).detach().numpy()
     np.testing.assert_allclose(soft, model.predict_proba(x) @ model.means_, atol=1e-12)
-
-
-BAD = {
-    "attribute": (lambda: features()([[2, 0, 0]]), r"index must be in 0 .. \[1, 2, 3\], or -1 for"),
-    "tokens": (lambda: features()([[0, 0]]), r"index must be \(..., 3\), got \(1, 2\)"),
-    "type": (
-        lambda: features()(INDEX.float()),
-        "index must be of an integer type, got torch.float",
-    ),
-    "negative scale": (lambda: features(scale=-0.1), "scales must be >= 0, got -0.1"),
-    "learned 0": (lambda: features(True, 0.0), "scales must be > 0 to be learned, got 0.0"),
-    "scales": (
-        lambda: GaussianMixtureConditioning(torch.zeros(3, 2), torch.ones(3)),
-        r"scales must be of a shape that broadcasts to \(3, 2\), got \(3,\)",
-    ),
-    "means": (
-        lambda: GaussianMixtureConditioning([1.0, 2.0], 0.1),
-        r"means must be \(K, ..., dim\), K >= 1, got \(2,\)",
-    ),
-    "NaN": (lambda: GaussianMixtureConditioning([[torch.nan]], 0.1), "means must be finite, got 1"),
-    "counts": (
-        lambda: GaussianMixtureConditioning(torch.zeros(3, 2), 0.1, counts=[1, 1]),
-        "the sum of counts must be 3 as means, got 2",
-    ),
-    "negative count": (
-        lambda: GaussianMixtureConditioning(torch.zeros(3, 2), 0.1, counts=[5, -2]),
-        "counts must be a whole number >= 0, got -2",
-    ),
-    "values": (
-        lambda: GaussianMixtureConditioning.for_features([2, 0], 4),
-        "values_per_attribute must be a whole number >= 1, got 0",
-    ),
-    "no attribute": (
-        lambda: GaussianMixtureConditioning.for_features([], 4),
-        "at least one number",
-    ),
-    "no class": (
-        lambda: GaussianMixtureConditioning.for_classes(0, 4, 2),
-        "n must be a whole number >= 1, got 0",
-    ),
-    "probability": (
-        lambda: features().drop(INDEX, 1.2),
-        r"probability must be in \[0, 1\], got 1.2",
-    ),
-    "shares": (lambda: features().soft(torch.ones(9)), ">= 0 with sum 1, or all 0"),
-    "components": (lambda: features().soft(torch.ones(8)), r"\(..., K\) with K = 9, got \(8,\)"),
-    "full": (
-        lambda: GaussianMixtureConditioning.from_sklearn(
-            mixture.GaussianMixture(2).fit(np.arange(12.0).reshape(6, 2) ** 2)
-        ),
-        "covariance_type must be diag or spherical, got full",
-    ),
-}
-
-
-@pytest.mark.parametrize(("call", "message"), BAD.values(), ids=BAD)
-def test_bad_input_is_one_line(call, message):
-    with pytest.raises(ValueError, match=message) as caught:
-        call()
-    assert len(str(caught.value).splitlines()) == 1

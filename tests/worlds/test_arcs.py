@@ -119,21 +119,3 @@ def test_attributes_mean_what_they_say(manifold):
     radius = torch.hypot(x, y)
     assert radius[outer == 0].max() < radius[outer == 1].min()
     assert set(manifold.with_attribute(3, 1).tolist()) == set(rippled.nonzero().squeeze(1).tolist())
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"dim": 4}, "Arcs: dim must be >= 5, got 4"),
-        ({"dim": 8, "noise": -1.0}, "noise must be >= 0, got -1.0"),
-        ({"dim": 8, "exponent": -1.0}, "exponent must be >= 0, got -1.0"),
-    ],
-)
-def test_bad_input_is_named(arguments, message, generator):
-    with pytest.raises(ValueError, match=message):
-        Arcs(generator=generator, **arguments)
-
-
-def test_an_empty_selection_is_refused(manifold, generator):
-    with pytest.raises(ValueError, match="allowed combinations must be at least one"):
-        manifold.sample_combinations(5, generator, torch.tensor([], dtype=torch.long))

@@ -86,30 +86,7 @@ def test_the_distance_is_to_the_nearest_pair_of_the_judge(digits):
 def test_nobody_knows_a_pair_without_noise(digits):
     combination, z = pairs(digits, "test", 5)
     assert torch.equal(digits.clean(z, combination), z)
-    with pytest.raises(ValueError, match=r"^Digits: spacing must be of a world of known .* none$"):
-        _ = digits.spacing
 
 
 def test_a_pair_is_told_in_words(digits):
     assert digits.describe(38) == "3, 8"
-
-
-@pytest.mark.parametrize(
-    ("call", "message"),
-    [
-        (lambda d: Digits(generator=None), "Digits: generator must be a torch.Generator"),
-        (
-            lambda d: Digits(generator=stream(0, "bad"), validation=0.15),
-            r"Digits: train, validation, judge must be shares > 0 .* got \(0.45, 0.15, 0.4\)",
-        ),
-        (lambda d: Digits(generator=stream(0, "bad"), validation=0.0), "train, validation, judge"),
-        (
-            lambda d: d.sample(torch.tensor([0]), stream(0, "bad"), "floor"),
-            "Digits.sample: split must be one of train, validation, judge, test, got 'floor'",
-        ),
-        (lambda d: d.judge(torch.zeros(2, 8, 8)), r"z must be \(n, 8, 16\), got \(2, 8, 8\)"),
-    ],
-)
-def test_bad_input_is_named(digits, call, message):
-    with pytest.raises(ValueError, match=message):
-        call(digits)

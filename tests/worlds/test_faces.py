@@ -82,8 +82,6 @@ def test_the_clean_face_is_one_of_its_combination(faces):
     )
     assert faces.distance(near, combination).max() < 0.03
     assert faces.distance(near, combination ^ 1).min() > faces.spacing
-    with pytest.raises(ValueError, match=r"Faces.clean: z must be 3 images as combination, got 2"):
-        faces.clean(z[:2], [0, 1, 2])
 
 
 def test_the_distance_is_that_of_a_search_of_its_own(faces):
@@ -122,23 +120,3 @@ def test_frequencies_follow_zipfs_law():
     images, attributes = faces.dataset(50, stream(0, "dataset")).tensors
     assert images.shape == (50, 16, 16) and attributes.shape == (50, 6)
     assert torch.equal(faces.judge(images).attributes, attributes)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"attributes": 1}, r"Faces: attributes must be in 2..8, got 1"),
-        ({"attributes": 9}, r"Faces: attributes must be in 2..8, got 9"),
-        ({"size": 15}, "Faces: size must be >= 16, got 15"),
-        ({"noise": 0.0}, "Faces: noise must be > 0, got 0.0"),
-        ({"generator": None}, "Faces: generator must be a torch.Generator, got None"),
-    ],
-)
-def test_bad_input_is_named(arguments, message):
-    with pytest.raises(ValueError, match=message):
-        Faces(**{"generator": stream(0, "bad"), **arguments})
-
-
-def test_another_shape_is_named(faces):
-    with pytest.raises(ValueError, match=r"Faces.judge: z must be \(n, 16, 16\), got \(2, 8, 8\)"):
-        faces.judge(torch.zeros(2, 8, 8))

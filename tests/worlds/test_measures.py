@@ -81,25 +81,3 @@ def test_pairs_of_real_digits_are_copied_or_new():
     assert copies(z, combination).all()
     fresh = digits.sample(combination, stream(0, "new"), "test")
     assert copies(fresh, combination).double().mean() < 0.03
-
-
-def test_copies_of_another_shape_are_named(trained):
-    faces, combination, clean, copies = trained
-    with pytest.raises(ValueError, match=r"^Copies: z must be \(2, 16, 16\), got \(60, 16, 16\)$"):
-        copies(clean, [0, 1])
-    with pytest.raises(ValueError, match=r"^Copies: generator must be a torch.Generator, got None"):
-        Copies(faces, clean, combination, None)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (([0, 1], [False], [0, 1], EACH), r"malformed must be \(2,\) as combination, got \(1,\)"),
-        (([0], [False, True], [0, 1], EACH), r"shown must be \(2,\) as combination, got \(1,\)"),
-        (([0], [False], [3], EACH), "combination must be .* 0 .. 2"),
-        (([0], [False], [0], EACH[:2]), r"admitted must be \(C, C\), got \(2, 3\)"),
-    ],
-)
-def test_bad_input_is_named(arguments, message):
-    with pytest.raises(ValueError, match=message):
-        find_defects(*arguments)
