@@ -1,7 +1,7 @@
 """Check 5: from which starts does plain gradient descent find a law, under each cost?
 
 The lines by the exact slopes of every cost; a helix, translated, turned and scaled, by gradients of
-estimates from samples.  Every cost is divided by its largest slope, so that all push alike.
+estimates from samples.  Every cost is divided by its largest slope, so that all push equally hard.
 """
 
 from __future__ import annotations
@@ -30,9 +30,7 @@ def _rates(steps: int, rate: float) -> np.ndarray:
 
 
 def largest_slope(cost: Callable[[np.ndarray], tuple], reach: float) -> float:
-    """A cost's largest slope for theta in (0, reach]: what its descents are divided by, so all push
-    alike.
-    """
+    """A cost's largest slope for theta in (0, reach]: what its descents are divided by."""
     slope = np.abs(cost(np.geomspace(1e-3, 1, 400) * reach)[1]).max()
     return float(slope) if slope > 0 else 1.0
 
@@ -94,10 +92,8 @@ def _helix_cost(
         nodes = (torch.arange(n, dtype=torch.float64) + 0.5) / n
         x, y = draw(move)
         noise = width * torch.randn(2, *y.shape, generator=generator, dtype=torch.float64)
-        samples = x + noise[0], y + noise[1]
-        return divergences_from_samples(move(nodes), helix.points(nodes), width, *samples)[
-            name
-        ].mean(1)
+        laws = move(nodes), helix.points(nodes)
+        return divergences_from_samples(*laws, width, x + noise[0], y + noise[1])[name].mean(1)
 
     def ngmg(move: Move) -> Tensor:
         # Pairs of two independent stratified draws are pairs of the law; pairs within one draw are
@@ -170,11 +166,10 @@ def _path(
         first: ``(starts, D + 2)``: translation, turn, log scale.
         cost: None where it has no gradient.
     """
-    place, even = first.clone().requires_grad_(True), torch.linspace(0, 1, 101, dtype=torch.float64)
+    at, even = first.clone().requires_grad_(True), torch.linspace(0, 1, 101, dtype=torch.float64)
 
     def move(u: Tensor) -> Tensor:
-        moved = place[:, None, -1:].exp() * helix.points(u, place[:, -2:-1])
-        return place[:, None, :-2] + moved
+        return at[:, None, :-2] + at[:, None, -1:].exp() * helix.points(u, at[:, -2:-1])
 
     errors = []
     for step, rate in enumerate([*rates, 0.0]):
@@ -182,7 +177,7 @@ def _path(
             apart = (move(even) - helix.points(even)).detach()
             errors.append(apart.square().sum(-1).mean(-1).sqrt())
         if cost is not None and rate > 0:
-            (gradient,) = torch.autograd.grad(cost(move).sum(), place)
+            (gradient,) = torch.autograd.grad(cost(move).sum(), at)
             with torch.no_grad():
-                place -= rate * gradient
+                at -= rate * gradient
     return torch.stack(errors, 1) / errors[0].unsqueeze(1)

@@ -34,7 +34,7 @@ def energy_tests(
     Under random relabelling the distance is -a^T D a with a = 1/n on x and -1/m on y, so many
     permutations of a pair are one matrix product with its joint distance matrix D.  The pairs share
     their permutations.  A test ends early where ``ENOUGH`` of them reach the observed distance
-    (Besag & Clifford 1991, Biometrika 78:301): only large p values are told from fewer.
+    (Besag & Clifford 1991, Biometrika 78:301): only large p values come from fewer.
 
     Args:
         x, y: ``(pairs, n, D)`` and ``(pairs, m, D)``.
@@ -67,12 +67,17 @@ def energy_tests(
                 break
         return first, reached / seen
 
-    found, p_values = zip(*side_by_side(test, torch.cat([x, y], 1)), strict=True)
-    return torch.stack(found), torch.tensor(p_values)
+    distances, p_values = zip(*side_by_side(test, torch.cat([x, y], 1)), strict=True)
+    return torch.stack(distances), torch.tensor(p_values)
 
 
-def _feature_values() -> list[tuple[int, int, str]]:
-    return [(j, value, name) for j, names in enumerate(VALUES) for value, name in enumerate(names)]
+def _features(manifold: Arcs) -> dict[str, tuple[Tensor, Tensor]]:
+    """By name: the classes that have a feature, and those that have not."""
+    return {
+        name: (manifold.with_attribute(j, value), manifold.with_attribute(j, 1 - value))
+        for j, names in enumerate(VALUES)
+        for value, name in enumerate(names)
+    }
 
 
 def latent_identity(
@@ -93,44 +98,36 @@ def latent_identity(
     rows, gaps = [], []
     for dim in progress(dimensions):
         manifold = Arcs(dim, generator)
-        features = {
-            name: (manifold.with_attribute(j, value), manifold.with_attribute(j, 1 - value))
-            for j, value, name in _feature_values()
-        }
+        features = _features(manifold)
         supports = {
             name: [_share_on(manifold, some, members, n, generator) for some in (members, others)]
             for name, (members, others) in features.items()
         }
-        drawn = []
+        draws = []
         for t in times:
             z_0 = manifold.sample(manifold.sample_combinations(n, generator), generator)
-            drawn.append(noised(z_0, t, generator))
+            draws.append(noised(z_0, t, generator))
             rows += [(dim, name, t, *supports[name]) for name in features]
         members = [members for members, _ in features.values()]
-        gaps += itertools.chain(*side_by_side(partial(_largest_gaps, manifold, members), drawn))
+        gaps += itertools.chain(*side_by_side(partial(_largest_gaps, manifold, members), draws))
     table = pd.DataFrame(rows, columns=["dimension", "feature", "t", "inclusion", "control"])
     table.insert(3, "difference", gaps)
     return table
 
 
 def _largest_gaps(
-    manifold: Arcs,
-    features: Sequence[Tensor],
-    drawn: tuple[Tensor, Tensor, Tensor],
-    nodes: int = 256,
+    manifold: Arcs, features: Sequence[Tensor], draw: tuple[Tensor, Tensor, Tensor]
 ) -> list[float]:
-    """The largest gap between the two sides of ``latent_identity``, for every feature's classes.
-
-    Args:
-        drawn: z_t ``(n, D)``, alpha and sigma.
+    """The largest gap between the two sides of ``latent_identity``, for every feature's classes, of
+    a draw as ``noised`` gives it.
     """
-    z_t, alpha, sigma = drawn
-    every = manifold.density(torch.arange(16), nodes).diffuse(alpha, sigma)
-    within = every.log_joint(z_t).unflatten(-1, (16, nodes)).logsumexp(-1)
+    z_t, alpha, sigma = draw
+    every = manifold.density(torch.arange(16)).diffuse(alpha, sigma)
+    within = every.log_joint(z_t).unflatten(-1, (16, -1)).logsumexp(-1)
     gaps = []
     for members in features:
         left = within[:, members].logsumexp(1) - manifold.frequencies[members].sum().log()
-        right = manifold.density(members, nodes).diffuse(alpha, sigma).log_prob(z_t)
+        right = manifold.density(members).diffuse(alpha, sigma).log_prob(z_t)
         gaps.append(float((left - right).abs().max()))
     return gaps
 
@@ -161,8 +158,7 @@ def latent_tests(
     for dim in progress(dimensions):
         manifold = Arcs(dim, generator)
         pairs = []
-        for attribute, value, name in _feature_values():
-            members = manifold.with_attribute(attribute, value)
+        for name, (members, _) in _features(manifold).items():
             pairs += [(name, "nested", int(c), members, c.reshape(1)) for c in members]
             pairs += [(name, "control", -1, members, members)]
 
