@@ -46,6 +46,7 @@ class TrainingSettings:
     rare: int = 0  # how many of the least frequent seen combinations count as rare; 0: few samples
     width: int = 128  # of the hidden layers
     hidden: int = 3  # hidden layers
+    classifier_width: int = 64  # of the hidden layers of a classifier
     batch: int = 128
     ema: float = 0.999  # decay of the weights' moving average, a step
     evaluations: int = 20  # of the network, for one sample

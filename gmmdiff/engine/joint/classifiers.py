@@ -75,7 +75,7 @@ class ClassifierEnsemble(Ensemble):
     @staticmethod
     def shapes(run: Run) -> dict[str, Sequence[int]]:
         settings, m = run.settings, run.seed_data.world.combinations.shape[1]
-        sizes = layer_sizes(run.dimension, settings.width, settings.hidden, m)
+        sizes = layer_sizes(run.dimension, settings.classifier_width, settings.hidden, m)
         return {"classifier weights": sizes}
 
     @cached_property

@@ -43,7 +43,8 @@ def run_tables(parameters: Mapping[str, Any]) -> RunTables:
     require_lam(owner, p.lam)
     good, allowed = p.other_seeds <= p.seeds, f"in 1 .. seeds = {p.seeds}"
     require(good, owner, "other_seeds", allowed, p.other_seeds)
-    settings = settings_of(parameters, world=partial(Arcs, p.dimension), held_out=p.held_out)
+    own = {"world": partial(Arcs, p.dimension), "classifier_width": p.classifier_width}
+    settings = settings_of(parameters, held_out=p.held_out, **own)
     alone = {"granularity": "none", "s_c": 0.0, "lam": 1.0, "steps": p.classifier_steps}
     joint = {"granularity": GRANULARITY, "s_c": p.s_c, "label_noise": 0.0, "steps": p.steps}
     main, *controls = p.joint_learning_rate

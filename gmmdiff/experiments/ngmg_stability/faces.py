@@ -44,6 +44,7 @@ def run_tables(parameters: Mapping[str, Any]) -> RunTables:
     allowed = f"with every lambda > 0 of lam {p.lam}, and matched_lam among them"
     require(good, owner, "choosing_lam", allowed, p.choosing_lam)
     own = {"world": partial(Faces, p.attributes, p.size), "centre": CENTRE, "size": 1}
+    own["classifier_width"] = p.classifier_width
     settings = settings_of(parameters, held_out=round(p.held_out * 2**p.attributes), **own)
     factors = {"granularity": GRANULARITY, "s_c": 0.0, "label_noise": 0.0}
     factors |= {name: parameters[name] for name in ("n_train", "steps", "learning_rate")}
