@@ -1,27 +1,41 @@
-"""README's snippets run as they stand, one after another; its prose is short."""
+"""The snippets of README and of the page on one's own model run as they stand; README's prose is
+short.
+"""
 
 import re
 
 import pytest
+import torch
 
 from gmmdiff import energy_distance
 from tests.paths import ROOT
 
-README = (ROOT / "README.md").read_text()
-SNIPPETS = re.findall(r"```python\n(.*?)```", README, re.S)
+README, PAGE = ((ROOT / name).read_text() for name in ("README.md", ".docs/pages/own_model.md"))
+SNIPPETS, OWN_MODEL = (re.findall(r"```python\n(.*?)```", text, re.S) for text in (README, PAGE))
 
 
-def run(snippet):
+def run(*snippets):
     names = {}
-    exec(snippet, names)
+    for snippet in snippets:
+        exec(snippet, names)
     return names
 
 
-def test_the_first_trains_a_conditioned_denoiser():
+@pytest.mark.parametrize("snippet", [SNIPPETS[0], OWN_MODEL[0]])
+def test_a_conditioned_denoiser_is_trained_without_guidance_and_with_it(snippet):
     """Most samples lie nearest to the arc that was asked for; one in sixteen would by chance."""
-    names = run(SNIPPETS[0])
+    names = run(snippet)
     nearest = names["arcs"].distances(names["samples"].double()).argmin(1)
-    assert (nearest == names["wanted"]).double().mean() > 0.5
+    assert (nearest == torch.arange(16).repeat_interleave(8)).double().mean() > 0.5
+
+
+def test_the_page_on_ones_own_model_takes_ten_lines_and_a_fitted_mixture():
+    changed = [line for line in OWN_MODEL[0].splitlines() if re.search(r"# \d", line)]
+    assert len(changed) <= 10
+    short = OWN_MODEL[0].replace("range(1000)", "range(2)")
+    names = run(short, *OWN_MODEL[1:])
+    assert names["one_token"].shape == names["between"].shape == (500, 1, 8)
+    assert names["one_token"].dtype == torch.float32 and 0 < names["s_c"] < 0.2
 
 
 def test_ngmg_reads_labels_that_are_partly_wrong_and_measures_a_distance():
