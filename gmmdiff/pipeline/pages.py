@@ -257,13 +257,11 @@ def report_page(reports: Path, notice: str = "", faces: Path | None = None) -> s
     executed = reports / "notebooks" / "report.ipynb"
     if not executed.is_file():
         raise BadInput(f"{executed}: no such file; run `dvc repro` first")
-    told, parameters = (
-        body(nbformat.read(executed, 4), reports / "figures"),
-        reports / "parameters.md",
-    )
-    beside = {"environment": _machines(reports / "environment")}
-    if parameters.is_file():
-        beside["parameters-of-all"] = parameters.read_text(encoding="utf-8").partition("\n")[2]
+    told, parameters = body(nbformat.read(executed, 4), reports / "figures"), ""
+    if (file := reports / "parameters.md").is_file():
+        parameters = file.read_text(encoding="utf-8").partition("\n")[2]
+    machines = _machines(reports / "environment")
+    beside = {"environment": machines, "parameters-of-all": parameters}
     for name, text in beside.items():
         told = told.replace(f'id="{name}">', f'id="{name}">{to_html(text)}')
     if faces and faces.is_dir():

@@ -101,20 +101,16 @@ def compare_metrics(here: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame
 
 def compare_verdicts(
     here: Sequence[Mapping[str, Any]], published: Sequence[Mapping[str, Any]]
-) -> pd.DataFrame:
+) -> list[dict[str, Any]]:
     """One row a published claim, world and regime: these, statement, verdicts here ("missing"
     without one) and published, same.
     """
-    ours = {claim_name(claim): claim["verdict"] for claim in here}
-    table = pd.DataFrame(
-        [
-            {name: claim[name] for name in (*CLAIM, "statement")}
-            | {"here": ours.get(claim_name(claim), "missing"), "published": claim["verdict"]}
-            for claim in published
-        ],
-        dtype=object,
-    )
-    return table.assign(same=table["here"] == table["published"])
+    ours, rows = {claim_name(claim): claim["verdict"] for claim in here}, []
+    for claim in published:
+        verdict, told = ours.get(claim_name(claim), "missing"), claim["verdict"]
+        row = {name: claim[name] for name in (*CLAIM, "statement")}
+        rows.append(row | {"here": verdict, "published": told, "same": verdict == told})
+    return rows
 
 
 def differences(here: Mapping[str, Any], there: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -129,15 +125,13 @@ def differences(here: Mapping[str, Any], there: Mapping[str, Any]) -> list[dict[
     ]
 
 
-def conclusion(verdicts: pd.DataFrame, metrics: pd.DataFrame, differing_files: int) -> str:
-    """In words: "byte-identical", "reproduced" (every verdict and metric), "verdicts reproduced" or
-    "not reproduced".
-    """
-    if not verdicts["same"].all():
+def conclusion(verdicts: bool, metrics: bool, files: bool) -> str:
+    """What is reproduced, each of them wholly or not, in words."""
+    if not verdicts:
         return "not reproduced"
-    if not differing_files:
+    if files:
         return "byte-identical"
-    return "reproduced" if metrics["inside"].all() else "verdicts reproduced"
+    return "reproduced" if metrics else "verdicts reproduced"
 
 
 def _machines(folder: Path) -> dict[str, str]:
@@ -167,9 +161,10 @@ def verify(here: Path = REPORTS, there: Path = PUBLISHED, params: Path = PARAMS)
         if not (here / path).is_file() or digest(here / path) != value
     ]
     outside = metrics[~metrics["inside"]].replace({np.nan: None}).to_dict("records")
+    same = all(row["same"] for row in verdicts)
     return {
-        "conclusion": conclusion(verdicts, metrics, len(differing)),
-        "verdicts": verdicts.to_dict("records"),
+        "conclusion": conclusion(same, not outside, not differing),
+        "verdicts": verdicts,
         "metrics": {"of": len(metrics), "inside": len(metrics) - len(outside), "outside": outside},
         "files": {"of": len(files), "same": len(files) - len(differing), "differing": differing},
         "parameters": differences(read_params(params), read_params(there / "params.yaml")),
