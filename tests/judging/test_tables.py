@@ -56,7 +56,9 @@ def test_what_ngmg_stability_left_behind_is_joined_in_the_order_of_its_levels(tm
     stages["ngmg_stability"] = {"cells": pd.DataFrame({"claim": ["N1"]})}
     found = ngmg_stability(left(tmp_path, stages))
     assert found["faces_joint"]["lam"].unique().tolist() == [0, 0.1, 1, 10]
-    assert len(found["joint"]) == len(found["faces_joint"]) == 4 * len(found["faces_choice"])
+    assert len(found["joint"]) == len(found["faces_joint"]) == sum(map(len, of_lam.values()))
+    assert len(found["faces_choice"]) == len(of_lam[1.0])
+    assert len(found["norm_curves"]) == 4 * len(costs.norm_curves())
     assert found["classifier"]["label_noise"].unique().tolist() == [0, 0.2]
     assert set(stage_tables("ngmg_stability", tmp_path)) == {*found, "cells"}
 
