@@ -3,6 +3,7 @@ says what the tables say.
 """
 
 import re
+import sys
 from functools import partial
 
 import pandas as pd
@@ -12,7 +13,6 @@ import yaml
 from safetensors.torch import save_file
 from tqdm import tqdm
 
-import gmmdiff
 from gmmdiff.core.streams import stream
 from gmmdiff.engine.denoiser import Denoiser, Settings, load, save
 from gmmdiff.engine.runs import Run
@@ -20,7 +20,7 @@ from gmmdiff.engine.training import train
 from gmmdiff.experiments.feature_vs_class import faces
 from gmmdiff.experiments.feature_vs_class.image_runs import run_part
 from gmmdiff.pipeline import denoisers
-from gmmdiff.pipeline.denoisers import ARMS, chosen, module_of
+from gmmdiff.pipeline.denoisers import ARMS, METRICS, chosen, module_of
 from gmmdiff.pipeline.snapshot import run_records
 from tests.paths import PUBLISHED, ROOT
 
@@ -48,6 +48,7 @@ FACES = {
     "n_eval": 3,
 }
 PART = "judged_30"
+FILES = PUBLISHED / "denoisers"
 
 
 @pytest.fixture(scope="module")
@@ -60,17 +61,18 @@ def experiment():
 
 @pytest.fixture(scope="module")
 def trained(experiment):
-    """A run and its weights, of either arm."""
+    """A run and its denoiser, of either arm, and its samples for some combinations."""
     rows, settings, _ = experiment
-    rows = chosen(rows)
-    weights = train(rows, settings).parameters
-    pairs = zip(rows.itertuples(index=False), weights, strict=True)
-    return [(Run(row, settings), own) for row, own in pairs]
-
-
-def asked(run, count):
-    combination = torch.randint(16, (count,), generator=stream(0, "asked"))
-    return combination, run.seed_data.world.combinations[combination]
+    rows, combination = chosen(rows), torch.randint(16, (40,), generator=stream(0, "asked"))
+    made = []
+    for row, weights in zip(
+        rows.itertuples(index=False), train(rows, settings).parameters, strict=True
+    ):
+        run = Run(row, settings)
+        images = run.generate(weights, combination, 6).unflatten(1, (16, 16))
+        attributes = run.seed_data.world.combinations[combination]
+        made.append((run, module_of(run, weights), attributes, images))
+    return made
 
 
 def test_the_two_arms_of_the_first_seed_are_chosen(experiment):
@@ -81,34 +83,45 @@ def test_the_two_arms_of_the_first_seed_are_chosen(experiment):
 
 def test_its_samples_are_the_runs_own(trained):
     """Of the ensemble's network, which torch.nn's must equal."""
-    for run, weights in trained:
-        combination, attributes = asked(run, 40)
-        expected = run.generate(weights, combination, 6).unflatten(1, (16, 16))
-        found = module_of(run, weights).sample(attributes, stream(run.row.seed, "generation"), 6)
-        torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
+    for run, denoiser, attributes, expected in trained:
+        images = denoiser.sample(attributes, stream(run.row.seed, "generation"), 6)
+        torch.testing.assert_close(images, expected, rtol=1e-3, atol=1e-4)
         assert expected.std() > 0.02
 
 
 def test_a_file_gives_back_what_was_saved(trained, tmp_path):
-    for run, weights in trained:
-        denoiser = module_of(run, weights)
+    exactly = partial(torch.testing.assert_close, rtol=0, atol=0)
+    for run, denoiser, attributes, _ in trained:
         for name in ("one", "two"):
             save(denoiser, tmp_path / name)
         assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
-        again, (_, attributes) = gmmdiff.load(tmp_path / "one"), asked(run, 4)
+        again = load(tmp_path / "one")
         assert not again.training and again.settings == denoiser.settings
-        torch.testing.assert_close(again.state_dict(), denoiser.state_dict(), rtol=0, atol=0)
-        images = [d.sample(attributes, stream(0, "noise")) for d in (denoiser, again)]
-        torch.testing.assert_close(*images, rtol=0, atol=0)
-        frequencies = run.seed_data.world.frequencies
-        torch.testing.assert_close(again.world.frequencies, frequencies, rtol=0, atol=0)
+        exactly(again.state_dict(), denoiser.state_dict())
+        exactly(*(one.sample(attributes, stream(0, "noise")) for one in (denoiser, again)))
+        exactly(again.world.frequencies, run.seed_data.world.frequencies)
+
+
+def test_published_ones_are_found_from_any_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    file = FILES / "faces-class.safetensors"
+    for path in ("faces-class", file.relative_to(ROOT), str(file)):
+        assert load(path).settings == load(file).settings
+    for path in ("faces", tmp_path / "faces-class"):
+        with pytest.raises(FileNotFoundError, match=r"no file .*; published here: faces-class, "):
+            load(path)
+
+
+def test_a_missing_package_is_named_with_its_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "safetensors", None)
+    with pytest.raises(ImportError, match=r"^load: needs .* pip install gmmdiff\[models\]$"):
+        load("faces-class")
 
 
 def test_it_is_a_module_like_any_other(trained):
-    run, weights = trained[0]
-    denoiser, (_, attributes) = module_of(run, weights), asked(run, 3)
+    _, denoiser, attributes, _ = trained[0]
     x_t = torch.randn(3, 16, 16, generator=stream(0, "x"), requires_grad=True)
-    condition = denoiser.condition(attributes)
+    condition = denoiser.condition(attributes[:3])
     many = denoiser(x_t, torch.tensor([0.2, 0.5, 0.9]), condition)
     many.sum().backward()
     assert x_t.grad.abs().sum() > 0 and denoiser.network[0].weight.grad is not None
@@ -120,12 +133,12 @@ def test_it_is_a_module_like_any_other(trained):
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
 def test_it_samples_in_its_own_precision(dtype):
     """To the precision of the type the published one's faces stay what they are."""
-    path = PUBLISHED / "denoisers" / "faces-feature.safetensors"
-    wanted, exact, other = [[1, 0, 1, 0, 0, 1]] * 4, load(path), load(path).to(dtype)
+    wanted, exact, other = [[1, 0, 1, 0, 0, 1]] * 4, load("faces-feature"), load("faces-feature")
+    other = other.to(dtype)
     assert other(torch.zeros(4, 16, 16, dtype=dtype), 0.5, other.condition(wanted)).dtype == dtype
-    faces, expected = (one.sample(wanted, stream(0, "faces")) for one in (other, exact))
-    assert faces.dtype == dtype
-    assert (faces.float() - expected).square().mean().sqrt() < 0.1  # greys
+    images, expected = (one.sample(wanted, stream(0, "faces")) for one in (other, exact))
+    assert images.dtype == dtype
+    assert (images.float() - expected).square().mean().sqrt() < 0.1  # greys
 
 
 @pytest.fixture(scope="module")
@@ -148,35 +161,29 @@ def test_the_stage_gives_equal_bytes_each_time(made):
 
     first = contents()
     denoisers.make(made / "params.yaml", made)
-    assert contents() == first and not (made / ".staging").exists()
+    assert contents() == first
     assert set(first) == {"card.md", "faces-feature.safetensors", "faces-class.safetensors"}
     record = run_records(made / "environment")["denoisers"]
     assert record["seconds"] > 0 and record["memory"] > 100
 
 
-def told(card):
-    """The card's table of errors, by group, arm and metric."""
+def check_card(card, table, n_train, seed):
+    """Every error of the card is the table's, to its digits; every error of the table is there."""
     lines = [line.strip("| \n").split(" | ") for line in re.findall(r"^\|.*\|$", card, re.M)]
     head, _, *rows = lines
     columns = [tuple(name.split(": ")) for name in head[1:]]
-    return {
+    of_card = {
         (row[0], arm, metric): float(value.rstrip("%")) / (100 if "%" in value else 1)
         for row in rows
         for (arm, metric), value in zip(columns, row[1:], strict=True)
     }
-
-
-def check_card(card, table, n_train, seed):
-    """Every error of the card is the table's, to its digits; every error of the table is there."""
-    table = table[(table["n_train"] == n_train) & (table["seed"] == seed)]
-    table = table[(table["s_c"] == 0) & (table["condition"] == "drawn")]
-    metrics = ("wrong", "malformed", "copy", "law")
-    table = table[table["granularity"].isin(ARMS) & table["metric"].isin(metrics)]
-    places = table[["group", "granularity", "metric"]].itertuples(index=False, name=None)
-    expected, found = dict(zip(places, table["value"], strict=True)), told(card)
-    assert found.keys() == expected.keys() and len(found) >= 24
-    for place, value in expected.items():
-        assert found[place] == pytest.approx(value, abs=0.0051 if "law" in place else 0.00051)
+    table = table[(table["n_train"] == n_train) & (table["seed"] == seed) & (table["s_c"] == 0)]
+    table = table[table["granularity"].isin(ARMS) & table["metric"].isin(METRICS)]
+    table = table[table["condition"] == "drawn"].set_index(["group", "granularity", "metric"])
+    of_table = table["value"].to_dict()
+    assert of_card.keys() == of_table.keys() and len(of_card) >= 24
+    for key, value in of_table.items():
+        assert of_card[key] == pytest.approx(value, abs=0.0051 if "law" in key else 0.00051)
 
 
 def test_the_card_says_what_the_table_and_the_files_say(made, experiment):
@@ -195,66 +202,55 @@ def test_the_cards_five_lines_run(made, monkeypatch, capsys):
     assert capsys.readouterr().out.count(", ") == 3
 
 
+def published():
+    """The published parameters and table of sparse faces."""
+    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    part = f"judged_{params['faces']['story_n_train']}"
+    return params, pd.read_csv(PUBLISHED / "tables" / "faces_runs" / part / "runs.csv")
+
+
 def test_what_is_published_is_small_and_says_what_the_published_tables_say():
-    folder, params = PUBLISHED / "denoisers", yaml.safe_load((ROOT / "params.yaml").read_text())
-    files = {path.name: path.stat().st_size for path in folder.iterdir()}
-    assert len(files) == 3 and sum(files.values()) <= 3e6
-    table = pd.read_csv(PUBLISHED / "tables" / "feature_vs_class" / "faces.csv")
-    faces = params["faces"]
-    table = table[table["attributes"] == faces["attributes"]]
-    check_card((folder / "card.md").read_text(), table, faces["story_n_train"], params["seed"])
+    sizes, (params, table) = [path.stat().st_size for path in FILES.iterdir()], published()
+    assert len(sizes) == 3 and sum(sizes) <= 3e6
+    card = (FILES / "card.md").read_text()
+    check_card(card, table, params["faces"]["story_n_train"], params["seed"])
 
 
 def test_published_denoisers_err_as_the_published_table_says():
     """Asked as the study asked them; another machine rounds otherwise, so a face may differ."""
-    params = yaml.safe_load((ROOT / "params.yaml").read_text())
-    m, seed = params["faces"]["attributes"], params["seed"]
-    part = f"judged_{params['faces']['story_n_train']}"
-    rows, settings = faces.run_tables(params["faces"] | {"seed": seed})[part]
-    table = pd.read_csv(PUBLISHED / "tables" / "feature_vs_class" / "faces.csv")
-    table = table[(table["attributes"] == m) & (table["metric"] == "defect")]
-    for row in chosen(rows).itertuples(index=False):
-        denoiser = load(PUBLISHED / "denoisers" / f"faces-{row.granularity}.safetensors")
-        seed_data = Run(row, settings).seed_data
-        wanted = torch.arange(2**m).repeat_interleave(settings.n_eval)
-        asked = seed_data.world.combinations[wanted]
-        images = denoiser.sample(asked, stream(seed, "generation"), settings.evaluations)
+    rows, settings, *_ = denoisers.first_runs(ROOT / "params.yaml")
+    table = published()[1].query("metric == 'defect'")
+    for row in rows.itertuples(index=False):
+        denoiser, seed_data = load(f"faces-{row.granularity}"), Run(row, settings).seed_data
+        wanted = torch.arange(64).repeat_interleave(settings.n_eval)
+        attributes = seed_data.world.combinations[wanted]
+        images = denoiser.sample(attributes, stream(row.seed, "generation"), settings.evaluations)
         shown = denoiser.world.judge(images)
-        defect = ((shown.combination != wanted) | shown.malformed).double().view(2**m, -1).mean(1)
-        mine = table[(table[list(row._fields)] == list(row)).all(axis=1)].set_index("group")
+        defect = ((shown.combination != wanted) | shown.malformed).double().view(64, -1).mean(1)
+        expected = table[(table[list(row._fields)] == list(row)).all(axis=1)]
+        expected = expected.set_index("group")["value"]
         groups = pd.Series(seed_data.groups(seed_data.combinations(row.n_train)))
-        found = pd.Series(defect.numpy()).groupby(groups).mean()
+        shares = pd.Series(defect.numpy()).groupby(groups).mean()
         for group in ("frequent", "held out"):
-            expected = mine.loc[group, "value"]
-            assert found[group] == pytest.approx(expected, abs=0.02), (row.granularity, group)
+            assert shares[group] == pytest.approx(expected[group], abs=0.02), (row, group)
 
 
-@pytest.mark.parametrize(
-    ("attributes", "message"),
-    [
-        ([[0, 1, 1]], r"attributes must be \(n, 4\) in \{0, 1\}, got \[\[0, 1, 1\]\]"),
-        ([[0, 1, 1, 2]], r"attributes must be \(n, 4\) in \{0, 1\}"),
-        ([0, 1, 1, 0], r"attributes must be \(n, 4\) in \{0, 1\}"),
-    ],
-)
-def test_other_attributes_are_refused(attributes, message):
+X_T, CONDITION = torch.zeros(2, 16, 16), torch.zeros(2, 8)
+BAD = {
+    "few": ([[0, 1, 1]], r"attributes must be \(n, 4\) in \{0, 1\}, got \[\[0, 1, 1\]\]"),
+    "values": ([[0, 1, 1, 2]], r"attributes must be \(n, 4\) in \{0, 1\}"),
+    "one": ([0, 1, 1, 0], r"attributes must be \(n, 4\) in \{0, 1\}"),
+    "x_t": ((torch.zeros(2, 8, 8), 0.5, CONDITION), r"x_t must be \(n, 16, 16\), got \(2, 8"),
+    "condition": ((X_T, 0.5, CONDITION[:1]), r"condition must be \(2, 8\), got \(1, 8\)"),
+    "t": ((X_T, [0.5], CONDITION), r"t must be a number or \(2,\), got"),
+}
+
+
+@pytest.mark.parametrize(("given", "message"), BAD.values(), ids=BAD)
+def test_other_attributes_and_shapes_are_refused(given, message):
     denoiser = Denoiser(Settings(4, 16, seed=0, condition=8, width=8, hidden=1))
     with pytest.raises(ValueError, match=f"^Denoiser: {message}"):
-        denoiser.sample(attributes, stream(0, "noise"))
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ((torch.zeros(2, 8, 8), 0.5, torch.zeros(2, 8)), r"x_t must be \(n, 16, 16\), got \(2, 8"),
-        ((torch.zeros(2, 16, 16), 0.5, torch.zeros(1, 8)), r"condition must be \(2, 8\), got"),
-        ((torch.zeros(2, 16, 16), [0.5], torch.zeros(2, 8)), r"t must be a number or \(2,\), got"),
-    ],
-)
-def test_other_shapes_are_refused(arguments, message):
-    denoiser = Denoiser(Settings(4, 16, seed=0, condition=8, width=8, hidden=1))
-    with pytest.raises(ValueError, match=f"^Denoiser: {message}"):
-        denoiser(*arguments)
+        denoiser(*given) if isinstance(given, tuple) else denoiser.sample(given, stream(0, "noise"))
 
 
 def test_a_file_that_is_none_of_ours_is_refused(tmp_path):
@@ -263,5 +259,3 @@ def test_a_file_that_is_none_of_ours_is_refused(tmp_path):
     for name in ("text", "others"):
         with pytest.raises(ValueError, match=r"^load: path must be a safetensors file that gmm"):
             load(tmp_path / name)
-    with pytest.raises(FileNotFoundError):
-        load(tmp_path / "missing")
