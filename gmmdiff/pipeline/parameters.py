@@ -150,8 +150,7 @@ def cluster_setting(params: Path) -> str | None:
     cluster = read_params(params).get("cluster")
     if cluster in (None, "local"):
         return cluster
-    address = re.fullmatch(r"(?:tcp|tls)://[^\s/]+:(\d{1,5})", str(cluster))
-    if not address or not 0 < int(address[1]) < 2**16:
+    if not re.fullmatch(r"(tcp|tls)://[^\s/]+:\d{1,5}", str(cluster)):
         allowed = "null, local, or the address of a dask.distributed scheduler, "
         allowed += "tcp://HOST:PORT or tls://HOST:PORT"
         raise BadInput(f"{params}: cluster must be {allowed}, got {cluster!r}")

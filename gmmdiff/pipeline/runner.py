@@ -133,20 +133,29 @@ def _bars_on_the_terminal(path: Path) -> Iterator[None]:
 
 @contextmanager
 def _workers(cluster: str | None, device: str) -> Iterator[str]:
-    """The scheduler's address, empty without one; this machine's workers live as the context."""
-    if cluster != "local":
-        yield cluster or ""
+    """The scheduler's address, empty without one; this machine's workers live as the context.
+
+    Raises:
+        BadInput: when the scheduler does not answer or has workers of other code.
+    """
+    if cluster is None:
+        yield ""
         return
     import torch
 
     from gmmdiff.engine.training import resolve_device
-    from gmmdiff.pipeline.cluster import local
+    from gmmdiff.pipeline.cluster import Cluster, local
 
     gpus = torch.cuda.device_count() if resolve_device(device) == "cuda" else 0
     with ExitStack() as stack:
-        with kernel.environment(PYTHONPATH=str(kernel.ROOT)):  # and what starting them changes
-            address = stack.enter_context(local(gpus))
-        yield address
+        if cluster == "local":
+            with kernel.environment(PYTHONPATH=str(kernel.ROOT)):  # and what starting them changes
+                cluster = stack.enter_context(local(gpus))
+        try:
+            Cluster(cluster).client.close()
+        except ConnectionError as error:
+            raise BadInput(f"cluster: {error}") from None
+        yield cluster
 
 
 @contextmanager
@@ -234,7 +243,7 @@ def run(
     Earlier results are untouched when it raises.
 
     Raises:
-        BadInput: on a notebook of another tree than the code's.
+        BadInput: on a notebook of another tree than the code's, or a scheduler out of reach.
         FailedCell: when a cell raised, or the kernel died; its notebook stays in ``.staging``.
         OSError: on a folder that cannot be written, before the notebook runs, or on a full disk.
     """
@@ -258,22 +267,6 @@ def run(
         discard(staged)
         raise
     discard(staged)
-
-
-def require_reachable(cluster: str | None, params: Path) -> None:
-    """Refuses a scheduler that does not answer or has workers of other code, before anything runs.
-
-    Raises:
-        BadInput: one line that names the file and what is wrong.
-    """
-    if cluster in (None, "local"):
-        return
-    from gmmdiff.pipeline.cluster import Cluster
-
-    try:
-        Cluster(cluster).client.close()
-    except ConnectionError as error:
-        raise BadInput(f"{params}: cluster: {error}") from None
 
 
 def _override(text: str) -> tuple[str, str]:
@@ -301,7 +294,6 @@ def main(arguments: list[str] | None = None) -> int:
         overrides = dict(_override(text) for text in options.p)
         values = stage_parameters(options.params, section, options.notebook, overrides)
         cluster = cluster_setting(options.params)
-        require_reachable(cluster, options.params)
         run(options.notebook, options.stage, values, options.reports, cluster)
 
     return exit_code(command)

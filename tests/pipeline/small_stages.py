@@ -3,7 +3,7 @@
 import nbformat
 import yaml
 
-PARAMETERS = "n: int = 1  # a number; in [0, 9]"
+PARAMETERS = "n: int = 1  # a number, here n = m; in [0, 9]"
 TABLE = (
     "import pandas as pd\nfrom gmmdiff.pipeline.results import Results\n"
     "Results('stage').table('one', pd.DataFrame({'n': [n]}))"

@@ -207,14 +207,13 @@ def start_again(tree: Path, reference: Path, first: Run) -> dict[str, Any]:
 
 def copy_of_the_tree(tree: Path) -> None:
     """A Git and DVC repository of its own: all of the working tree that Git does not ignore."""
-    git = ["git", f"--git-dir={tree / '.git'}"]
-    subprocess.run([*git, "init", "-q"], check=True)
-    listed = [*git, f"--work-tree={ROOT}", "ls-files", "-zo", "--exclude-standard"]
+    subprocess.run(["git", "init", "-q", str(tree)], check=True)
+    git = ["git", f"--git-dir={tree / '.git'}", f"--work-tree={ROOT}"]
+    listed = [*git, "ls-files", "-zo", "--exclude-standard"]
     names = subprocess.run(listed, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     for name in filter(None, names.split("\0")):
         (tree / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(ROOT / name, tree / name)
-    subprocess.run(["git", "config", "core.bare", "false"], cwd=tree, check=True)
 
 
 def small_clone(tree: Path) -> None:
