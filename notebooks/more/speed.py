@@ -26,7 +26,7 @@ from gmmdiff.core.mixtures import GaussianMixture
 from gmmdiff.core.streams import stream
 from gmmdiff.engine.joint.classifiers import JointEnsemble
 from gmmdiff.engine.networks import StackedMLP
-from gmmdiff.engine.runs import BATCHES_AT_ONCE, Run, TrainingSettings, run_table
+from gmmdiff.engine.runs import BATCHES_AT_ONCE, Run, SeedData, TrainingSettings, run_table
 from gmmdiff.engine.threads import side_by_side
 from gmmdiff.engine.training import Ensemble, block_rows, blocks_of, train_block
 from gmmdiff.experiments.theory.closed_forms import example_mixture, mixture_quantile
@@ -57,7 +57,7 @@ def ratios(turns: pd.DataFrame, of: str, by: Sequence[str] = ()) -> pd.DataFrame
     contestant, median, low, high (quartiles).
     """
     rates = turns.pivot(index=[*by, "turn"], columns="contestant", values="rate")
-    faster = (1 / rates.drop(columns=of)).mul(rates[of], axis=0).stack()
+    faster = (1 / rates).mul(rates[of], axis=0).stack()
     found = faster.groupby([*by, "contestant"], sort=False).quantile([0.25, 0.5, 0.75]).unstack()
     return found.set_axis(["low", "median", "high"], axis=1).reset_index()
 
@@ -74,7 +74,9 @@ class Program(NamedTuple):
         in which ``train`` trains them.
         """
         table = self.table.sort_values("seed", kind="stable").head(rows).reset_index(drop=True)
-        runs = [Run(row, self.settings) for row in table.itertuples(index=False)]
+        shared = {seed: SeedData(seed, self.settings) for seed in table["seed"].unique()}
+        every = table.itertuples(index=False)
+        runs = [Run(row, self.settings, shared[row.seed]) for row in every]
         return [[runs[i] for i in block] for block in blocks_of(table, self.settings, device)]
 
     def engine(self, blocks: Sequence[Sequence[Run]], device: str = "cpu") -> Go:
@@ -113,7 +115,7 @@ def programs(
         table = run_table(few, [0.0, s_c], [n_train], [rate], [steps], seeds, first_seed)
         if joint:
             table = table.merge(pd.DataFrame({"cost": list(COSTS)}), how="cross")
-            table = table.assign(signal=1.0, lam=1.0, label_noise=0.0)
+            table = table.assign(signal="raw", lam=1.0, label_noise=0.0)
         found[name] = Program(JointEnsemble if joint else Ensemble, table, one)
     return found
 
