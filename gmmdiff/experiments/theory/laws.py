@@ -84,7 +84,7 @@ def deviation_on_laws(samples: pd.DataFrame, mixtures: Sequence[str]) -> dict[st
 
 
 def largest_gradient(ngmg: NGMG) -> float:
-    """L = max |grad psi|, for components without centres.
+    """L = max |grad psi|.
 
     Every component's pull grows up to |e| = s_k and falls from there, so the largest of their sum
     lies between the smallest and the largest scale.
