@@ -53,7 +53,7 @@ class Judgement:
 
 @dataclass(frozen=True)
 class Claim:
-    """One claim, fixed before the numbers; claims.yaml holds its words.
+    """One claim, fixed before the numbers; statements.yaml holds its words.
 
     Attributes:
         stage: the name under which it is filed.
@@ -76,7 +76,7 @@ class Claim:
 
 @cache
 def _words() -> dict[str, dict[str, str]]:
-    return yaml.safe_load(Path(__file__).with_name("claims.yaml").read_text(encoding="utf-8"))
+    return yaml.safe_load(Path(__file__).with_name("statements.yaml").read_text(encoding="utf-8"))
 
 
 def _rows(
@@ -85,20 +85,14 @@ def _rows(
     states: Iterable[verdicts.State | None],
 ) -> list[dict[str, Any]]:
     """Cells as claims.json holds them."""
-    return [
-        {
-            "factors": dict(cell.factors),
-            **interval._asdict(),
-            "delta": cell.delta,
-            "state": state or "not judged",
-            "margin": cell.margin,
-            "levels": [
-                {"arm": arm, **verdicts.level(values)._asdict()}
-                for arm, values in cell.arms.items()
-            ],
-        }
-        for cell, interval, state in zip(cells, intervals, states, strict=True)
-    ]
+    rows = []
+    for cell, interval, state in zip(cells, intervals, states, strict=True):
+        row = {"factors": dict(cell.factors), **interval._asdict(), "delta": cell.delta}
+        row |= {"state": state or "not judged", "margin": cell.margin}
+        arms = cell.arms.items()
+        levels = [{"arm": arm, **verdicts.level(own)._asdict()} for arm, own in arms]
+        rows.append(row | {"levels": levels})
+    return rows
 
 
 def by_rule(claim: str, cells: Sequence[verdicts.Cell], undertrained: bool = False) -> Judgement:

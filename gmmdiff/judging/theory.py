@@ -1,4 +1,4 @@
-"""Checks and claims of theory T1 to T6: their rules, fixed before the numbers (claims.yaml).
+"""Checks and claims of theory T1 to T6: their rules, fixed before the numbers (statements.yaml).
 
 T1, T2, T3 and T6 follow from mathematics: they check definitions and code.  T4 and T5 could have
 failed.
