@@ -30,8 +30,8 @@ reproduce: setup  ## every stage, then this machine's verdicts beside the publis
 	python -m gmmdiff.pipeline.publishing compare
 
 test: setup  ## formulas, bad input, the published snapshot, notebooks at quick-look size
-	ruff check gmmdiff tests
-	ruff format --check gmmdiff tests
+	ruff check gmmdiff tests notebooks/more/*.py
+	ruff format --check gmmdiff tests notebooks/more/*.py
 	OMP_NUM_THREADS=1 python -m pytest -n auto --dist loadgroup -m "not slow"
 
 test-slow: setup  ## what is slow by nature: power cuts, lost workers, full disks, wheels, browsers

@@ -57,9 +57,7 @@ SMALLEST_UNIT = 0.01  # of a feature, in units of the average one: what hardly v
 # A run's weights depend on these and, but for the judge's, on those.
 TRAINED_BY = ("batch", "accumulation", "learning_rate", "ema", "precision")
 SHARED = ("held_out", "widths", "layers", "dim")
-# Of the network, for rows ``(part,)`` of what it trains on, with the generator of all that is
-# drawn: a number.
-Loss = Callable[[Module, Tensor, torch.Generator], Tensor]
+Loss = Callable[[Module, Tensor, torch.Generator], Tensor]  # of some rows of the training images
 
 
 def make_accelerator(asked: SimpleNamespace) -> Accelerator:
@@ -111,18 +109,17 @@ def fit(
 ) -> tuple[Module, list[float]]:
     """Trains to a number of steps, from the last checkpoint in the folder where there is one.
 
-    Every step's randomness is a stream of its own, named by the step, and so are those of the parts
-    that it is computed in, by accumulation or on several GPUs.  So a run that was stopped goes on
-    as if it never had been, and four parts are the same four on one GPU or on two.
+    Every step, and every part of it, by accumulation or on several GPUs, draws from a stream of its
+    own: so a run that was stopped goes on as if it never had been, and four parts are the same four
+    on one GPU or on two.
 
     Args:
-        count: of the images that it trains on.
-        folder: of this run alone, for its checkpoint.
+        count: of the images that it trains on. folder: of this run alone, for its checkpoint.
         validate: the loss on other images; without it the last weights are kept.
 
     Returns:
         the network with the moving average of its weights at the least validation loss, in
-        evaluation mode, on the device; and the validation losses.
+        evaluation mode; and the validation losses.
     """
     accelerator, best = make_accelerator(asked), _Best()
     parts = accelerator.num_processes * asked.accumulation
@@ -214,12 +211,9 @@ class Judge:
     """Reads images, and says which are malformed.
 
     Args:
-        reader: trained, in evaluation mode.
+        reader: trained; its ``logits`` ``(n, m)`` of the test split are kept.
         references: real images, at most, that stand for the manifold: of the judge's split, on
             which nothing has trained, the first of a shuffle by the generator.
-
-    Attributes:
-        logits: the reader's, of the test split ``(n, m)``.
 
     Raises:
         ValueError: on a reader that diverged.
@@ -271,11 +265,10 @@ class Judge:
 
 
 class Arm:
-    """One arm's conditions and network for one seed, and what it needs of the data.
+    """One arm's conditions and network for one seed.
 
-    Both arms' conditions are as many tokens as there are attributes, with means of norm
-    sqrt(dim), fixed; the scale of the components is, in either arm, ``s_c`` times the smallest
-    distance of two of the *feature* arm's conditions.
+    Either arm's conditions are a token an attribute, of fixed means of norm sqrt(dim) and the scale
+    ``s_c`` times the smallest distance of two of the *feature* arm's conditions.
     """
 
     def __init__(
@@ -319,15 +312,12 @@ class Arm:
 
 
 class Experiment:
-    """Everything that can be refused is, before any training.
-
-    Attributes:
-        work: the folder in the cache with one of its own for every judge and run, named by all that
-            its training depends on: what was trained once is trained.
+    """Judge and runs, each with a folder in ``work`` named by all that its training depends on:
+    what was trained once is trained.  Whatever can be refused is, before any training.
 
     Raises:
-        ValueError: on bad data (see ``CelebA``), fewer training images than a batch, fewer
-            combinations or validation images than are asked for, or networks that cannot be.
+        ValueError: on bad data (see ``CelebA``), too few images or combinations for what is asked,
+            or networks that cannot be.
     """
 
     def __init__(self, asked: SimpleNamespace, progress: Callable) -> None:
@@ -343,10 +333,9 @@ class Experiment:
         self.seeds = [SeedData(seed, shared) for seed in numbers]
         most = len(self.seeds[0].seen) - 1
         require(0 < asked.rare <= most, OWNER, "rare", f"in 1 .. {most}", asked.rare)
-        least = min(len(self.shown(one)[0]) for one in self.seeds)
-        require(least >= asked.batch, OWNER, "training images", f">= batch = {asked.batch}", least)
-        fresh = min(len(self.shown(one, "validation")[0]) for one in self.seeds)
-        require(fresh > 0, OWNER, "validation images", "some of the combinations seen", "none")
+        for split, n in (("train", asked.batch), ("validation", 1)):
+            least = min(len(self.shown(one, split)[0]) for one in self.seeds)
+            require(least >= n, OWNER, f"{split} images of the combinations seen", f">= {n}", least)
         real = min(asked.references, len(self.data.part("judge")[0]))
         allowed = f"more than {NEIGHBOURS}"
         require(real > NEIGHBOURS, OWNER, "the judge's images, references", allowed, real)

@@ -26,13 +26,12 @@ from gmmdiff.core.mixtures import GaussianMixture
 from gmmdiff.core.streams import stream
 from gmmdiff.engine.joint.classifiers import JointEnsemble
 from gmmdiff.engine.networks import StackedMLP
-from gmmdiff.engine.runs import BATCHES_AT_ONCE, Run, SeedData, TrainingSettings, run_table
+from gmmdiff.engine.runs import BATCHES_AT_ONCE, Run, SeedData, TrainingSettings
 from gmmdiff.engine.threads import side_by_side
 from gmmdiff.engine.training import Ensemble, block_rows, blocks_of, train_block
 from gmmdiff.experiments.theory.closed_forms import example_mixture, mixture_quantile
 
 Go = Callable[[], object]  # what a contestant does in a turn
-MOST = 4096  # rows of a program
 LOOPED = 4  # runs in one turn of the loops, whose time a run cannot depend on how many follow
 
 
@@ -97,27 +96,18 @@ class Program(NamedTuple):
         return torch.get_num_threads() * block_rows(self.settings)
 
 
-def programs(
-    settings: dict[str, TrainingSettings],
-    n_train: int,
-    s_c: float,
-    rate: float,
-    steps: int,
-    first_seed: int,
-) -> dict[str, Program]:
-    """Class and feature, points and mixtures, by the settings' names, at least ``MOST`` rows; the
-    one called "with a classifier" has every cost beside the denoiser.
+def programs(settings: dict[str, TrainingSettings], table: pd.DataFrame) -> dict[str, Program]:
+    """The table's rows by the settings' names; the one called "with a classifier" has every cost
+    beside the denoiser, and as many times as many rows.
     """
-    found = {}
-    for name, one in settings.items():
-        few, joint = ["class", "feature"], name == "with a classifier"
-        seeds = -(-MOST // (2 * len(few)))
-        table = run_table(few, [0.0, s_c], [n_train], [rate], [steps], seeds, first_seed)
-        if joint:
-            table = table.merge(pd.DataFrame({"cost": list(COSTS)}), how="cross")
-            table = table.assign(signal="raw", lam=1.0, label_noise=0.0)
-        found[name] = Program(JointEnsemble if joint else Ensemble, table, one)
-    return found
+    joint = table.merge(pd.DataFrame({"cost": list(COSTS)}), how="cross")
+    joint = joint.assign(signal="raw", lam=1.0, label_noise=0.0)
+    return {
+        name: Program(JointEnsemble, joint, one)
+        if name == "with a classifier"
+        else Program(Ensemble, table, one)
+        for name, one in settings.items()
+    }
 
 
 def products(ensemble: Ensemble) -> Callable[[int], None]:
