@@ -2,10 +2,9 @@
 
     accelerate launch notebooks/more/celeba.py
 
-trains what section celeba of params.yaml, beside this file, asks for, on one GPU or several.  It
-may be stopped at any moment; the same command goes on from the last checkpoints.  Notebook 07 then
-measures and judges; what is not trained yet it trains on one device.  ``asked`` are the parameters
-of that notebook, by name, which says what they mean.
+trains what params.yaml beside this file asks for, on one GPU or several.  It may be stopped at any
+moment; the same command goes on from the last checkpoints.  Notebook 07 then measures and judges;
+``asked`` are its parameters, by name.
 """
 
 from __future__ import annotations
@@ -117,9 +116,8 @@ def fit(
         count: of the images that it trains on. folder: of this run alone, for its checkpoint.
         validate: the loss on other images; without it the last weights are kept.
 
-    Returns:
-        the network with the moving average of its weights at the least validation loss, in
-        evaluation mode; and the validation losses.
+    Returns: the network with the moving average of its weights at the least validation loss, in
+    evaluation mode; and the validation losses.
     """
     accelerator, best = make_accelerator(asked), _Best()
     parts = accelerator.num_processes * asked.accumulation
@@ -194,8 +192,8 @@ class Reader(Module):
         self.head = Linear(channels, attributes)
 
     def seen(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits ``(n, m)``, and features ``(n, f)``: every channel's mean and standard deviation
-        over places, of all stages: noise may have the means of the last one, which tell attributes.
+        """Logits ``(n, m)``, and features ``(n, f)``: means and standard deviations over places of
+        the channels of all stages, since noise may have the last one's means.
         """
         z, found = 2 * z - 1, []
         for stage in self.stages:
@@ -250,13 +248,10 @@ class Judge:
         return torch.cat([strip.min(1).values for strip in away])
 
     def __call__(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """The combinations ``(n,)``, of those in the data, that images ``(n, 3, size, size)`` in
-        [0, 1] most probably show, and which are malformed.
-
-        These lie, with features in units of their standard deviations over the real images, outside
-        the k-nearest-neighbour sphere of every real image (Kynkaanniemi et al. 2019, arXiv
-        1904.06991), all radii widened by the one factor with which one in a hundred images of the
-        test split lies outside.
+        """The combinations ``(n,)`` of the data that images in [0, 1] most probably show, and which
+        are malformed: in features over their standard deviations outside the k-nearest-neighbour
+        sphere of every real image (Kynkaanniemi et al. 2019, arXiv 1904.06991), all radii widened
+        by the one factor with which one in a hundred images of the test split lies outside.
         """
         logits, features = self._read(z.split(CHUNK))
         # Of independent attributes log p(combination) is this and what all of them share.
@@ -299,7 +294,7 @@ class Arm:
     def loss(
         self, rows: Tensor, combination: Tensor, network: Module, chosen: Any, generator: Any
     ) -> Tensor:
-        """As ``denoising_loss``, of the chosen of the images in rows ``(n,)``, by combination."""
+        """As ``denoising_loss``, of the chosen of rows and combinations ``(n,)``."""
         where = next(network.parameters()).device
         x_0 = ((self.data.load(rows[chosen]) - CENTRE) / self.spread).to(where)
         tokens = self.conditioning(self.index[combination[chosen]], generator=generator)
@@ -313,11 +308,10 @@ class Arm:
 
 class Experiment:
     """Judge and runs, each with a folder in ``work`` named by all that its training depends on:
-    what was trained once is trained.  Whatever can be refused is, before any training.
+    what was trained once is trained.
 
     Raises:
-        ValueError: on bad data (see ``CelebA``), too few images or combinations for what is asked,
-            or networks that cannot be.
+        ValueError: before any training, on whatever cannot be.
     """
 
     def __init__(self, asked: SimpleNamespace, progress: Callable) -> None:
@@ -380,9 +374,7 @@ class Experiment:
         return fit(network, loss, count, *how, *validate)
 
     def trained(self) -> Iterator[tuple[SeedData, Arm, Module, list[float]]]:
-        """Every run, trained or loaded: its seed's data, its arm, its network at the least
-        validation loss, and the validation losses.
-        """
+        """Every run, trained or loaded: its seed's data, its arm, and what ``fit`` returns."""
         for one in self.seeds:
             data, (fresh, shown) = self.shown(one), self.shown(one, "validation")
             some = torch.randperm(len(fresh), generator=stream(one.seed, "validation"))[:VALIDATED]

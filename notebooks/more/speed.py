@@ -36,11 +36,8 @@ LOOPED = 4  # runs in one turn of the loops, whose time a run cannot depend on h
 
 
 def race(contestants: dict[str, tuple], turns: int) -> pd.DataFrame:
-    """Contestants take turns: columns turn, contestant, seconds, rate (work a second).
-
-    Args:
-        contestants: name -> what it does in a turn, how much work that is, and on how many threads
-            of torch, by default all.
+    """Contestants take turns: columns turn, contestant, seconds, rate (work a second).  Each is by
+    name what it does in a turn, how much work that is, and on how many threads, by default all.
     """
     most, rows = torch.get_num_threads(), []
     for turn in range(turns):
