@@ -119,15 +119,17 @@ def every_arm(images: pd.DataFrame, world: World, title: str) -> Figure:
 
 
 @with_source
-def ask_for_unseen(images: pd.DataFrame, world: World, samples: int = 4) -> Figure:
-    """Combinations that no training image showed: one real image, then samples of both arms."""
+def ask_for_unseen(images: pd.DataFrame, world: World, samples: int = 2) -> Figure:
+    """Combinations that no training image showed: one real image, then samples of both arms; so
+    narrow that a phone shows it.
+    """
     held_out = _samples(images, "held out").query("role == 'sample'")
     wanted = list(held_out["combination"].unique())
     gaps = [1, 2 + samples]  # columns between the arms
     places = {"real": [0], "class": range(2, 2 + samples)}
     places["feature"] = range(3 + samples, 3 + 2 * samples)
     widths = [0.12 if column in gaps else 1 for column in range(3 + 2 * samples)]
-    size, grid = (WIDTH, 1.05 * len(wanted) + 1.2), {"width_ratios": widths}
+    size, grid = (4.3, 1.05 * len(wanted) + 1.4), {"width_ratios": widths}
     shape = len(wanted), len(widths)
     figure, axes = plt.subplots(*shape, figsize=size, gridspec_kw=grid, squeeze=False)
     for axis in axes[:, gaps].flat:
@@ -139,12 +141,12 @@ def ask_for_unseen(images: pd.DataFrame, world: World, samples: int = 4) -> Figu
             for (_, row), column in zip(mine.iterrows(), columns, strict=False):
                 judged(line[column], row, world)
         _called(line[0], world.describe(int(combination)))
-    axes[0, 0].set_title("asked for")
+    axes[0, 0].set_title("asked\nfor")
     for arm in DENOISERS:
         shown = held_out[held_out["granularity"] == arm].groupby("combination").head(samples)
         right = int(((shown["shown"] == shown["combination"]) & ~shown["malformed"]).sum())
-        _above(axes[0, places[arm][0]], f"{arm} denoiser: {right} of {len(shown)} right")
-    figure.suptitle("What do you get when you ask for a face that no training image showed?")
+        _above(axes[0, places[arm][0]], f"{arm} denoiser:\n{right} of {len(shown)} right")
+    figure.suptitle("What do you get when you ask\nfor a face that no training image showed?")
     _legend(figure, WRONG, MALFORMED, RIGHT)
     return figure
 
