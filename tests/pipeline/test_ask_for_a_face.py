@@ -121,14 +121,15 @@ def test_a_reader_asks_by_mouse_and_by_keyboard(visit, told):
     assert "none: held out" in tab.locator(".ask").text_content()
     state = [box.is_checked() for box in tab.locator(".ask input").all()]
     assert state == [bool(second >> m - 1 - place & 1) for place in range(m)]
+    tab = visit()
     tab.locator(".ask input").first.focus()
     for _ in range(m):
         assert tab.evaluate("getComputedStyle(document.activeElement).outlineStyle") != "none"
         tab.keyboard.press("Space")
         tab.keyboard.press("Tab")
-    check(tab, told, second ^ (2**m - 1))
+    check(tab, told, told["held_out"][0] ^ (2**m - 1))
     tab.keyboard.press("Enter")  # the button
-    check(tab, told, told["held_out"][2])
+    check(tab, told, second)
 
 
 def test_without_a_script_and_on_paper_there_is_a_still_picture(visit):
