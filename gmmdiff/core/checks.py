@@ -81,8 +81,9 @@ def require_shape(owner: str, what: str, x: Tensor, *shape: int | str, least: in
         size >= least * (name == "n") if isinstance(name, str) else size == name
         for size, name in zip(given, wanted, strict=True)
     )
-    allowed = str(shape).replace("'", "") + (f" with n >= {least}" if least else "")
-    require(good, owner, what, allowed, tuple(x.shape))
+    if not good:  # words are made here alone: torch.compile cannot trace those of a dynamic size
+        allowed = str(shape).replace("'", "") + (f" with n >= {least}" if least else "")
+        refuse(owner, what, allowed, tuple(x.shape))
 
 
 def require_finite(owner: str, what: str, x: Tensor) -> None:

@@ -141,6 +141,15 @@ def test_a_step_under_autocast_compiles_as_a_whole(activation, batch):
 
 
 @pytest.mark.parametrize("activation", LOSSES)
+def test_one_graph_serves_batches_of_every_size(activation, batch):
+    """The last batch of an epoch is smaller: torch.compile then traces sizes as symbols."""
+    (module, _), y = LOSSES[activation], targets(activation, batch)
+    compiled = torch.compile(module, fullgraph=True, backend="aot_eager", dynamic=True)
+    for n in (7, 5, 3):
+        torch.testing.assert_close(compiled(batch[0][:n], y[:n]), module(batch[0][:n], y[:n]))
+
+
+@pytest.mark.parametrize("activation", LOSSES)
 def test_one_sample_at_a_time_under_vmap(activation, batch):
     x, y = batch[0].unsqueeze(1), targets(activation, batch).unsqueeze(1)
     module = LOSSES[activation][0]
