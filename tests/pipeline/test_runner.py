@@ -58,7 +58,7 @@ def test_a_failing_cell_is_named_and_leaves_earlier_results(stage, capfd):
     earlier = contents(folder / "reports")
     assert runner.main(arguments(folder, folder / "book.ipynb", {"stage": {"n": 7}})) == 1
     error = capfd.readouterr().err
-    assert "book.ipynb: cell [5] failed: AssertionError: too large; see " in error
+    assert "book.ipynb: cell [5] failed: AssertionError: n is too large; see " in error
     assert contents(folder / "reports") == earlier
     changed = os.environ.items() ^ before.items()
     assert [name for name, _ in changed if not name.startswith("KMP")] == []  # torch's own
