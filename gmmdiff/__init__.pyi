@@ -40,10 +40,6 @@ from gmmdiff.worlds.arcs import Arcs as Arcs
 from gmmdiff.worlds.celeba import CelebA as CelebA
 from gmmdiff.worlds.digits import Digits as Digits
 from gmmdiff.worlds.faces import Faces as Faces
-from gmmdiff.worlds.world import (
-    Copies as Copies,
-    World as World,
-    find_defects as find_defects,
-)
+from gmmdiff.worlds.world import Copies as Copies, World as World, find_defects as find_defects
 
 __version__: str
