@@ -89,7 +89,7 @@ def test_a_setting_with_too_few_long_enough_runs_is_called_undertrained():
 
 def test_right_ones_and_copies_are_counted():
     images, faces = made_up.pictures(), made_up.faces()
-    told = words(pictures.ask_for_unseen(images, faces, samples=4))
+    told = words(pictures.ask_for_unseen(images, faces))
     assert told == ["class denoiser: 4 of 8 right", "feature denoiser: 6 of 8 right"]
     told = words(pictures.nearest_training_image(images, faces))
     assert told == [
