@@ -11,8 +11,8 @@ from gmmdiff.judging import rule as verdicts
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
     """No fixture is built twice: what shares one runs in one process of `make test`, by the file
-    that the fixture lives as long as, or by its name where that is the session.  A browser, a build
-    and a built documentation are slow.
+    that the fixture lives as long as, or by its name where that is the session.  A browser, a build,
+    a built documentation and the quick look are slow.
     """
     for item in items:
         fixtures = {name: found[-1] for name, found in item._fixtureinfo.name2fixturedefs.items()}
@@ -20,7 +20,7 @@ def pytest_collection_modifyitems(items):
         session = sorted(name for name, fixture in own.items() if fixture.scope == "session")
         if session or any(fixture.scope == "module" for fixture in own.values()):
             item.add_marker(pytest.mark.xdist_group([*session, item.path.stem][0]))
-        if own.keys() & {"browser", "built", "wheel", "pages"}:
+        if own.keys() & {"browser", "built", "wheel", "pages", "quick_look"}:
             item.add_marker(pytest.mark.slow)
 
 
