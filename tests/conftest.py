@@ -11,8 +11,8 @@ from gmmdiff.judging import rule as verdicts
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
     """No fixture is built twice: what shares one runs in one process of `make test`, by the file
-    that the fixture lives as long as, or by its name where that is the session.  A browser, a build,
-    a built documentation and the quick look are slow.
+    that the fixture lives as long as, or by its name where that is the session.  A browser, a
+    build, a built documentation and the quick look are slow.
     """
     for item in items:
         fixtures = {name: found[-1] for name, found in item._fixtureinfo.name2fixturedefs.items()}
