@@ -97,6 +97,7 @@ def iqm_lines(axis: Axes, table: pd.DataFrame, x: str, **look: Any) -> None:
     """IQM over seeds with its bootstrap interval, against x; a point alone is drawn larger."""
     at, middle, low, high = levels_by(table, x).T
     look = {"capsize": 2, "lw": 1.6, "markersize": 9 if len(at) == 1 else 5} | look
+    look["clip_on"] = False  # a marker on the axis is shown whole
     if len(at):
         axis.errorbar(at, middle, [middle - low, high - middle], **look)
 

@@ -216,7 +216,10 @@ def laws(samples: pd.DataFrame, pairs: pd.DataFrame) -> Figure:
     axes["bound"].loglog(ends, ends, color="black", lw=1, ls="--", label="the bound")
     axes["bound"].set(title="Random pairs of laws", xlabel="L W1", ylabel="cost")
     axes["bound"].legend()
-    figure.suptitle("Is NGMG linear in W1 on laws? Two slopes, no line between them")
+    figure.suptitle(
+        "Is NGMG linear in W1 on laws?\n"
+        "Then both fall alike, and lower left all points lie on one line"
+    )
     return figure
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 from functools import cache
@@ -42,21 +41,6 @@ def workers() -> Workers:
     return side_by_side
 
 
-def few_colours(png: bytes, colours: int = 128) -> bytes:
-    """A PNG with its texts in so few colours that it takes a third of the bytes; a figure looks the
-    same.
-    """
-    from PIL import Image
-    from PIL.PngImagePlugin import PngInfo
-
-    image, texts, smaller = Image.open(io.BytesIO(png)), PngInfo(), io.BytesIO()
-    for name, text in image.text.items():
-        texts.add_text(name, text)
-    few = image.convert("RGB").quantize(colours, dither=Image.Dither.NONE)
-    few.save(smaller, "PNG", optimize=True, pnginfo=texts)
-    return smaller.getvalue()
-
-
 class Results:
     """The tables and figures that a notebook leaves, in the runner's folder.
 
@@ -80,9 +64,8 @@ class Results:
 
     def figure(self, name: str, figure: Figure, description: str) -> None:
         """Writes figures/NAME.png, the description inside as its alternative text."""
-        metadata, made = {"Description": description, "Software": None}, io.BytesIO()
-        figure.savefig(made, metadata=metadata)  # equal figures are equal bytes
-        self._path("figures", f"{name}.png").write_bytes(few_colours(made.getvalue()))
+        metadata = {"Description": description, "Software": None}  # equal figures are equal bytes
+        figure.savefig(self._path("figures", f"{name}.png"), metadata=metadata)
 
     def json(self, name: str, content: Any) -> None:
         """Writes NAME.json beside the folders."""

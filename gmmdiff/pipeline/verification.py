@@ -46,7 +46,7 @@ REPEATS = {
 BESIDE = ("p_value", "expected", "value_error", "slope_error")  # columns that tell arms not apart
 KEY = ["stage", "table", "arm", "metric"]
 CLAIM = ["id", "world", "regime"]  # what tells one verdict from another
-OF_ONE_RUN = ("host", "started", "seconds", "spent", "memory")  # in a record, not compared
+OF_ONE_RUN = ("host", "started", "seconds", "memory")  # in a record, not compared
 
 
 def claim_name(claim: Mapping[str, Any]) -> str:

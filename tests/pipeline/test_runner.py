@@ -2,6 +2,7 @@
 repeat.
 """
 
+import io
 import json
 import os
 import subprocess
@@ -9,8 +10,11 @@ import sys
 from datetime import UTC, datetime, timedelta
 
 import nbformat
+import numpy as np
 import pytest
 import torch
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from gmmdiff.pipeline import kernel, runner
 from tests.paths import ROOT
@@ -35,6 +39,20 @@ def stage(tmp_path_factory):
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     return folder, done.stderr, before
+
+
+def test_a_label_keeps_its_colour_among_few():
+    """However many shades of a picture's greys and greens there are, and however small it is."""
+    rng, texts, png = np.random.default_rng(0), PngInfo(), io.BytesIO()
+    pixels = np.repeat(rng.integers(0, 256, (400, 400, 1), dtype=np.uint8), 3, 2)
+    pixels[200:] = np.uint8([0, 158, 115]) + rng.integers(-60, 60, (200, 400, 1)).astype(np.uint8)
+    pixels[:8, :8] = 0, 114, 178
+    texts.add_text("Description", "shades")
+    Image.fromarray(pixels).save(png, "PNG", pnginfo=texts)
+    few = Image.open(io.BytesIO(runner.few_colours(png.getvalue())))
+    assert few.text == {"Description": "shades"} and len(few.getcolors()) <= runner.COLOURS
+    label = np.asarray(few.convert("RGB"))[:8, :8].reshape(-1, 3).astype(int)
+    assert abs(label - [0, 114, 178]).max() <= 16
 
 
 def test_progress_reaches_the_terminal_and_not_the_notebook(stage):
