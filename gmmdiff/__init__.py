@@ -8,14 +8,13 @@ The public names load their modules when they are asked for: ``gmmdiff.core`` is
 """
 
 from importlib import import_module
-from importlib.metadata import version
 from typing import Any
 
 _MODULES = {
     "core.conditioning": "GaussianMixtureConditioning",
     "core.costs": "COSTS Cost",
-    "core.diffusion": "CosineSchedule LinearBetaSchedule adams_bashforth ancestral ddim diffuse "
-    "dpmpp_2m velocity",
+    "core.diffusion": "CosineSchedule LinearBetaSchedule adams_bashforth_moulton ancestral ddim "
+    "diffuse dpmpp_2m velocity",
     "core.distances": "divergences_from_histograms divergences_from_samples energy_distance "
     "transport_plan wasserstein1",
     "core.losses": "NGMGLoss NGMGMulticlassLoss NGMGWithLogitsLoss ngmg_loss",
@@ -39,6 +38,8 @@ __all__ = [*_HOME, "__version__"]
 
 def __getattr__(name: str) -> Any:
     if name == "__version__":
+        from importlib.metadata import version  # half of the package's import time
+
         return version("gmmdiff")
     if name not in _HOME:
         raise AttributeError(f"module 'gmmdiff' has no attribute {name!r}")

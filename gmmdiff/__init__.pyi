@@ -5,7 +5,7 @@ from gmmdiff.core.costs import COSTS as COSTS, Cost as Cost
 from gmmdiff.core.diffusion import (
     CosineSchedule as CosineSchedule,
     LinearBetaSchedule as LinearBetaSchedule,
-    adams_bashforth as adams_bashforth,
+    adams_bashforth_moulton as adams_bashforth_moulton,
     ancestral as ancestral,
     ddim as ddim,
     diffuse as diffuse,

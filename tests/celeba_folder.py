@@ -35,14 +35,11 @@ def write(folder, count=320, ext="txt", nested=False, seed=0):
         Image.fromarray(picture(rng, *shown[name])).save(images / name, quality=95)
     names = [OTHERS[0], *ATTRIBUTES, OTHERS[1]]
     rows = {name: [-1, *(2 * value - 1 for value in pair), 1] for name, pair in shown.items()}
-    if ext == "txt":
-        head, gap = f"{count}\n{' '.join(names)} \n", "  "
-        split_head, split_gap = "", " "
-    else:
-        head, gap = f"image_id,{','.join(names)}\n", ","
-        split_head, split_gap = "image_id,partition\n", ","
-    lines = [gap.join([name, *map(str, row)]) for name, row in rows.items()]
-    (folder / f"list_attr_celeba.{ext}").write_text(head + "\n".join(lines) + "\n")
-    lines = [f"{name}{split_gap}{number}" for name, number in split.items()]
-    (folder / f"list_eval_partition.{ext}").write_text(split_head + "\n".join(lines) + "\n")
+    gap, split_gap = ("  ", " ") if ext == "txt" else (",", ",")
+    head = f"{count}\n{' '.join(names)} \n" if ext == "txt" else f"image_id,{','.join(names)}\n"
+    lines = [gap.join([name, *map(str, row)]) + "\n" for name, row in rows.items()]
+    (folder / f"list_attr_celeba.{ext}").write_text(head + "".join(lines))
+    head = "" if ext == "txt" else "image_id,partition\n"
+    lines = [f"{name}{split_gap}{number}\n" for name, number in split.items()]
+    (folder / f"list_eval_partition.{ext}").write_text(head + "".join(lines))
     return shown, split

@@ -20,7 +20,7 @@ def pytest_collection_modifyitems(items):
         session = sorted(name for name, fixture in own.items() if fixture.scope == "session")
         if session or any(fixture.scope == "module" for fixture in own.values()):
             item.add_marker(pytest.mark.xdist_group([*session, item.path.stem][0]))
-        if own.keys() & {"browser", "built", "wheel", "pages", "quick_look"}:
+        if own.keys() & {"browser", "built", "pages", "quick_look"}:
             item.add_marker(pytest.mark.slow)
 
 

@@ -18,11 +18,10 @@ from tests.test_imports import fresh
 VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
 
 
-def run(*command, cwd):
-    done = subprocess.run(
-        [sys.executable, "-m", *command], cwd=cwd, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+def run(*command, cwd, code=0):
+    options = {"cwd": cwd, "capture_output": True, "text": True, "check": False}
+    done = subprocess.run([sys.executable, "-m", *command], **options)
+    assert done.returncode == code, done.stdout + done.stderr
     return done.stdout
 
 
@@ -36,13 +35,8 @@ def built(tmp_path_factory):
     return tree / "dist"
 
 
-@pytest.fixture(scope="module")
-def wheel(built):
-    (path,) = built.glob("*.whl")
-    return path
-
-
-def test_the_wheel_holds_the_package_and_nothing_else(wheel):
+def test_the_wheel_holds_the_package_and_nothing_else(built):
+    (wheel,) = built.glob("*.whl")
     names = zipfile.ZipFile(wheel).namelist()
     held = {name for name in names if not name.startswith(f"gmmdiff-{VERSION}.dist-info/")}
     files = (p for p in (ROOT / "gmmdiff").rglob("*") if p.is_file() and p.suffix != ".pyc")
@@ -61,10 +55,10 @@ def test_the_source_holds_the_package_and_what_tells_of_it(built):
     }
 
 
-def test_what_is_installed_runs_its_examples_with_the_core_packages_alone(wheel, tmp_path):
+def test_what_is_installed_runs_its_examples_with_the_core_packages_alone(built, tmp_path):
     """Put in a folder that comes first; the packages of extras cannot be loaded."""
     install = ("pip", "install", "--quiet", "--no-index", "--no-deps", "--no-compile")
-    run(*install, "--target", str(tmp_path), str(wheel), cwd=tmp_path)
+    run(*install, "--target", str(tmp_path), *map(str, built.glob("*.whl")), cwd=tmp_path)
     code = (
         "import doctest, gmmdiff\n"
         "from importlib import import_module\n"
@@ -101,11 +95,10 @@ def test_a_users_checker_knows_the_public_names(tmp_path):
     names = [name for name in gmmdiff.__all__ if name != "__version__"]
     lines = [f"from gmmdiff import {name}\nreveal_type({name})" for name in names]
     (tmp_path / "user.py").write_text("\n".join([*lines, 'NGMGLoss(scales=["wide"])\n']))
-    command = [sys.executable, "-m", "mypy", str(tmp_path / "user.py")]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    told = re.findall(r'Revealed type is "(.*)"', done.stdout)
-    assert len(told) == len(names) and "Any" not in told, done.stdout
-    (error,) = re.findall("error: (.*)", done.stdout)
+    printed = run("mypy", str(tmp_path / "user.py"), cwd=ROOT, code=1)
+    told = re.findall(r'Revealed type is "(.*)"', printed)
+    assert len(told) == len(names) and "Any" not in told, printed
+    (error,) = re.findall("error: (.*)", printed)
     assert 'List item 0 has incompatible type "str"; expected "float"' in error
 
 

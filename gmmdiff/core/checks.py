@@ -1,8 +1,8 @@
 """Bad input stops here, with one line that names what is wrong and what is allowed.
 
-Numbers, lists, NumPy arrays and tensors of any type are welcome where a tensor is meant:
-``floating`` makes one of them.  What only the values tell (NaN, say) is looked at wherever values
-can be seen, which inside ``torch.vmap`` and ``torch.compile`` they cannot.
+Numbers, lists, NumPy arrays and tensors of any type are welcome where a tensor is meant.  Values
+are looked at wherever they can be seen, which inside ``torch.vmap`` and ``torch.compile`` they
+cannot.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Result = TypeVar("Result")
 
 
 def refuse(owner: str, what: str, allowed: str, got: object) -> NoReturn:
-    """Raise the house's one ``ValueError``: owner, parameter, allowed values, given value."""
+    """Raise the one ``ValueError`` of this package."""
     if isinstance(got, Tensor):
         few = got.numel() <= 8
         got = got.tolist() if few else f"values in [{float(got.min()):g}, {float(got.max()):g}]"
@@ -34,7 +34,7 @@ def refuse(owner: str, what: str, allowed: str, got: object) -> NoReturn:
 
 
 def require(condition: bool | Tensor, owner: str, what: str, allowed: str, got: object) -> None:
-    """Refuse (see ``refuse``) unless a condition holds; one on values, wherever they are seen."""
+    """Refuse unless a condition holds; one on values, wherever they are seen."""
     if not (holds(condition) if isinstance(condition, Tensor) else condition):
         refuse(owner, what, allowed, got)
 
@@ -52,13 +52,9 @@ def holds(condition: Tensor) -> bool:
 
 
 def floating(owner: str, what: str, value: Any, like: Tensor | None = None) -> Tensor:
-    """A floating tensor of a number, list, NumPy array or tensor.
+    """A floating tensor of a number, list, NumPy array or tensor; a ValueError on anything else.
 
-    Args:
-        like: whose device a value that is no tensor takes, and whose precision one that has none.
-
-    Raises:
-        ValueError: on what is no real number, or no array of them.
+    A value that is no tensor takes the device of ``like``, one without a precision that of it.
     """
     plain = not hasattr(value, "dtype")  # numbers and lists have digits, and no type of their own
     device = getattr(value if isinstance(value, Tensor) else like, "device", None)
@@ -96,11 +92,7 @@ def require_finite(owner: str, what: str, x: Tensor) -> None:
 def array(
     owner: str, what: str, value: Any, *shape: int | str, least: int = 0, like: Tensor | None = None
 ) -> Tensor:
-    """``floating``, of one shape (see ``require_shape``) and finite.
-
-    Raises:
-        ValueError: on another shape, NaN or infinity.
-    """
+    """``floating``, of one shape (see ``require_shape``) and finite; a ValueError otherwise."""
     x = floating(owner, what, value, like)
     require_shape(owner, what, x, *shape, least=least)
     require_finite(owner, what, x)
@@ -115,8 +107,7 @@ def at_least_single(x: Tensor) -> Tensor:
 def whole(owner: str, what: str, value: Any, least: int = 0, most: float = math.inf) -> int:
     """A whole number in ``least`` .. ``most``, also one that a table turned into a float.
 
-    Raises:
-        ValueError: on anything else, True and False too.
+    A ValueError on anything else, True and False too.
     """
     number = value.item() if hasattr(value, "item") and getattr(value, "size", None) else value
     good = isinstance(number, numbers.Real) and not isinstance(number, bool)
@@ -129,8 +120,7 @@ def whole(owner: str, what: str, value: Any, least: int = 0, most: float = math.
 def indices(owner: str, what: str, value: Any, count: int) -> Tensor:
     """``(n,)`` whole numbers in 0 .. count - 1, of a list, array or tensor of any type.
 
-    Raises:
-        ValueError: on another shape, a number that is not there, or a mask of True and False.
+    A ValueError on another shape or number, or a mask of True and False.
     """
     floating(owner, what, value)  # refuses what is no array of numbers
     given = torch.as_tensor(value)
@@ -141,16 +131,12 @@ def indices(owner: str, what: str, value: Any, count: int) -> Tensor:
     return index
 
 
-def promoted(owner: str, **tensors: Tensor) -> dict[str, Tensor]:
-    """The tensors in the one type that holds them all.
-
-    Raises:
-        ValueError: where they do not lie on one device.
-    """
+def promoted(owner: str, **tensors: Tensor) -> list[Tensor]:
+    """The tensors in the one type that holds them all; a ValueError unless on one device."""
     devices = {str(tensor.device) for tensor in tensors.values()}
     require(len(devices) == 1, owner, ", ".join(tensors), "on one device", ", ".join(devices))
     wide = reduce(torch.promote_types, (tensor.dtype for tensor in tensors.values()))
-    return {name: tensor.to(wide) for name, tensor in tensors.items()}
+    return [tensor.to(wide) for tensor in tensors.values()]
 
 
 def require_generator(owner: str, generator: object) -> None:
@@ -160,10 +146,9 @@ def require_generator(owner: str, generator: object) -> None:
 
 
 def recomputed(function: Callable[..., Tensor], *differentiable: Tensor) -> Callable[..., Tensor]:
-    """The function, its inner values made anew in a backward pass instead of kept.
+    """The function, its inner values made anew in a backward pass, if one can come, and not kept.
 
-    Where there is none (nothing among ``differentiable`` asks for one), or where ``torch.func``
-    forbids it, the function itself.
+    Where ``torch.func`` forbids it they are kept.
     """
     if not (torch.is_grad_enabled() and any(tensor.requires_grad for tensor in differentiable)):
         return function

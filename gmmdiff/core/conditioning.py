@@ -16,13 +16,13 @@ from torch import Tensor
 from torch.nn import Module, Parameter
 
 from gmmdiff.core.checks import (
+    array,
     at_least_single,
     floating,
     in_own_precision,
     promoted,
     refuse,
     require,
-    require_finite,
     require_shape,
     whole,
 )
@@ -82,17 +82,16 @@ class GaussianMixtureConditioning(Module):
     ) -> None:
         super().__init__()
         owner = type(self).__name__
-        means = floating(owner, "means", means).detach().clone()
-        given = promoted(owner, means=means, scales=floating(owner, "scales", scales, means))
-        for name, value in given.items():
-            require_finite(owner, name, value)
+        means = array(owner, "means", means, "...").detach().clone()
         good = means.ndim >= 2 and len(means) > 0
         require(good, owner, "means", "(K, ..., dim), K >= 1", tuple(means.shape))
+        scales = array(owner, "scales", scales, "...", like=means)
+        _, scales = promoted(owner, means=means, scales=scales.detach())
         try:
-            scales = given["scales"].detach().expand_as(means).clone()
+            scales = scales.expand_as(means).clone()
         except RuntimeError:
             allowed = f"of a shape that broadcasts to {tuple(means.shape)}"
-            refuse(owner, "scales", allowed, tuple(given["scales"].shape))
+            refuse(owner, "scales", allowed, tuple(scales.shape))
         allowed = "> 0 to be learned" if learned else ">= 0"
         require(scales > 0 if learned else scales >= 0, owner, "scales", allowed, scales)
         null = torch.zeros_like(means[0])
@@ -100,19 +99,17 @@ class GaussianMixtureConditioning(Module):
             self.means, self.log_scales = Parameter(means), Parameter(scales.log())
             self.null = Parameter(null)
         else:
-            self.register_buffer("means", means)
-            self.register_buffer("fixed_scales", scales)
-            self.register_buffer("null", null)
+            for name, value in (("means", means), ("fixed_scales", scales), ("null", null)):
+                self.register_buffer(name, value)
         # Plain numbers: of buffers ``AveragedModel`` would make averages, and ``to_empty`` nothing.
-        self.counts: int | list[int] = len(means)
-        self.first: int | list[int] = 0  # component of every token
+        self.first: int | list[int] = 0  # component of every token, and the last, counted from it
+        self.last: int | list[int] = len(means) - 1
         if counts is not None:
-            self.counts = [whole(owner, "counts", count) for count in counts]
-            total = sum(self.counts)
-            require(
-                total == len(means), owner, "the sum of counts", f"{len(means)} as means", total
-            )
-            self.first = [0, *accumulate(self.counts)][:-1]
+            counts = [whole(owner, "counts", count) for count in counts]
+            allowed = f"{len(means)} as means"
+            require(sum(counts) == len(means), owner, "the sum of counts", allowed, sum(counts))
+            self.first = [0, *accumulate(counts)][:-1]
+            self.last = [count - 1 for count in counts]
 
     @staticmethod
     def for_features(
@@ -132,11 +129,6 @@ class GaussianMixtureConditioning(Module):
             scale: of every coordinate of a component, >= 0; the means' coordinates are drawn from
                 N(0, 1), as those of ``torch.nn.Embedding``.
             generator: of the means.
-
-        Example:
-            >>> from gmmdiff import GaussianMixtureConditioning
-            >>> GaussianMixtureConditioning.for_features([2, 3], 8)([[0, 2], [1, 0]]).shape
-            torch.Size([2, 2, 8])
         """
         owner = "GaussianMixtureConditioning.for_features"
         counts = [whole(owner, "values_per_attribute", n, 1) for n in values_per_attribute]
@@ -158,11 +150,6 @@ class GaussianMixtureConditioning(Module):
         Made for an index ``(batch,)``, the class of each, in 0 .. n - 1; a draw is ``(batch,
         tokens, dim)``; scale and generator as in ``for_features``.  With a single token
         cross-attention would have nothing to choose from: its output would be the same everywhere.
-
-        Example:
-            >>> from gmmdiff import GaussianMixtureConditioning
-            >>> GaussianMixtureConditioning.for_classes(6, 8, tokens=2)([5, 0]).shape
-            torch.Size([2, 2, 8])
         """
         owner = "GaussianMixtureConditioning.for_classes"
         given = {"n": n, "tokens": tokens, "dim": dim}
@@ -176,16 +163,6 @@ class GaussianMixtureConditioning(Module):
         Conditions are then components found in data (``fitted.predict(x)``, for ``forward``), or
         shares of them (``fitted.predict_proba(x)``, for ``soft``).  Errors as
         ``GaussianMixture.from_sklearn``.
-
-        Example:
-            >>> import torch
-            >>> from gmmdiff import GaussianMixtureConditioning
-            >>> from sklearn.mixture import GaussianMixture
-            >>> x = torch.randn(90, 4, generator=torch.Generator().manual_seed(0)).numpy()
-            >>> fitted = GaussianMixture(3, covariance_type="diag", random_state=0).fit(x)
-            >>> conditioning = GaussianMixtureConditioning.from_sklearn(fitted)
-            >>> conditioning.soft(fitted.predict_proba(x)).shape
-            torch.Size([90, 4])
         """
         law = GaussianMixture.from_sklearn(fitted)
         return GaussianMixtureConditioning(law.means, law.scales, learned)
@@ -213,17 +190,17 @@ class GaussianMixtureConditioning(Module):
         owner, means = f"{type(self).__name__}.forward", self.means
         index = torch.as_tensor(index)
         require(not index.is_floating_point(), owner, "index", "of an integer type", index.dtype)
-        counts, first = (torch.as_tensor(z, device=means.device) for z in (self.counts, self.first))
-        if counts.ndim:
-            require_shape(owner, "index", index, "...", len(counts))
-        index = index.to(counts)
-        there = (index >= self.NULL) & (index < counts)
-        last = [n - 1 for n in self.counts] if isinstance(self.counts, list) else self.counts - 1
-        require(there, owner, "index", f"in 0 .. {last}, or {self.NULL} for none", index)
+        first, last = (torch.as_tensor(z, device=means.device) for z in (self.first, self.last))
+        if last.ndim:
+            require_shape(owner, "index", index, "...", len(last))
+        index = index.to(last)
+        there = (index >= self.NULL) & (index <= last)
+        require(there, owner, "index", f"in 0 .. {self.last}, or {self.NULL} for none", index)
         # Of a null index some row, which is left out in the end; of one that is not there none, so
         # that torch refuses it where values cannot be seen.
         row = (index + first).where(there, len(means))
-        return self._draw(means[row], self.scales[row], index == self.NULL, sample, generator)
+        scales = self.scales[row] if sample else None
+        return self._draw(means[row], scales, index == self.NULL, generator)
 
     @in_own_precision
     def soft(
@@ -251,21 +228,17 @@ class GaussianMixtureConditioning(Module):
         total, absent = at_least_single(weights).sum(-1), (weights == 0).all(-1)
         good = (weights >= 0).all(-1) & (absent | ((total - 1).abs() < 1e-2))
         require(good, owner, "weights", ">= 0 with sum 1, or all 0", weights)
-        means, scales = (torch.tensordot(weights, z, 1) for z in (self.means, self.scales))
-        return self._draw(means, scales, absent, sample, generator)
+        means = torch.tensordot(weights, self.means, 1)
+        scales = torch.tensordot(weights, self.scales, 1) if sample else None
+        return self._draw(means, scales, absent, generator)
 
     def _draw(
-        self,
-        means: Tensor,
-        scales: Tensor,
-        absent: Tensor,
-        sample: bool,
-        generator: torch.Generator | None,
+        self, mean: Tensor, scale: Tensor | None, absent: Tensor, generator: torch.Generator | None
     ) -> Tensor:
-        if sample:
-            noise = random_on(means.device, torch.randn, means.shape, generator, means.dtype)
-            means = means + scales * noise
-        return torch.where(absent.reshape(*absent.shape, *[1] * self.null.ndim), self.null, means)
+        if scale is not None:
+            noise = random_on(mean.device, torch.randn, mean.shape, generator, mean.dtype)
+            mean = mean + scale * noise
+        return torch.where(absent.reshape(*absent.shape, *[1] * self.null.ndim), self.null, mean)
 
     def drop(
         self, index: Any, probability: float, generator: torch.Generator | None = None
@@ -281,8 +254,7 @@ class GaussianMixtureConditioning(Module):
         Returns:
             of the index's shape, with ``NULL`` in place of indices, 0 in place of weights.
 
-        Raises:
-            ValueError: on another probability.
+        A ValueError on another probability.
         """
         owner = f"{type(self).__name__}.drop"
         require(0 <= probability <= 1, owner, "probability", "in [0, 1]", probability)

@@ -9,16 +9,18 @@ but BCE depend on the discrepancy e = p - a alone:
     NGMG                 psi(e) = sum_k w_k (1 - exp(-e^2 / 2 s_k^2)), see ``gmmdiff.core.ngmg``
     NGMG with entropy    a convex combination of NGMG and BCE
 
-NGMG as a cost is our reconstruction.  ``COSTS`` holds the study's, by name:
+NGMG as a cost is our reconstruction.  ``COSTS`` holds the study's, by name.
 
+Example:
     >>> import torch
-    >>> from gmmdiff import COSTS
-    >>> logits, labels = torch.zeros(2), torch.tensor([0, 1])
+    >>> from gmmdiff import COSTS, Cost
     >>> for name in ("BCE", "MAE", "NGMG s=1"):  # log 2, 1 / 2 and 1 - exp(-0.5^2 / 2)
-    ...     print(name, COSTS[name].value(logits, labels))
+    ...     print(name, COSTS[name].value(torch.zeros(2), [0, 1]))
     BCE tensor([0.6931, 0.6931])
     MAE tensor([0.5000, 0.5000])
     NGMG s=1 tensor([0.1175, 0.1175])
+    >>> Cost(brier=1.0, mae=0.5).value(torch.zeros(1), [1])  # 0.5^2 + 0.5 * 0.5
+    tensor([0.5000])
 """
 
 from __future__ import annotations
@@ -30,32 +32,24 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from gmmdiff.core.checks import (
-    floating,
-    in_own_precision,
-    promoted,
-    require,
-    require_finite,
-    require_shape,
-)
+from gmmdiff.core.checks import array, floating, in_own_precision, promoted, require, require_shape
 from gmmdiff.core.ngmg import NGMG
 
 KINDS = ("logits", "probabilities")
 
 
 def check_batch(owner: str, x: Any, labels: Any, kind: str) -> tuple[Tensor, Tensor]:
-    """x and its labels as floating tensors of one type.
+    """x and its labels as floating tensors of x's type.
 
     Raises:
         ValueError: on another kind, NaN or infinity, probabilities outside [0, 1], or labels of
             another shape or neither 0 nor 1.
     """
     require(kind in KINDS, owner, "kind", f"one of {', '.join(KINDS)}", repr(kind))
-    x = floating(owner, kind, x)
+    x = array(owner, kind, x, "...")
     labels = floating(owner, "labels", labels, x)
     require_shape(owner, "labels", labels, *x.shape)
-    promoted(owner, **{kind: x, "labels": labels})  # refuses two devices
-    require_finite(owner, kind, x)
+    promoted(owner, x=x, labels=labels)  # refuses two devices
     require((labels == 0) | (labels == 1), owner, "labels", "0 or 1", labels)
     if kind == "probabilities":
         require((x >= 0) & (x <= 1), owner, kind, "in [0, 1]", x)
@@ -70,14 +64,7 @@ def inner(p: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Cost:
-    """bce * BCE + brier * e^2 + mae * |e| + ngmg * psi(e), psi being that of ``potential``.
-
-    Example:
-        >>> import torch
-        >>> from gmmdiff import Cost
-        >>> Cost(brier=1.0, mae=0.5).value(torch.zeros(1), [1])  # 0.5^2 + 0.5 * 0.5
-        tensor([0.5000])
-    """
+    """bce * BCE + brier * e^2 + mae * |e| + ngmg * psi(e), psi being that of ``potential``."""
 
     bce: float = 0.0
     brier: float = 0.0

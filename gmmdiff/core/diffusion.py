@@ -1,4 +1,4 @@
-"""Variance-preserving diffusion: schedules, forward process, loss and samplers.
+"""Variance-preserving diffusion: schedules, forward process and samplers.
 
 x_t = alpha_t x_0 + sigma_t eps with alpha^2 + sigma^2 = 1 and time t in [0, 1], 0 being data. A
 denoiser is any callable ``denoiser(x_t, t) -> prediction`` of x_t's shape, t a scalar tensor in the
@@ -13,14 +13,14 @@ times, an unknown prediction, or a denoiser that gives another shape.
 Example:
     >>> import torch
     >>> from gmmdiff import CosineSchedule, GaussianMixture, stream, velocity
-    >>> from gmmdiff import adams_bashforth, ancestral, ddim, dpmpp_2m
+    >>> from gmmdiff import adams_bashforth_moulton, ancestral, ddim, dpmpp_2m
     >>> schedule, law = CosineSchedule(), GaussianMixture([1.0], [[3.0]], [[0.01]])
     >>> def denoiser(x_t, t):  # exact, where a network would stand
     ...     alpha, sigma = schedule.alpha(t), schedule.sigma(t)
     ...     x_0 = law.posterior_mean(x_t, alpha, sigma)
     ...     return velocity(x_0, (x_t - alpha * x_0) / sigma, alpha, sigma)
     >>> noise, times = torch.randn(4, 1, generator=stream(0, "x")), schedule.even_times(100)
-    >>> for sampler in (ancestral, ddim, dpmpp_2m, adams_bashforth):
+    >>> for sampler in (ancestral, ddim, dpmpp_2m, adams_bashforth_moulton):
     ...     x = sampler(denoiser, noise, times, schedule, generator=stream(0, "steps"))
     ...     assert ((x - 3).abs() < 0.1).all()
 """
@@ -52,14 +52,7 @@ class Schedule(Protocol):
 
 
 class CosineSchedule:
-    """alpha_t = cos(pi t / 2) (Nichol & Dhariwal 2021, arXiv 2102.09672, without the offset).
-
-    Example:
-        >>> import torch
-        >>> from gmmdiff import CosineSchedule
-        >>> CosineSchedule().alpha(torch.tensor([0.0, 0.5, 1.0]))
-        tensor([1.0000, 0.7071, 0.0000])
-    """
+    """alpha_t = cos(pi t / 2) (Nichol & Dhariwal 2021, arXiv 2102.09672, without the offset)."""
 
     def alpha(self, t: Tensor) -> Tensor:
         """cos(pi t / 2), exactly 0 at t = 1 whatever the precision."""
@@ -94,8 +87,7 @@ class LinearBetaSchedule:
     """DDPM's schedule (Ho et al. 2020, arXiv 2006.11239): beta_1..beta_T evenly spaced.
 
     Step k of T lies at t = k / T, where alpha^2 = prod_{i <= k} (1 - beta_i); between steps log
-    alpha is interpolated linearly.  A ValueError unless steps >= 1 and 0 < beta_start <= beta_end
-    < 1.
+    alpha is linear.  A ValueError unless steps >= 1 and 0 < beta_start <= beta_end < 1.
 
     Example:
         >>> import torch
@@ -109,39 +101,35 @@ class LinearBetaSchedule:
         self.steps, ends = whole(owner, "steps", steps, 1), (beta_start, beta_end)
         require(0 < beta_start <= beta_end < 1, owner, "beta_start, beta_end", allowed, ends)
         beta = torch.linspace(*ends, self.steps, dtype=torch.float64, device="cpu")
-        self._log_alpha = torch.cat([beta.new_zeros(1), 0.5 * torch.log1p(-beta).cumsum(0)])
+        self._log_alphas = torch.cat([beta.new_zeros(1), 0.5 * torch.log1p(-beta).cumsum(0)])
 
-    def _log_alpha_at(self, t: Any) -> tuple[Tensor, torch.dtype]:
-        """In float64, and the type of t."""
-        t = _time("LinearBetaSchedule", t)
+    def _log_alpha(self, t: Tensor) -> Tensor:
         position = t.double() * self.steps
         low = position.floor().long().clamp(0, self.steps - 1)
-        table = self._log_alpha.to(t.device)
-        return torch.lerp(table[low], table[low + 1], position - low), t.dtype
+        table = self._log_alphas.to(t.device)
+        return torch.lerp(table[low], table[low + 1], position - low)
 
     def alpha(self, t: Tensor) -> Tensor:
         """sqrt(prod (1 - beta_i)) up to step t T."""
-        log_alpha, dtype = self._log_alpha_at(t)
-        return log_alpha.exp().to(dtype)
+        t = _time("LinearBetaSchedule", t)
+        return self._log_alpha(t).exp().to(t.dtype)
 
     def sigma(self, t: Tensor) -> Tensor:
         """sqrt(1 - alpha^2)."""
-        log_alpha, dtype = self._log_alpha_at(t)
-        return (-torch.expm1(2 * log_alpha)).sqrt().to(dtype)
+        t = _time("LinearBetaSchedule", t)
+        return (-torch.expm1(2 * self._log_alpha(t))).sqrt().to(t.dtype)
 
 
 def _time(owner: str, t: Any) -> Tensor:
-    """t as a floating tensor in [0, 1]."""
     t = floating(owner, "t", t)
     require((t >= 0) & (t <= 1), owner, "t", "in [0, 1]", t)
     return t
 
 
 def _pair(owner: str, alpha: Any, sigma: Any, **pair: Any) -> tuple[Tensor, Tensor, Any, Any]:
-    """Two tensors, and rates: numbers, or tensors whose dimensions are the first of the two's."""
+    """Two tensors, and their rates, one a sample in a shape that multiplies the two."""
     x, y = (floating(owner, name, value) for name, value in pair.items())
-    # broadcast_shapes imports sympy: seconds at its first call.
-    shape = torch.broadcast_tensors(x, y)[0].shape
+    shape = torch.broadcast_tensors(x, y)[0].shape  # broadcast_shapes imports sympy: seconds
 
     def beside(name: str, rate: Any) -> Any:
         if isinstance(rate, numbers.Real):
@@ -168,9 +156,8 @@ def diffuse(x_0: Tensor, noise: Tensor, alpha: Rate, sigma: Rate) -> Tensor:
         ValueError: on rates of another shape.
 
     Example:
-        >>> import torch
         >>> from gmmdiff import diffuse
-        >>> diffuse(torch.ones(2), torch.tensor([0.0, 1.0]), alpha=0.8, sigma=0.6)
+        >>> diffuse([1.0, 1.0], [0.0, 1.0], alpha=0.8, sigma=0.6)
         tensor([0.8000, 1.4000])
     """
     x_0, noise, alpha, sigma = _pair("diffuse", alpha, sigma, x_0=x_0, noise=noise)
@@ -211,8 +198,8 @@ def split_prediction(
 def _prepare(
     denoiser: Denoiser, x: Any, times: Any, schedule: Schedule, prediction: Prediction
 ) -> tuple[Tensor, Callable[[Tensor, int], tuple[Tensor, Tensor]], list[float], list[float]]:
-    """The start, the view (x_0, eps) at step i, and a grid's rates, in double precision whatever x
-    is: neighbouring times must not become equal.
+    """The start, (x_0, eps) at step i, and alpha and sigma of all times, in double precision
+    whatever x is: neighbouring times must not become equal.
     """
     x = floating("sampler", "x", x)
     times = floating("sampler", "times", times, DOUBLE).to(x.device, torch.float64)
@@ -303,10 +290,10 @@ def dpmpp_2m(
     return x
 
 
-def _adams_weights(angles: Any, end: float) -> Any:
-    """Means over alpha / sigma, from angles[-1] to end, of the Lagrange polynomials on angles."""
+def _adams_weights(angles: Any, start: float, end: float) -> Any:
+    """Means over alpha / sigma, from start to end, of the Lagrange polynomials on angles."""
     points, mass = np.polynomial.legendre.leggauss(32)
-    low, high = np.arcsinh(1 / np.tan([angles[-1], end]))  # in arsinh(alpha / sigma): smooth
+    low, high = np.arcsinh(1 / np.tan([start, end]))  # in arsinh(alpha / sigma): smooth
     place = low + (high - low) * (points + 1) / 2
     mass = mass * np.cosh(place) / (mass @ np.cosh(place))
     powers, inner = np.arange(len(angles))[:, None], np.arctan2(1, np.sinh(place))
@@ -314,7 +301,7 @@ def _adams_weights(angles: Any, end: float) -> Any:
 
 
 @torch.no_grad()
-def adams_bashforth(
+def adams_bashforth_moulton(
     denoiser: Denoiser,
     x: Tensor,
     times: Tensor,
@@ -323,28 +310,36 @@ def adams_bashforth(
     generator: torch.Generator | None = None,
     order: int = 3,
 ) -> Tensor:
-    """Exponential Adams-Bashforth on the x_0 prediction, of third order unless told otherwise.
+    """Exponential Adams-Bashforth-Moulton on the x_0 prediction: of one order more than ``order``.
 
     With k = alpha / sigma the flow is d(x / sigma) = x_0 dk (Lu et al. 2022, arXiv 2211.01095,
-    proposition 4.1).  The polynomial through the last ``order`` >= 1 predictions of x_0, fewer at
-    the start, is integrated to machine precision, as DEIS does (Zhang & Chen 2022, arXiv
-    2204.13902); here in the angle arccot k, in which x_0 is smooth at both ends.  Order 1 is
-    ``ddim``; ``dpmpp_2m`` is order 2 in log k, its slope weighed as for small steps.
+    proposition 4.1).  A polynomial through predictions of x_0 is integrated to machine precision,
+    as DEIS does (Zhang & Chen 2022, arXiv 2204.13902); here in the angle arccot k, in which x_0 is
+    smooth at both ends.  A step is predicted from the last ``order`` >= 1 predictions, fewer at the
+    start, and corrected by the next one, which is asked there anyway (as in UniPC: Zhao et al.
+    2023, arXiv 2302.04867).
 
     A step to t = 0 returns the x_0 prediction.  The low orders at the start cost nothing from t =
-    0.999 on, but leave second order from t = 0.95.  Few steps want
-    ``CosineSchedule.even_times(steps - 1, end=0.0125, bend=1.25)``, then 0.
+    0.999 on.  Few steps want ``CosineSchedule.even_times(steps - 1, end=0.02, bend=1.5)``, then 0.
     """
-    order = whole("adams_bashforth", "order", order, 1)
+    order = whole("adams_bashforth_moulton", "order", order, 1)
     x, look, alpha, sigma = _prepare(denoiser, x, times, schedule, prediction)
     angles = np.arctan2(sigma, alpha)
-    seen: list[Tensor] = []
-    for i in range(len(alpha) - 1):
-        x_0, _ = look(x, i)
-        seen = [*seen, x_0][-order:]
+
+    def step(x: Tensor, i: int, seen: list[Tensor], latest: int) -> Tensor:
+        """From times[i] to the next by the predictions ``seen``, the last of them at ``latest``."""
+        x_0 = seen[-1]
         if sigma[i + 1] > 0:
-            weights = _adams_weights(angles[i + 1 - len(seen) : i + 1], angles[i + 1]).tolist()
+            known = angles[latest + 1 - len(seen) : latest + 1]
+            weights = _adams_weights(known, angles[i], angles[i + 1]).tolist()
             x_0 = sum((w * z for w, z in zip(weights, seen, strict=True)), torch.zeros_like(x))
         decay = sigma[i + 1] / sigma[i]
-        x = decay * x + (alpha[i + 1] - decay * alpha[i]) * x_0
+        return decay * x + (alpha[i + 1] - decay * alpha[i]) * x_0
+
+    before, seen = x, []
+    for i in range(len(alpha) - 1):
+        x_0, _ = look(x, i)
+        seen = [*seen, x_0][-order - 1 :]
+        before = step(before, i - 1, seen, i) if i else x
+        x = step(before, i, seen[-order:], i)
     return x

@@ -1,6 +1,24 @@
 """Distances between laws: W1, KL, JS, TV and energy distance, in closed form and from samples.
 
 Divergences are in nats; JS carries the 1/2 convention, so it is at most log 2; TV is at most 1.
+
+Example:
+    >>> import torch
+    >>> from gmmdiff import divergences_from_histograms, divergences_from_samples, stream
+    >>> from gmmdiff import energy_distance, transport_plan, wasserstein1
+    >>> x, y = [[0.0], [2.0]], [[3.0], [1.0]]
+    >>> wasserstein1(x, y), energy_distance(x, y)
+    (1.0, 1.0)
+    >>> transport_plan(x, y)
+    tensor([[0.0000, 0.5000],
+            [0.5000, 0.0000]], dtype=torch.float64)
+    >>> divergences_from_histograms([0.5, 0.5], [0.5, 1.5], edges=[0, 1, 2])["TV"]
+    0.5
+    >>> p, q, noise = torch.zeros(1, 1), torch.ones(1, 1), stream(0, "draws")
+    >>> x, y = (law + torch.randn(100_000, 1, generator=noise) for law in (p, q))
+    >>> kl = divergences_from_samples(p, q, 1.0, x, y)["KL"]  # of mean 1^2 / 2
+    >>> bool((kl.mean() - 0.5).abs() < 4 * kl.std() / 100_000**0.5)
+    True
 """
 
 from __future__ import annotations
@@ -33,7 +51,7 @@ def samples(owner: str, least: int = 1, **given: Any) -> list[Tensor]:
         x = floating(owner, name, x)
         dim = next(iter(flat.values())).shape[1] if flat else "D"
         flat[name] = array(owner, name, x.flatten(1) if x.ndim > 2 else x, "n", dim, least=least)
-    return [x.detach().double() for x in promoted(owner, **flat).values()]
+    return [x.detach().double() for x in promoted(owner, **flat)]
 
 
 def pairwise_distances(x: Tensor, y: Tensor) -> Tensor:
@@ -46,25 +64,13 @@ def wasserstein1(x: Tensor, y: Tensor) -> float:
 
     Raises:
         ValueError: on other shapes, NaN or infinity.
-
-    Example:
-        >>> from gmmdiff import wasserstein1
-        >>> wasserstein1([[0.0], [1.0]], [[2.0], [3.0]])
-        2.0
     """
     costs = pairwise_distances(*samples("wasserstein1", x=x, y=y))
     return float(ot.emd2([], [], costs.cpu().numpy(), numItermax=10**7))
 
 
 def transport_plan(x: Tensor, y: Tensor) -> Tensor:
-    """The optimal plan of W1, ``(n, m)``, summing to 1 (POT); arguments as ``wasserstein1``.
-
-    Example:
-        >>> from gmmdiff import transport_plan
-        >>> transport_plan([[0.0], [1.0]], [[1.1], [0.1]])
-        tensor([[0.0000, 0.5000],
-                [0.5000, 0.0000]], dtype=torch.float64)
-    """
+    """The optimal plan of W1, ``(n, m)``, summing to 1 (POT); arguments, errors as there."""
     costs = pairwise_distances(*samples("transport_plan", x=x, y=y))
     return torch.from_numpy(ot.emd([], [], costs.cpu().numpy(), numItermax=10**7))
 
@@ -72,18 +78,10 @@ def transport_plan(x: Tensor, y: Tensor) -> Tensor:
 def energy_distance(x: Tensor, y: Tensor) -> float:
     """2 E|X - Y| - E|X - X'| - E|Y - Y'| >= 0, the biased form (Szekely & Rizzo 2013).
 
-    Memory is bounded, time O(n m).
-
-    Args:
-        x: ``(n, D)``. y: ``(m, D)``.
+    Of x ``(n, D)`` and y ``(m, D)``, in bounded memory and time O((n + m)^2).
 
     Raises:
         ValueError: on other shapes, NaN or infinity.
-
-    Example:
-        >>> from gmmdiff import energy_distance
-        >>> energy_distance([[0.0], [0.0]], [[3.0]])  # 2 * 3
-        6.0
     """
     x, y = samples("energy_distance", x=x, y=y)
 
@@ -107,23 +105,13 @@ def divergences_from_samples(
 
     Raises:
         ValueError: unless width > 0 and all four end in one D.
-
-    Example:
-        >>> import torch
-        >>> from gmmdiff import divergences_from_samples, stream
-        >>> p, q, generator = torch.zeros(1, 1), torch.ones(1, 1), stream(0, "draws")
-        >>> x, y = (law + torch.randn(100_000, 1, generator=generator) for law in (p, q))
-        >>> kl = divergences_from_samples(p, q, 1.0, x, y)["KL"]  # of mean 1^2 / 2
-        >>> bool((kl.mean() - 0.5).abs() < 4 * kl.std() / 100_000**0.5)
-        True
     """
     owner = "divergences_from_samples"
     require(0 < width < math.inf, owner, "width", "> 0", width)
-    p = floating(owner, "p", p)
-    dim = p.shape[-1] if p.ndim else "D"
-    given = {"p": p, "q": q, "x": x, "y": y}
-    given = {n: array(owner, n, value, "...", "n", dim) for n, value in given.items()}
-    p, q, x, y = promoted(owner, **given).values()
+    p = array(owner, "p", p, "...", "n", "D")
+    others = {"q": q, "x": x, "y": y}.items()
+    given = {name: array(owner, name, value, "...", "n", p.shape[-1]) for name, value in others}
+    p, q, x, y = promoted(owner, p=p, **given)
 
     def log_ratio(z: Tensor) -> Tensor:
         log_p, log_q = (
@@ -147,24 +135,20 @@ def divergences_from_histograms(
 
     Raises:
         ValueError: on an empty sample, edges that do not rise, or a value outside of them.
-
-    Example:
-        >>> from gmmdiff import divergences_from_histograms
-        >>> divergences_from_histograms([0.5, 0.5], [0.5, 1.5], [0, 1, 2])["TV"]
-        0.5
     """
     owner = "divergences_from_histograms"
     edges = np.asarray(edges, dtype=float)
     rising = edges.ndim == 1 and len(edges) >= 2 and bool((np.diff(edges) > 0).all())
     require(rising, owner, "edges", "2 or more rising numbers", edges.tolist())
-    shares = []
-    for name, values in (("x", x), ("y", y)):
+
+    def shares(name: str, values: Any) -> np.ndarray:
         values = np.asarray(values, dtype=float)
         good = values.ndim == 1 and len(values) > 0
         good = good and bool(((edges[0] <= values) & (values <= edges[-1])).all())
         require(good, owner, name, "(n,) within the edges", values)
-        shares.append(np.histogram(values, edges)[0] / values.size)
-    p, q = shares
+        return np.histogram(values, edges)[0] / values.size
+
+    p, q = shares("x", x), shares("y", y)
     return {
         "KL": float(rel_entr(p, q).sum()),
         "JS": float(jensenshannon(p, q) ** 2),

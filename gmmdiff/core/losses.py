@@ -1,13 +1,28 @@
 """NGMG as losses with torch's conventions, for anybody's training loop.
 
 Of a discrepancy e, prediction minus target, they are psi(e) = sum_k w_k (1 - exp(-|e|^2 / 2
-s_k^2)), whose gradient is the NGMG: see ``gmmdiff.core.ngmg``, which holds the formula.
+s_k^2)), whose gradient is the NGMG of ``gmmdiff.core.ngmg``.
 
 With one scale and w = 1 it is Welsch's loss (Dennis & Welsch 1978, Communications in Statistics B
 7:345), up to its factor s^2, and the correntropy loss, or C-loss (Singh, Pokharel & Principe,
 Pattern Recognition 47:441), up to that one's normalisation.  An error much smaller than s costs
 its square over 2 s^2; one much larger costs 1, and its gradient vanishes: outliers count little,
 and a network far from its targets learns nothing.  ``scale_mixture`` is close to |e| over a range.
+
+Example:
+    >>> import torch
+    >>> from gmmdiff import NGMGLoss, NGMGMulticlassLoss, NGMGWithLogitsLoss, ngmg_loss
+    >>> input, target = torch.zeros(4, 2, requires_grad=True), torch.ones(4, 2)
+    >>> NGMGLoss([1.0])(input, target)  # 1 - exp(-2 / 2)
+    tensor(0.6321, grad_fn=<MeanBackward0>)
+    >>> NGMGLoss.scale_mixture(0.02, 20.0, 16, reduction="none")(input, target).shape
+    torch.Size([4])
+    >>> NGMGWithLogitsLoss([1.0])(torch.zeros(4, 3), [[0, 1, 1]] * 4)  # 1 - exp(-0.5^2 / 2)
+    tensor(0.1175)
+    >>> NGMGMulticlassLoss([1.0])(torch.zeros(4, 2), [0, 1, 1, 0])
+    tensor(0.1175)
+    >>> ngmg_loss(torch.zeros(4, 2), [0, 1, 1, 0], [1.0], activation="softmax")  # the same
+    tensor(0.1175)
 """
 
 from __future__ import annotations
@@ -18,18 +33,9 @@ import torch
 from torch import Tensor
 from torch.nn import Module
 
-from gmmdiff.core.checks import (
-    floating,
-    in_own_precision,
-    promoted,
-    require,
-    require_finite,
-    require_shape,
-)
+from gmmdiff.core.checks import array, floating, in_own_precision, promoted, require, require_shape
 from gmmdiff.core.costs import Cost
 from gmmdiff.core.ngmg import NGMG
-
-REDUCTIONS = ("none", "mean", "sum")
 
 
 class NGMGLoss(Module):
@@ -44,17 +50,6 @@ class NGMGLoss(Module):
     Raises:
         ValueError: on a scale or weight that is not > 0, on counts that differ, or another
             reduction; called, on other shapes or labels, NaN or infinity.
-
-    Example:
-        >>> import torch
-        >>> from gmmdiff import NGMGLoss
-        >>> input = torch.zeros(5, 2, requires_grad=True)
-        >>> loss = NGMGLoss([1.0])(input, torch.ones(5, 2))  # 1 - exp(-2 / 2)
-        >>> loss.backward()
-        >>> loss
-        tensor(0.6321, grad_fn=<MeanBackward0>)
-        >>> NGMGLoss.scale_mixture(0.02, 20.0, 16, reduction="none")(input, input).shape
-        torch.Size([5])
     """
 
     def __init__(
@@ -64,8 +59,8 @@ class NGMGLoss(Module):
         reduction: str = "mean",
     ) -> None:
         super().__init__()
-        allowed, owner = f"one of {', '.join(REDUCTIONS)}", type(self).__name__
-        require(reduction in REDUCTIONS, owner, "reduction", allowed, repr(reduction))
+        good = reduction in ("none", "mean", "sum")
+        require(good, type(self).__name__, "reduction", "one of none, mean, sum", repr(reduction))
         self.reduction, self.ngmg = reduction, NGMG(scales, weights)
 
     @classmethod
@@ -82,7 +77,7 @@ class NGMGLoss(Module):
         input = floating(owner, "input", input)
         target = floating(owner, "target", target, input)
         require_shape(owner, "target", target, *input.shape)
-        input, target = promoted(owner, input=input, target=target).values()
+        input, target = promoted(owner, input=input, target=target)
         return self._reduced(self.ngmg.potential(input - target))
 
     def _reduced(self, loss: Tensor) -> Tensor:
@@ -94,13 +89,6 @@ class NGMGWithLogitsLoss(NGMGLoss):
 
     What ``torch.nn.BCEWithLogitsLoss`` is to cross entropy; arguments and errors as ``NGMGLoss``,
     scales in units of a probability.
-
-    Example:
-        >>> import torch
-        >>> from gmmdiff import NGMGWithLogitsLoss
-        >>> logits, labels = torch.zeros(4, 3), torch.tensor([[0, 1, 1]] * 4)
-        >>> NGMGWithLogitsLoss([1.0])(logits, labels)  # 1 - exp(-0.5^2 / 2)
-        tensor(0.1175)
     """
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
@@ -115,12 +103,6 @@ class NGMGMulticlassLoss(NGMGLoss):
     scales in units of a probability.  Of two classes it is ``NGMGWithLogitsLoss`` of the difference
     of their logits; for s much larger than 1 it tends to Brier's score (1950, Monthly Weather
     Review 78:1) over 2 K s^2.
-
-    Example:
-        >>> import torch
-        >>> from gmmdiff import NGMGMulticlassLoss
-        >>> NGMGMulticlassLoss([1.0])(torch.zeros(4, 2), [0, 1, 1, 0])  # 1 - exp(-0.5^2 / 2)
-        tensor(0.1175)
     """
 
     @in_own_precision
@@ -129,14 +111,13 @@ class NGMGMulticlassLoss(NGMGLoss):
         for "none", else a number.
         """
         owner = type(self).__name__
-        input = floating(owner, "input", input)
+        input = array(owner, "input", input, "...")
         good = input.ndim >= 2 and input.shape[1] >= 2
         require(good, owner, "input", "(n, K, ...) with K >= 2", tuple(input.shape))
-        require_finite(owner, "input", input)
+        count = input.shape[1]
         target = floating(owner, "target", target, input.double())
         promoted(owner, input=input, target=target)  # refuses two devices
         require_shape(owner, "target", target, len(input), *input.shape[2:])
-        count = input.shape[1]
         classes = torch.arange(count, device=input.device).view(-1, *[1] * (input.ndim - 2))
         one_hot = target.unsqueeze(1) == classes
         require(one_hot.any(1), owner, "target", f"in 0 .. {count - 1}", target)
@@ -155,18 +136,9 @@ def ngmg_loss(
     reduction: str = "mean",
     activation: str | None = None,
 ) -> Tensor:
-    """The three losses as one function, by ``activation``, which makes a prediction of the input:
-    None for ``NGMGLoss``, "sigmoid" for ``NGMGWithLogitsLoss``, "softmax" for
-    ``NGMGMulticlassLoss``.
-
-    Example:
-        >>> import torch
-        >>> from gmmdiff import ngmg_loss
-        >>> ngmg_loss(torch.zeros(5, 2), torch.ones(5, 2), [1.0], reduction="sum")
-        tensor(3.1606)
-        >>> ngmg_loss(torch.zeros(5, 2), torch.ones(5), [1.0], activation="softmax")
-        tensor(0.1175)
+    """The losses as one function, by ``activation``: None for ``NGMGLoss``, "sigmoid" for
+    ``NGMGWithLogitsLoss``, "softmax" for ``NGMGMulticlassLoss``, with their arguments and errors.
     """
-    allowed = f"one of {', '.join(map(str, LOSSES))}"
-    require(activation in LOSSES, "ngmg_loss", "activation", allowed, repr(activation))
+    good, allowed = activation in LOSSES, "one of None, sigmoid, softmax"
+    require(good, "ngmg_loss", "activation", allowed, repr(activation))
     return LOSSES[activation](scales, weights, reduction)(input, target)

@@ -9,17 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gmmdiff.core.checks import (
-    array,
-    floating,
-    promoted,
-    recomputed,
-    require,
-    require_finite,
-    require_generator,
-    require_shape,
-    whole,
-)
+from gmmdiff.core.checks import array, promoted, recomputed, require, require_generator, whole
 from gmmdiff.core.streams import random_on
 
 Scalar = float | Tensor
@@ -29,7 +19,8 @@ BLOCK = 2**18  # points times components times D at once: 2 MiB in float64, abou
 class GaussianMixture:
     """G(x) = sum_k w_k N(x; m_k, diag(s_k^2)) in R^D.
 
-    Memory is that of the points and of one block of ``BLOCK`` numbers, in backward passes too.
+    Densities take points x ``(..., D)``; their memory is that of the points and of one block of
+    ``BLOCK`` numbers, in backward passes too.
 
     Args:
         weights: ``(K,)``, each >= 0, sum 1 (to 1e-4 of rounding; normalised on the way in).
@@ -50,14 +41,10 @@ class GaussianMixture:
 
     def __init__(self, weights: Any, means: Any, scales: Any) -> None:
         owner = "GaussianMixture"
-        given = {"weights": weights, "means": means, "scales": scales}
-        given = promoted(owner, **{name: floating(owner, name, v) for name, v in given.items()})
-        weights, means, scales = given.values()
-        require_shape(owner, "weights", weights, "n", least=1)
-        require_shape(owner, "means", means, len(weights), "D")
-        require_shape(owner, "scales", scales, *means.shape)
-        for name, value in given.items():
-            require_finite(owner, name, value)
+        weights = array(owner, "weights", weights, "n", least=1)
+        means = array(owner, "means", means, len(weights), "D")
+        scales = array(owner, "scales", scales, *means.shape)
+        weights, means, scales = promoted(owner, weights=weights, means=means, scales=scales)
         total = weights.sum()
         require(weights >= 0, owner, "weights", ">= 0", weights)
         require((total - 1).abs() < 1e-4, owner, "the sum of weights", "1", total)
@@ -71,16 +58,6 @@ class GaussianMixture:
         Raises:
             ValueError: on something else, one not fitted, or with another ``covariance_type`` than
                 "diag" and "spherical".
-
-        Example:
-            >>> import torch
-            >>> from gmmdiff import GaussianMixture
-            >>> from sklearn import mixture
-            >>> x = torch.randn(90, 2, generator=torch.Generator().manual_seed(0)).numpy()
-            >>> fitted = mixture.GaussianMixture(3, covariance_type="diag", random_state=0).fit(x)
-            >>> law = GaussianMixture.from_sklearn(fitted)
-            >>> torch.allclose(law.log_prob(x), torch.as_tensor(fitted.score_samples(x)), atol=1e-5)
-            True
         """
         from sklearn.mixture import GaussianMixture as Fitted  # loaded only where it is used
 
@@ -89,8 +66,8 @@ class GaussianMixture:
         require(good, owner, "fitted", "a fitted sklearn.mixture.GaussianMixture", fitted)
         good = kind in ("diag", "spherical")
         require(good, owner, "covariance_type", "diag or spherical", kind)
-        variances = torch.as_tensor(fitted.covariances_).reshape(len(fitted.means_), -1)
         means = torch.as_tensor(fitted.means_)
+        variances = torch.as_tensor(fitted.covariances_).reshape(len(means), -1)
         return cls(fitted.weights_, means, variances.sqrt().expand_as(means))
 
     def to_sklearn(self) -> Any:
@@ -120,7 +97,7 @@ class GaussianMixture:
         """What a function of points ``(n, D)`` makes of x ``(..., D)``, block by block."""
         dim = self.means.shape[1]
         x = array("GaussianMixture", "x", x, "...", dim, like=self.means)
-        x = promoted("GaussianMixture", x=x, means=self.means)["x"]
+        x, _ = promoted("GaussianMixture", x=x, means=self.means)
         blocks = x.reshape(-1, dim).split(max(1, BLOCK // self.means.numel()))
         call = recomputed(of_block, x, self.means, self.scales) if len(blocks) > 1 else of_block
         found = torch.cat([call(block) for block in blocks])
@@ -133,25 +110,29 @@ class GaussianMixture:
         log_weights = self.weights.where(present, 1).log().where(present, -math.inf)
         return log_weights - height - 0.5 * squares
 
-    def _score(self, x: Tensor) -> Tensor:
-        pull = (self.means - x.unsqueeze(-2)) / self.scales.square()
-        return (torch.softmax(self._log_joint(x), -1).unsqueeze(-1) * pull).sum(-2)
+    def _expected(self, x: Tensor, values: Tensor) -> Tensor:
+        """sum_k r_k(x) values_k, of values ``(n, K, D)``."""
+        return (torch.softmax(self._log_joint(x), -1).unsqueeze(-1) * values).sum(-2)
 
     def log_joint(self, x: Tensor) -> Tensor:
         """log w_k + log N(x; m_k, diag(s_k^2)), ``(..., K)``."""
         return self._blockwise(self._log_joint, x)
 
     def log_prob(self, x: Tensor) -> Tensor:
-        """log G(x) in nats; x ``(..., D)`` -> ``(...)``."""
+        """log G(x) in nats, ``(...)``."""
         return self._blockwise(lambda block: torch.logsumexp(self._log_joint(block), -1), x)
 
     def responsibilities(self, x: Tensor) -> Tensor:
-        """P(component k | x); x ``(..., D)`` -> ``(..., K)``, summing to 1."""
+        """r_k(x) = P(component k | x), ``(..., K)``, summing to 1."""
         return torch.softmax(self.log_joint(x), -1)
 
     def score(self, x: Tensor) -> Tensor:
-        """grad log G(x) = sum_k r_k(x) (m_k - x) / s_k^2; x ``(..., D)`` -> ``(..., D)``."""
-        return self._blockwise(self._score, x)
+        """grad log G(x) = sum_k r_k(x) (m_k - x) / s_k^2, ``(..., D)``."""
+
+        def of_block(x: Tensor) -> Tensor:
+            return self._expected(x, (self.means - x.unsqueeze(-2)) / self.scales.square())
+
+        return self._blockwise(of_block, x)
 
     def sample(self, n: int, generator: torch.Generator) -> Tensor:
         """``n`` >= 1 independent draws, ``(n, D)``."""
@@ -179,7 +160,7 @@ class GaussianMixture:
         return GaussianMixture(self.weights, alpha * self.means, scales)
 
     def posterior_mean(self, x_t: Tensor, alpha: Scalar, sigma: Scalar) -> Tensor:
-        """E[x_0 | x_t] with x_t = alpha x_0 + sigma eps; x_t ``(..., D)`` -> ``(..., D)``.
+        """E[x_0 | x_t] with x_t = alpha x_0 + sigma eps, ``(..., D)``; errors as ``diffuse``.
 
         Each component's conjugate posterior mean, m + alpha s^2 / (alpha^2 s^2 + sigma^2) (x_t -
         alpha m), weighted by the diffused mixture's responsibilities.
@@ -187,8 +168,7 @@ class GaussianMixture:
         diffused = self.diffuse(alpha, sigma)
         gain = alpha * self.scales.square() / diffused.scales.square()
 
-        def mean(x: Tensor) -> Tensor:
-            means = self.means + gain * (x.unsqueeze(-2) - diffused.means)
-            return (torch.softmax(diffused._log_joint(x), -1).unsqueeze(-1) * means).sum(-2)
+        def of_block(x: Tensor) -> Tensor:
+            return diffused._expected(x, self.means + gain * (x.unsqueeze(-2) - diffused.means))
 
-        return diffused._blockwise(mean, x_t)
+        return diffused._blockwise(of_block, x_t)

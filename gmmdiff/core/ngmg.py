@@ -5,6 +5,7 @@ minus target),
 
     potential  psi(e) = sum_k w_k (1 - exp(-|e|^2 / 2 s_k^2)),
     NGMG(e)    = grad psi(e) = sum_k w_k e / s_k^2 exp(-|e|^2 / 2 s_k^2),
+    cost(P, Q) = E psi(X - Y) - E psi(X - X') / 2 - E psi(Y - Y') / 2:
 
 the gradient of the *negative* Gaussian mixture, whose components are not normalised: w_k is an
 amplitude.
@@ -63,14 +64,12 @@ class NGMG:
     ) -> None:
         self.scales = floating("NGMG", "scales", scales, DOUBLE).double().reshape(-1)
         require_shape("NGMG", "scales", self.scales, "n", least=1)
-        count = len(self.scales)
         if weights is None:
-            weights = torch.full_like(self.scales, 1 / count)
+            weights = torch.full_like(self.scales, 1 / len(self.scales))
         self.weights = floating("NGMG", "weights", weights, DOUBLE).double().reshape(-1)
-        require_shape("NGMG", "weights", self.weights, count)
+        require_shape("NGMG", "weights", self.weights, len(self.scales))
         for name, value in (("scales", self.scales), ("weights", self.weights)):
-            good = (value > 0) & value.isfinite()
-            require(good, "NGMG", name, "> 0 and finite", value.tolist())
+            require((value > 0) & value.isfinite(), "NGMG", name, "> 0 and finite", value.tolist())
 
     @classmethod
     def scale_mixture(cls, s_min: float, s_max: float, n_scales: int) -> NGMG:
@@ -86,16 +85,14 @@ class NGMG:
         good = 0 < s_min < s_max < math.inf
         require(good, owner, "s_min, s_max", "0 < s_min < s_max", (s_min, s_max))
         n_scales = whole(owner, "n_scales", n_scales, 2)
-        ends = math.log(s_min), math.log(s_max)
-        log_scales = torch.linspace(*ends, n_scales, dtype=torch.float64, device="cpu")
-        scales = log_scales.exp()
-        return cls(scales, math.sqrt(2 / math.pi) * float(log_scales[1] - log_scales[0]) * scales)
+        log_scales = torch.linspace(
+            math.log(s_min), math.log(s_max), n_scales, dtype=torch.float64, device="cpu"
+        )
+        scales, step = log_scales.exp(), float(log_scales[1] - log_scales[0])
+        return cls(scales, math.sqrt(2 / math.pi) * step * scales)
 
     def _exponents(self, e: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """e; -|e|^2 / 2 s_k^2 ``(..., K)``; scales and weights ``(K,)`` in its precision and place.
-
-        Half precision is computed with in single.
-        """
+        """e; -|e|^2 / 2 s_k^2 ``(..., K)``, at least in single; scales and weights ``(K,)``."""
         e = array("NGMG", "e", e, "...", "D")
         precise = at_least_single(e)
         scales, weights = self.scales.to(precise), self.weights.to(precise)
@@ -147,8 +144,7 @@ class NGMG:
         x = array(owner, "x", x, "...", "n", "D", least=2 if y is None else 1)
         if y is None:
             return self._mean_within(at_least_single(x)).to(x.dtype)
-        y = array(owner, "y", y, "...", "n", x.shape[-1], least=1)
-        x, y = promoted(owner, x=x, y=y).values()
+        x, y = promoted(owner, x=x, y=array(owner, "y", y, "...", "n", x.shape[-1], least=1))
         total = self._sum_over_pairs(at_least_single(x), at_least_single(y))
         return (total / (x.shape[-2] * y.shape[-2])).to(x.dtype)
 
@@ -166,7 +162,8 @@ class NGMG:
 
         Half the squared maximum mean discrepancy with kernel sum_k w_k exp(-|.|^2 / 2 s_k^2), in
         its unbiased form (Gretton et al. 2012, JMLR 13, eq. 3), so it may fall slightly below 0
-        between equal laws.  Differentiable in x and y; time O(n m K), memory O(block).
+        between equal laws.  Differentiable in x and y.  Time O((n + m)^2 K); memory O(block), with
+        gradients that of all pairs within x and within y.
 
         Args:
             x: ``(n, D)``, n >= 2. y: ``(m, D)``, m >= 2.
@@ -174,9 +171,9 @@ class NGMG:
         Raises:
             ValueError: on other shapes, NaN or infinity.
         """
-        x = array("NGMG.cost", "x", x, "n", "D", least=2)
-        y = array("NGMG.cost", "y", y, "n", x.shape[1], least=2)
-        x, y = promoted("NGMG.cost", x=x, y=y).values()
+        owner = "NGMG.cost"
+        x = array(owner, "x", x, "n", "D", least=2)
+        x, y = promoted(owner, x=x, y=array(owner, "y", y, "n", x.shape[1], least=2))
         a, b = at_least_single(x), at_least_single(y)
         across = self.mean_potential(a, b)
         return (across - 0.5 * self.mean_potential(a) - 0.5 * self.mean_potential(b)).to(x.dtype)

@@ -1,6 +1,19 @@
 """What the field measures of samples: nearest neighbours, KID and W2, on pixels as they are.
 
-Images ``(n, ...)`` are flattened to ``(n, D)``; every value is a float, computed in float64.
+Images ``(n, ...)`` are flattened to ``(n, D)``; every value is a float, computed in float64.  All
+raise a ValueError on other shapes, NaN or infinity.
+
+Example:
+    >>> from gmmdiff.core.sample_metrics import authenticity, kid, neighbour_metrics, wasserstein2
+    >>> real = [[0.0], [1.0], [5.0]]  # balls of width 1, 1 and 4
+    >>> neighbour_metrics([[0.5], [20.0]], real, k=1)["precision"]
+    0.5
+    >>> authenticity([[0.1], [7.0]], real)  # 0.1 < 1; 7 - 5 < 5 - 1
+    0.0
+    >>> kid([[0.0], [0.0]], [[1.0], [1.0]])  # 1 + 2^3 - 2 * 1
+    7.0
+    >>> wasserstein2([[0.0], [10.0]], [[13.0], [3.0]])
+    3.0
 """
 
 from __future__ import annotations
@@ -22,13 +35,7 @@ def neighbour_metrics(x: Tensor, real: Tensor, k: int = 5) -> dict[str, float]:
     balls that hold any (both Naeem et al. 2020, arXiv 2002.09797).  Balls are open, as in ``prdc``.
 
     Raises:
-        ValueError: on other shapes, NaN, infinity, or unless 1 <= k < n, m.
-
-    Example:
-        >>> from gmmdiff.core.sample_metrics import neighbour_metrics
-        >>> real = [[0.0], [1.0], [5.0]]  # balls of width 1, 1 and 4
-        >>> neighbour_metrics([[0.5], [20.0]], real, k=1)["precision"]
-        0.5
+        ValueError: unless 1 <= k < n, m.
     """
     owner = "neighbour_metrics"
     x, real = samples(owner, x=x, real=real)
@@ -50,14 +57,6 @@ def authenticity(x: Tensor, train: Tensor) -> float:
 
     A sample is authentic if its nearest training sample is farther from it than from every other
     training sample (Alaa et al. 2022, arXiv 2102.08921).
-
-    Raises:
-        ValueError: on other shapes, NaN or infinity.
-
-    Example:
-        >>> from gmmdiff.core.sample_metrics import authenticity
-        >>> authenticity([[0.1], [7.0]], [[0.0], [1.0], [5.0]])  # 0.1 < 1; 7 - 5 < 5 - 1
-        0.0
     """
     x, train = samples("authenticity", 2, x=x, train=train)
     nearest = pairwise_distances(x, train).min(1)
@@ -67,19 +66,8 @@ def authenticity(x: Tensor, train: Tensor) -> float:
 def kid(x: Tensor, real: Tensor) -> float:
     """Kernel inception distance, here on pixels: squared MMD, kernel (x . y / D + 1)^3.
 
-    The unbiased estimate (Binkowski et al. 2018, arXiv 1801.01401), so it can be below 0.  It sees
-    the first three moments alone.
-
-    Args:
-        x: ``(n, ...)``, n >= 2. real: ``(m, ...)``, m >= 2.
-
-    Raises:
-        ValueError: on other shapes, NaN or infinity.
-
-    Example:
-        >>> from gmmdiff.core.sample_metrics import kid
-        >>> kid([[0.0], [0.0]], [[1.0], [1.0]])  # 1 + 2^3 - 2 * 1
-        7.0
+    Of x ``(n, ...)`` and real ``(m, ...)``, n, m >= 2.  The unbiased estimate (Binkowski et al.
+    2018, arXiv 1801.01401), so it can be below 0.  It sees the first three moments alone.
     """
     x, real = samples("kid", 2, x=x, real=real)
 
@@ -98,14 +86,6 @@ def wasserstein2(x: Tensor, y: Tensor) -> float:
 
     Among the optimal plans between equally many points there is a permutation (Peyre & Cuturi
     2019, arXiv 1803.00567, proposition 2.1).
-
-    Raises:
-        ValueError: on other shapes, NaN or infinity.
-
-    Example:
-        >>> from gmmdiff.core.sample_metrics import wasserstein2
-        >>> wasserstein2([[0.0], [10.0]], [[13.0], [3.0]])
-        3.0
     """
     x, y = samples("wasserstein2", x=x, y=y)
     require(len(x) == len(y), "wasserstein2", "y", f"as many samples as x, {len(x)}", len(y))

@@ -44,9 +44,9 @@ def bootstrap(
         ValueError: on a stratum of fewer than two values, NaN or infinity, or a bad level.
     """
     strata = [np.asarray(values, dtype=float) for values in strata]
-    counts = [values.size for values in strata]
-    good = len(counts) > 0 and min(counts) >= 2 and all(values.ndim == 1 for values in strata)
-    require(good, "bootstrap", "strata", "arrays (n,) with n >= 2", f"sizes {counts}")
+    shapes = [values.shape for values in strata]
+    good = len(strata) > 0 and all(len(shape) == 1 and shape[0] >= 2 for shape in shapes)
+    require(good, "bootstrap", "strata", "arrays (n,) with n >= 2", shapes)
     good = all(np.isfinite(values).all() for values in strata)
     require(good, "bootstrap", "strata", "finite", "NaN or infinity")
     require(0 < level < 1, "bootstrap", "level", "between 0 and 1", level)
@@ -56,8 +56,9 @@ def bootstrap(
 
 
 def iqm_weights(n: int, resamples: int, rng: np.random.Generator) -> np.ndarray:
-    """Bootstrap resamples of n values, each as weights ``(resamples, n)`` of the *sorted* values
-    whose sum is the resample's interquartile mean.
+    """Bootstrap resamples of n values, each as weights ``(resamples, n)`` of the *sorted* values.
+
+    So weighted their sum is the resample's interquartile mean.
     """
     drawn = rng.integers(0, n, (resamples, n)) + n * np.arange(resamples)[:, None]
     counts = np.bincount(drawn.ravel(), minlength=resamples * n).reshape(resamples, n)
@@ -68,9 +69,7 @@ def iqm_weights(n: int, resamples: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def weighted_iqm(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Interquartile means of resamples, see ``iqm_weights``: ``(..., n)``, ``(r, n)`` -> ``(...,
-    r)``.
-    """
+    """IQMs ``(..., r)`` of resamples of values ``(..., n)``, by ``iqm_weights`` ``(r, n)``."""
     return np.sort(values, -1) @ weights.T
 
 
@@ -82,18 +81,6 @@ def percentile_ends(resampled: np.ndarray, level: float) -> np.ndarray:
     ordered = np.partition(resampled, [*below, *above], -1)
     found = ordered[..., below] + (ordered[..., above] - ordered[..., below]) * (places - below)
     return np.moveaxis(found, -1, 0)
-
-
-def paired(first: np.ndarray, second: np.ndarray, rng: np.random.Generator) -> Interval:
-    """first minus second, ``(n,)`` each and paired: IQM and percentile interval.
-
-    Raises:
-        ValueError: on sizes that differ or are below 2, NaN or infinity.
-    """
-    first, second = np.asarray(first, dtype=float), np.asarray(second, dtype=float)
-    allowed = f"of first's shape {first.shape}"
-    require(first.shape == second.shape, "paired", "second", allowed, second.shape)
-    return bootstrap([first - second], rng)
 
 
 def holm(p_values: np.ndarray) -> np.ndarray:

@@ -35,19 +35,16 @@ class Conditioning(GaussianMixtureConditioning):
     Args:
         granularity: one of ``GRANULARITIES``.
         s_c: scale of the components, >= 0, in units of the smallest distance between two of the
-            *feature* arm's conditions, whatever the granularity: one absolute scale for all arms
-            (0: the ordinary fixed embedding).
-        combinations: ``(C, m)`` integers >= 0, distinct rows, m >= 2: the attributes of combination
-            c.
+            *feature* arm's conditions, whatever the granularity (0: the ordinary fixed embedding).
+        combinations: ``(C, m)`` integers >= 0, distinct rows, m >= 2: their attributes.
         generator: orients the means.
-        known: ``(k,)``, the combinations that own a code in "shared"; the others, never seen, have
-            their features' codes alone.  All where it is left out.
+        known: ``(k,)``, the combinations, by default all, that own a code in "shared"; the others,
+            never seen, have their features' codes alone.
 
     Attributes:
         means: ``(C, dim)``, the mean of the condition of every combination.
         scale: standard deviation of every coordinate of a condition.
-        gap: smallest distance between the means of two combinations that the arm tells apart; NaN
-            where there is one condition only.
+        gap: smallest distance between means that the arm tells apart; NaN where there is one.
         admitted: ``(C, C)``, whether the condition of combination i admits combination j.
 
     Raises:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import Linear, Module, Sequential, SiLU
 
-from gmmdiff.core.checks import floating, require, require_generator, whole
+from gmmdiff.core.checks import floating, require, require_generator, require_shape, whole
 from gmmdiff.core.conditioning import GaussianMixtureConditioning
 from gmmdiff.core.diffusion import CosineSchedule, dpmpp_2m
 from gmmdiff.core.streams import stream
@@ -58,8 +58,7 @@ class Denoiser(Module):
         self.world = Faces(settings.attributes, settings.size, generator=frequencies)
         means = torch.zeros(len(self.world.combinations), settings.condition)
         self.conditioning = GaussianMixtureConditioning(means, 0.0)
-        pixels = settings.size**2
-        inputs = pixels + settings.condition
+        inputs, pixels = settings.size**2 + settings.condition, settings.size**2
         sizes = layer_sizes(inputs, settings.width, settings.hidden, pixels)
         layers = [layer for pair in pairwise(sizes) for layer in (Linear(*pair), SiLU())]
         self.network = Sequential(*layers[:-1])
@@ -70,16 +69,14 @@ class Denoiser(Module):
         Args:
             x_t: noisy images of that kind, ``(n, size, size)``.
             t: in [0, 1], a number or ``(n,)``.
-            condition: ``(n, condition)``, e.g. of ``condition``.
+            condition: ``(n, condition)``, e.g. of the method ``condition``.
 
         Raises:
             ValueError: on other shapes.
         """
-        owner, shape, dim = "Denoiser", self.world.shape, self.settings.condition
-        good, n = x_t.shape[1:] == shape, len(x_t)
-        require(good, owner, "x_t", f"(n, {shape[0]}, {shape[1]})", tuple(x_t.shape))
-        good = condition.shape == (n, dim)
-        require(good, owner, "condition", f"({n}, {dim})", tuple(condition.shape))
+        owner, n = "Denoiser", len(x_t)
+        require_shape(owner, "x_t", x_t, "n", *self.world.shape)
+        require_shape(owner, "condition", condition, n, self.settings.condition)
         t = floating(owner, "t", t, x_t)
         good = t.ndim == 0 or t.shape == (n,)
         require(good, owner, "t", f"a number or ({n},)", tuple(t.shape))
@@ -117,9 +114,9 @@ class Denoiser(Module):
         require_generator("Denoiser.sample", generator)
         start = torch.randn(len(attributes), *self.world.shape, generator=generator)
         condition = self.condition(attributes, generator)
-        times = SCHEDULE.even_times(evaluations - 1, end=self.settings.earliest)
-        times = torch.cat([times.float(), torch.zeros(1)])
         s = self.settings
+        times = SCHEDULE.even_times(evaluations - 1, end=s.earliest).float()
+        times = torch.cat([times, torch.zeros(1)])
         ends = [(grey - s.centre) / s.scale for grey in (s.least, s.most)]
 
         def predict(x_t: Tensor, t: Tensor) -> Tensor:
@@ -138,16 +135,12 @@ def save(denoiser: Denoiser, path: str | os.PathLike[str]) -> None:
 
 
 def load(path: str | os.PathLike[str]) -> Denoiser:
-    """A trained denoiser from its safetensors file.
+    """A trained denoiser, in evaluation mode, from its safetensors file.
 
     Args:
         path: of a file, e.g. one that ``save`` wrote; or, where the package lies in its clone, the
             name of a published one, "faces-feature" or "faces-class", or its path in the clone:
             both from any working folder.
-
-    Returns:
-        a ``torch.nn.Module`` in evaluation mode, called with x_t, t and a condition; it has a
-        ``world``, a ``conditioning``, and samples by itself: see ``Denoiser``.
 
     Raises:
         ImportError: where ``safetensors`` is missing, of the extra ``gmmdiff[models]``.

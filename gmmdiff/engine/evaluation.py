@@ -1,6 +1,4 @@
-"""What trained runs are worth: their validation curves, and samples of every combination,
-measured.
-"""
+"""What trained runs are worth: validation curves, and samples of every combination, measured."""
 
 from __future__ import annotations
 
@@ -27,14 +25,7 @@ Job = tuple[pd.DataFrame, Tensor]  # rows of one seed and n_train, their weights
 
 def run_by_run(table: pd.DataFrame, trained: Trained) -> list[Job]:
     """One job a run: its row as a table, its weights ``(1, count)`` as a tensor of their own."""
-    rows = range(len(table))
-    return [(table.iloc[[i]], trained.parameters[i : i + 1].clone()) for i in rows]
-
-
-def _seed_by_seed(table: pd.DataFrame, parameters: Tensor) -> list[Job]:
-    """One job for the arms of one seed and n_train, which share what is measured against."""
-    groups = table.reset_index(drop=True).groupby(["seed", "n_train"], sort=False)
-    return [(rows, parameters[torch.tensor(rows.index)].clone()) for _, rows in groups]
+    return [(table.iloc[[i]], trained.parameters[i : i + 1].clone()) for i in range(len(table))]
 
 
 class Yardstick:
@@ -58,18 +49,15 @@ class Yardstick:
         """What samples z ``(C n_eval, D)`` for ``combination`` are worth: a row a combination.
 
         Shares of what is wrong with them, quantiles of the distance to what was asked for, and the
-        energy distance to as many fresh samples of the same combination.
-
-        Args:
-            admitted: ``(C, C)`` bool, which combinations a condition stands for, see
-                ``find_defects``.
+        energy distance to as many fresh samples of the same combination; ``admitted`` as in
+        ``find_defects``.
         """
         world, count = self.seed_data.world, len(admitted)
         z, real = z.double(), self.real.double()
         images = z.unflatten(1, world.shape)
-        judged = world.judge(images)
-        flags = find_defects(judged.combination, judged.malformed, self.combination, admitted)
-        shares = {**flags._asdict(), "copy": self.copies(images, judged.combination)}
+        shown, _, _, malformed = world.judge(images)
+        flags = find_defects(shown, malformed, self.combination, admitted)
+        shares = {**flags._asdict(), "copy": self.copies(images, shown)}
         metrics = {name: each.double().view(count, -1).mean(1) for name, each in shares.items()}
         distance = world.distance(images, self.combination).double().view(count, -1)
         metrics |= {name: distance.quantile(share, 1) for name, share in QUANTILES.items()}
@@ -104,24 +92,22 @@ def _measure(
     conditions: Sequence[str],
 ) -> pd.DataFrame:
     rows, weights = job
-    first = next(rows.itertuples(index=False))
+    first, tables = next(rows.itertuples(index=False)), []
     yardstick = _yardstick(first.seed, first.n_train, settings)
-    floor = yardstick.by_group(yardstick.floor)
-    tables = [_tidy(first._replace(granularity="real", s_c=0.0), "drawn", floor)]
+
+    def add(row: tuple, condition: str, metrics: pd.DataFrame) -> None:
+        table = yardstick.by_group(metrics).assign(**row._asdict(), condition=condition)
+        tables.append(table[[*row._fields, "condition", "group", "metric", "value"]])
+
+    add(first._replace(granularity="real", s_c=0.0), "drawn", yardstick.floor)
     for row, parameters in zip(rows.itertuples(index=False), weights, strict=True):
         run = Run(row, settings, yardstick.seed_data)
         for condition in conditions if row.s_c > 0 else ("drawn",):
             given = parameters, yardstick.combination, evaluations, sampler
             z = run.generate(*given, at_mean=condition == "mean")
-            metrics = yardstick.by_combination(z, run.conditioning.admitted)
-            tables.append(_tidy(row, condition, yardstick.by_group(metrics)))
+            add(row, condition, yardstick.by_combination(z, run.conditioning.admitted))
         tick(1)
     return pd.concat(tables, ignore_index=True)
-
-
-def _tidy(row: tuple, condition: str, metrics: pd.DataFrame) -> pd.DataFrame:
-    table = metrics.assign(**row._asdict(), condition=condition)
-    return table[[*row._fields, "condition", "group", "metric", "value"]]
 
 
 def evaluate(
@@ -144,8 +130,10 @@ def evaluate(
     progress = progress or partial(tqdm, disable=True)
     shared = {"settings": settings, "sampler": sampler, "conditions": conditions}
     shared["evaluations"] = evaluations or settings.evaluations
+    # One job for the arms of one seed and n_train, which share what is measured against.
+    groups = table.reset_index(drop=True).groupby(["seed", "n_train"], sort=False)
+    jobs = [(rows, parameters[torch.tensor(rows.index)].clone()) for _, rows in groups]
     with progress(total=len(table), desc="sampling", unit="runs") as bar:
-        jobs = _seed_by_seed(table, parameters)
         return pd.concat(workers(partial(_measure, **shared), jobs, bar.update), ignore_index=True)
 
 
@@ -160,9 +148,9 @@ def validation_curves(rows: pd.DataFrame, trained: Trained) -> pd.DataFrame:
 
 
 def validation_results(rows: pd.DataFrame, trained: Trained) -> pd.DataFrame:
-    """One row a run and metric, of the group "all": *validation_loss* and *validation_step*, of the
-    minimum; *long_enough*, whether it lies before the end or the last tenth of the steps lowers
-    the loss by less than ``FLAT``; *diverged*.
+    """One row a run and metric, of the group "all": *validation_loss* and *validation_step* of the
+    minimum; *long_enough*, where it lies before the end or the last tenth of the steps lowers the
+    loss by less than ``FLAT``; *diverged*.
     """
     minima = []
     for row, losses in zip(rows.itertuples(index=False), trained.validation, strict=True):

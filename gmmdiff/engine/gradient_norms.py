@@ -19,26 +19,19 @@ def _settled(norms: Tensor) -> int:
 
 
 def spike_rate(norms: Tensor) -> Tensor:
-    """Share of *spikes*: steps whose norm is above ``SPIKE`` times the median (the lower of the two
-    middle ones) of the ``WINDOW`` norms before it, or is not finite.
+    """Share of *spikes* among the steps of trainings, ``(runs, steps)`` -> ``(runs,)``.
 
-    Args:
-        norms: ``(runs, steps)``, those of a whole training.
-
-    Returns:
-        ``(runs,)`` in [0, 1].
+    The norm of one is above ``SPIKE`` times the median (the lower of the two middle ones) of the
+    ``WINDOW`` norms before it, or not finite.
     """
-    first, rates = _settled(norms), []
+    first = _settled(norms)
     if norms.shape[1] <= first:
         return norms.new_full((len(norms),), torch.nan)
-    for run in norms:  # one at a time: little memory
-        counted, before = run[first:], run[first - WINDOW : -1].unfold(0, WINDOW, 1)
-        # Above the median of an even number (the lower middle one): above at least half of them;
-        # NaN has no median.
-        above = (SPIKE * before < counted.unsqueeze(1)).sum(1) >= WINDOW // 2
-        spikes = (above & ~before.isnan().any(1)) | ~counted.isfinite()
-        rates.append(spikes.sum() / len(spikes))
-    return torch.stack(rates)
+    # One run at a time: little memory.
+    medians = [run[first - WINDOW : -1].unfold(0, WINDOW, 1).median(1).values for run in norms]
+    counted = norms[:, first:]
+    spikes = (counted > SPIKE * torch.stack(medians)) | ~counted.isfinite()
+    return spikes.sum(1) / spikes.shape[1]
 
 
 def variation(norms: Tensor) -> Tensor:

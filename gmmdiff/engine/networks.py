@@ -1,8 +1,7 @@
 """Many small networks of one shape as one stacked network.
 
 A layer of all runs is one batched matrix product.  Every run's weights lie in one row of a matrix,
-so optimiser, moving average and gradient norms are a handful of operations on (runs, parameters),
-whatever the number of runs and layers.
+so optimiser, moving average and gradient norms are a few operations on (runs, parameters).
 """
 
 from __future__ import annotations
@@ -86,13 +85,10 @@ class StackedMLP:
         return torch.baddbmm(last.bias, last.weight, below, out=last.values).mT
 
     def backward(self, signal: Tensor, to_input: bool = False) -> Tensor | None:
-        """Fills ``gradient`` from the loss's derivative in the last output.
+        """Fills ``gradient`` from the loss's derivative in the last output, ``(runs, batch, out)``.
 
-        Works in the memory of the activations, so it follows one ``forward`` once.
-
-        Args:
-            signal: that derivative, ``(runs, batch, out)``; a run's loss depends on its own output.
-            to_input: whether to give the derivative in the last input, ``(runs, batch, in)``.
+        Works in the memory of the activations, so it follows one ``forward`` once.  ``to_input``
+        asks for the derivative in the last input, ``(runs, batch, in)``.
         """
         signal = signal.mT
         for layer, below in pairwise(reversed(self._layers)):
@@ -134,20 +130,13 @@ def features_first(x: Tensor) -> Tensor:
 
 
 def gather_rows(table: Tensor, index: Tensor) -> Tensor:
-    """Rows ``(..., batch, features)`` of a table ``(n, features)``, for an index ``(..., batch)``;
-    ``features_first``.
-    """
+    """Rows ``(..., batch, features)`` of a table at an index ``(..., batch)``, features first."""
     return table.T.index_select(1, index.flatten()).unflatten(1, index.shape).movedim(0, -2).mT
 
 
 def with_time_features(x: Tensor, t: Tensor) -> Tensor:
-    """x ``(..., n, D)`` beside cos(k pi t), k = 1 .. K = ``TIME_FEATURES``: ``(..., n, D + K)``,
-    ``features_first``.
-
-    They tell every t from every other.
-
-    Args:
-        t: ``(..., n)`` in [0, 1].
+    """x ``(..., n, D)`` beside cos(k pi t), k = 1 .. K = ``TIME_FEATURES``, of t ``(..., n)`` in
+    [0, 1], each told from every other by them: ``(..., n, D + K)``, ``features_first``.
     """
     k = torch.arange(1, TIME_FEATURES + 1, device=t.device).unsqueeze(-1)
     features = torch.cos(math.pi * k * t.unsqueeze(-2))

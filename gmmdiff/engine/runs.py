@@ -82,14 +82,12 @@ def run_table(
 
 
 class SeedData:
-    """What every arm of one seed shares: the world; which combinations are held out; samples.
+    """What every arm of one seed shares: the world, which combinations are held out, samples.
 
     Attributes:
-        held_out: combinations left out of training, each of whose attribute values others show.
+        held_out: combinations left out of training, each of whose attribute values others show; a
+            ValueError where so many are that none do.
         seen: the others, the most frequent first.
-
-    Raises:
-        ValueError: where so many are held out that no others show every value.
     """
 
     def __init__(self, seed: int, settings: TrainingSettings) -> None:
@@ -97,14 +95,11 @@ class SeedData:
         self.world = settings.world(generator=stream(seed, "manifold"))
         self._data: dict[int, tuple[Tensor, Tensor, float]] = {}
         combinations, generator = self.world.combinations, stream(seed, "held out")
+        every = [len(column.unique()) for column in combinations.T]
         for _ in range(TRIES):
             shuffled = torch.randperm(len(combinations), generator=generator)
             self.held_out, seen = shuffled[: settings.held_out], shuffled[settings.held_out :]
-            every, shown = (
-                [column.unique().tolist() for column in table.T]
-                for table in (combinations, combinations[seen])
-            )
-            if shown == every:
+            if [len(column.unique()) for column in combinations[seen].T] == every:
                 break
         else:
             allowed = "so few that others show every value of every attribute"
@@ -117,9 +112,7 @@ class SeedData:
         return self.world.sample_combinations(n_train, generator, self.seen)
 
     def points(self, n: int, name: str, split: Split = "train") -> tuple[Tensor, Tensor]:
-        """n samples ``(n, D)`` of the seen combinations by frequency, and their combinations
-        ``(n,)``: one draw a name.
-        """
+        """n samples ``(n, D)`` of seen combinations and these ``(n,)``, one draw a name."""
         generator = stream(self.seed, name)
         combination = self.world.sample_combinations(n, generator, self.seen)
         return self.world.sample(combination, generator, split).flatten(1), combination
@@ -129,10 +122,8 @@ class SeedData:
         return self.points(n_train, f"data {n_train}")
 
     def data(self, n_train: int) -> tuple[Tensor, Tensor, float]:
-        """Training points as a network sees them, their combinations ``(n,)``, and the scale taken
-        out.
-
-        The points ``(n, D)``, float32, have the settings' ``size``, less their ``centre``.
+        """Training points ``(n, D)`` as a network sees them, less ``centre`` and of ``size``, their
+        combinations ``(n,)``, and the scale taken out.
         """
         if n_train not in self._data:
             points, combination = self.training_points(n_train)
@@ -144,8 +135,8 @@ class SeedData:
     def copies(self, n_train: int) -> Copies:
         """Which samples repeat one of the training points."""
         points, combination = self.training_points(n_train)
-        images = points.unflatten(1, self.world.shape)
-        return Copies(self.world, images, combination, stream(self.seed, f"copies {n_train}"))
+        z, fresh = points.unflatten(1, self.world.shape), stream(self.seed, f"copies {n_train}")
+        return Copies(self.world, z, combination, fresh)
 
     def groups(self, combination: Tensor) -> list[str]:
         """The group of every combination, given those of the training points ``(n,)``."""
@@ -153,17 +144,13 @@ class SeedData:
         rare = (counts > 0) & (counts <= RARE_AT_MOST)
         if self.settings.rare:
             rare = torch.zeros_like(rare).index_fill(0, self.seen[-self.settings.rare :], True)
-        groups = ["rare" if one else "frequent" for one in rare]
-        for c in (counts == 0).nonzero().flatten().tolist():
-            groups[c] = "held out" if c in self.held_out else "unseen"
-        return groups
+        absent = ["held out" if c in self.held_out else "unseen" for c in range(len(counts))]
+        present = ["rare" if one else "frequent" for one in rare]
+        return [one if n else none for n, one, none in zip(counts, present, absent, strict=True)]
 
 
 class Batches(NamedTuple):
-    """Noisy points, ``BATCHES_AT_ONCE`` batches in training, the same for all arms of a seed.
-
-    In memory features come first.
-    """
+    """Noisy points, the same for all arms of a seed; in memory features come first."""
 
     index: Tensor  # (batches, batch), which points of the data
     combination: Tensor  # (batches, batch), theirs
@@ -175,9 +162,6 @@ class Batches(NamedTuple):
 
 class Run:
     """One row of the table: its data, its conditioning and its streams.
-
-    Args:
-        seed_data: of its seed, where it is made already.
 
     Attributes:
         data_key: runs of one key have the same data and the same batches.
@@ -216,19 +200,12 @@ class Run:
         generator: torch.Generator,
         of_conditions: torch.Generator,
     ) -> Batches:
-        """Batches of points ``(n, D)`` with combinations ``(n,)``, drawn with replacement.
+        """Batches ``shape`` of points ``(n, D)`` with combinations ``(n,)``, with replacement.
 
         Times lie where the samplers ask, in [LAST_TIME, 1], stratified over the batch (Kingma et
         al. 2021, arXiv 2107.00630, appendix I.1), and little noise, where precision is won, comes
-        more often.
-
-        The v-loss of a predicted x_0 is its squared error over sigma^2: |v_hat - v|^2 = |x_0_hat -
-        x_0|^2 / sigma^2 at one x_t (Li & He 2025, arXiv 2511.13720).
-
-        Args:
-            shape: (batches, batch).
-            generator: of points, times and noise.
-            of_conditions: of the conditions' noise.
+        more often.  The v-loss of a predicted x_0 is its squared error over sigma^2: |v_hat - v|^2
+        = |x_0_hat - x_0|^2 / sigma^2 at one x_t (Li & He 2025, arXiv 2511.13720).
         """
         index = torch.randint(len(points), shape, generator=generator)
         even = (torch.arange(shape[1]) + torch.rand(shape, generator=generator)) / shape[1]
@@ -254,17 +231,14 @@ class Run:
         return ((points - self.settings.centre) / self.data[2]).float(), combinations
 
     def validation(self) -> Batches:
-        """One batch of fresh samples of the validation split: the same times and noise for all arms
-        of a seed, fixed for the whole training.
-        """
+        """One batch of fresh samples of the validation split, the same for a seed's arms."""
         size = self.settings.validation
         streams = (stream(self.row.seed, f"validation {name}") for name in ("batch", "condition"))
         return self.draw(*self.scaled(size, "validation", "validation"), (1, size), *streams)
 
     def inputs(self, batches: Batches) -> tuple[Tensor, Tensor]:
-        """What the denoiser sees, side by side: noisy points with their times, and conditions.
-
-        Each ``(batches, batch, features)``; the conditions are this arm's own.
+        """What the denoiser sees, side by side: noisy points with their times, and this arm's
+        conditions, each ``(batches, batch, features)``.
         """
         condition = gather_rows(self.means, batches.combination)
         if self.conditioning.scale > 0:
@@ -272,13 +246,10 @@ class Run:
         return batches.noisy, condition
 
     def predict(self, parameters: Tensor, condition: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
-        """The denoiser as the samplers want it, with conditions ``(n, C)``.
+        """The denoiser of weights ``(count,)``, with conditions ``(n, C)``, as samplers want it.
 
         What it predicts is clipped to the range of the training data, as Ho et al. (2020, arXiv
         2006.11239) do: far from all it has seen, a network's error would else feed on itself.
-
-        Args:
-            parameters: its weights, ``(count,)``.
         """
         network, range_of_data = StackedMLP(self.sizes, parameters.unsqueeze(0)), self.range
 
@@ -299,8 +270,8 @@ class Run:
     ) -> Tensor:
         """One sample a combination ``(n,)``, in ``steps`` >= 2 network evaluations: ``(n, D)``.
 
-        Its condition is drawn, as in training, or its component's mean.  What is not finite, from a
-        run that diverged, comes out at +-``FAR``.
+        Its condition is drawn, as in training, or its component's mean.  What is not finite, where
+        a run diverged, comes out at +-``FAR``.
         """
         noise = stream(self.row.seed, "generation")
         start = torch.randn(len(combination), self.dimension, generator=noise)

@@ -1,6 +1,4 @@
-"""Independent jobs side by side on this machine's cores; ``gmmdiff.pipeline.cluster``
-is the same over many machines.
-"""
+"""Independent jobs side by side on this machine's cores; over many see ``pipeline.cluster``."""
 
 from __future__ import annotations
 
@@ -18,8 +16,8 @@ def side_by_side(function: Callable, jobs: Iterable, tick: Tick | None = None) -
     """``[function(job) for job in jobs]``, on as many Python threads as torch has, one torch thread
     in each.
 
-    A job that draws brings its own generator, or its draws: so no result depends on the number of
-    threads.  What may run on another map too can be pickled: function, jobs and results.
+    A job that draws brings its own generator: so no result depends on the number of threads.  What
+    may run on another map too can be pickled: function, jobs and results.
 
     Args:
         tick: handed to every call, as ``function(job, tick=tick)``.

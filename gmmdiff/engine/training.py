@@ -1,11 +1,10 @@
 """Run table -> trained runs -> tidy results.
 
 A run table is a DataFrame with one row a run and ``COLUMNS`` as columns.  Rows train in blocks,
-each block as one batched ensemble; blocks go side by side to as many threads as torch has, with one
-thread inside each, so no result depends on the block, the order or the number of threads (at widths
-and batches of multiples of 16; others the library's products may round by company).  Everything a
-run draws comes from streams named by its seed: arms of one seed share manifold, data, noise and
-starting weights, which is what pairs them.
+each a batched ensemble; blocks go side by side, one torch thread in each, so no result depends on
+the block, the order or the number of threads (at widths and batches of multiples of 16; others
+torch's products may round by company).  Everything a run draws comes from streams named by its
+seed: arms of one seed share manifold, data, noise and starting weights, which is what pairs them.
 """
 
 from __future__ import annotations
@@ -48,7 +47,7 @@ ADAM = {"beta1": 0.9, "beta2": 0.99, "eps": 1e-8}
 ADAM |= {"weight_decay": 0.0, "amsgrad": False, "maximize": False}
 AVERAGED = 10  # steps between two weights that the moving average takes in
 LOOKS = 20  # at the validation loss in a training, or a few fewer: between batches drawn at once
-# Numbers: every run begins a vector register anew, since Adam rounds a shorter rest differently.
+# Numbers: every run begins a vector register anew, since Adam rounds a shorter rest otherwise.
 REGISTER = 16
 
 
@@ -85,38 +84,44 @@ class Ensemble:
         """The networks of a run: the stream of their starting weights -> sizes."""
         return {"weights": run.sizes}
 
+    @staticmethod
+    def levels(table: pd.DataFrame) -> list[tuple[str, pd.Series, str]]:
+        """Columns, in which rows they can be trained, and what is allowed."""
+        return [
+            ("s_c", table["s_c"] >= 0, ">= 0"),
+            ("steps", table["steps"] >= 1, ">= 1"),
+            ("n_train", table["n_train"] >= 2, ">= 2"),
+            ("learning_rate", table["learning_rate"] > 0, "> 0"),
+        ]
+
     @classmethod
     def check(cls, table: pd.DataFrame, settings: TrainingSettings) -> None:
-        """Refuses what cannot be trained, before any training.
-
-        Raises:
-            ValueError: on a missing or unknown column, no rows, or a value out of range.
+        """Refuses, before any training, a missing or unknown column, no rows, or a value out of
+        range: a ValueError.
         """
         owner, given = "run table", [str(name) for name in table.columns]
         allowed = f"exactly {', '.join(cls.columns)}"
         require(sorted(given) == sorted(cls.columns), owner, "columns", allowed, ", ".join(given))
         require(len(table) > 0, owner, "rows", "at least one", "none")
         require(settings.validation >= 1, owner, "validation", ">= 1", settings.validation)
-        for name, least in (("s_c", 0), ("steps", 1), ("n_train", 2)):
-            good = bool((table[name] >= least).all())
-            require(good, owner, name, f">= {least}", table[name].min())
-        good = bool((table["learning_rate"] > 0).all())
-        require(good, owner, "learning_rate", "> 0", table["learning_rate"].min())
-        world, seen = SeedData(0, settings).world, len(SeedData(0, settings).seen)
+        for name, good, allowed in cls.levels(table):
+            bad = table.loc[~good, name].unique()
+            require(len(bad) == 0, owner, name, allowed, ", ".join(map(str, bad)))
+        seed_data = SeedData(0, settings)
+        seen, steps, shortest = len(seed_data.seen), settings.checkpoints, table["steps"].min()
         good, allowed = 0 <= settings.rare <= seen, f"in 0 .. {seen}, the combinations seen"
         require(good, owner, "rare", allowed, settings.rare)
-        steps, shortest = settings.checkpoints, table["steps"].min()
         good = all(step % BATCHES_AT_ONCE == 0 and step <= shortest for step in steps)
         allowed = f"multiples of {BATCHES_AT_ONCE}, at most steps"
         require(good, owner, "checkpoints", allowed, steps)
         for arm in table[["granularity", "s_c"]].drop_duplicates().itertuples(index=False):
-            Conditioning(*arm, world.combinations, stream(0, "check"))
+            Conditioning(*arm, seed_data.world.combinations, stream(0, "check"))
 
     def stack(
         self, of: Callable[[Run, Batches], Sequence[Tensor]], batches: Sequence[Batches]
     ) -> Tensor:
-        """What ``of`` makes of each run's batches, parts ``(batches, batch, ...)`` side by side:
-        ``(batches, runs, batch, features)``.
+        """What ``of`` makes of each run's batches, its parts ``(batches, batch, ...)`` side by
+        side: ``(batches, runs, batch, features)``.
         """
         pairs = zip(self.runs, batches, strict=True)
         parts = torch.cat([part.mT for pair in pairs for part in of(*pair)], 1)
@@ -176,7 +181,7 @@ def looks(steps: int) -> list[int]:
 
 
 class _Best:
-    """The moving average at the least validation loss of each run, so far."""
+    """Of each run the moving average at its least validation loss so far."""
 
     def __init__(self, ensemble: Ensemble, average: Tensor) -> None:
         self.kept, self.curve = average.clone(), [average.new_empty(len(average), 0).cpu()]
@@ -208,9 +213,6 @@ def train_block(ensemble: Ensemble, tick: Tick = lambda n: None) -> Trained:
     """Trains runs of one shape and number of steps together, with a moving average of the weights.
 
     A run that diverges keeps its NaN to itself, since no operation mixes runs.
-
-    Args:
-        tick: takes the number of run-steps done since the last call.
     """
     runs, steps = len(ensemble.runs), ensemble.runs[0].row.steps
     parameters, settings = ensemble.parameters, ensemble.runs[0].settings
@@ -268,10 +270,8 @@ class Adam:
 
 
 def resolve_device(name: str) -> str:
-    """``"auto"`` -> ``"cuda"`` where there is one, else ``"cpu"``.
-
-    Raises:
-        ValueError: on another name than auto, cpu or cuda, or on cuda without CUDA.
+    """``"auto"`` -> ``"cuda"`` where there is one, else ``"cpu"``; a ValueError on another name
+    than auto, cpu or cuda, or on cuda without CUDA.
     """
     require(name in ("auto", "cpu", "cuda"), "run", "device", "one of auto, cpu, cuda", repr(name))
     there = torch.cuda.is_available()
@@ -288,10 +288,9 @@ def block_rows(settings: TrainingSettings, device: str = "cpu") -> int:
 def blocks_of(
     table: pd.DataFrame, settings: TrainingSettings, device: str = "cpu"
 ) -> list[list[int]]:
-    """Row numbers in blocks that train together: of one number of steps, a seed's arms in one.
+    """Row numbers in blocks of one number of steps that train together, a seed's arms in one.
 
-    Blocks of one length differ by a row at most, and each thread gets as many; the longest come
-    first.
+    Each thread gets as many, alike to a row; the longest come first.
     """
     size, threads = block_rows(settings, device), torch.get_num_threads() if device == "cpu" else 1
     ordered = table.reset_index(drop=True).sort_values(["seed", "n_train"], kind="stable")
@@ -324,16 +323,12 @@ def train(
     ensemble: type[Ensemble] = Ensemble,
     workers: Workers = side_by_side,
 ) -> Trained:
-    """Trains every row of a run table; results in the table's order.
+    """Trains every row of a run table; results in the table's order, see ``Ensemble.check``.
 
     What stands by blocks of steps is padded with NaN to the longest run.
-
-    Raises:
-        ValueError: on a bad table (see ``Ensemble.check``).
     """
     ensemble.check(table, settings)
-    device = resolve_device(device)
-    progress = progress or partial(tqdm, disable=True)
+    device, progress = resolve_device(device), progress or partial(tqdm, disable=True)
     blocks, total = blocks_of(table, settings, device), int(table["steps"].sum())
     options = {"desc": f"training {len(table)} runs", "unit": "steps", "unit_scale": True}
     with progress(total=total, **options) as bar:

@@ -1,5 +1,5 @@
-"""Run tables by name: ``run_tables`` of every experiment makes them of the parameters that its
-notebook declares, and refuses what cannot be trained or judged.
+"""Run tables by name, made of the parameters that a notebook declares; what cannot be trained or
+judged is refused.
 """
 
 from __future__ import annotations
@@ -40,10 +40,16 @@ def regime(n_train: int, settings: TrainingSettings) -> str:
     return "dense" if n_train >= DENSE * len(SeedData(0, settings).seen) else "sparse"
 
 
-def require_distinct(owner: str, **levels: Sequence[float]) -> None:
-    """Refuses a list of levels that holds one twice."""
-    for name, values in levels.items():
-        require(len(set(values)) == len(values), owner, name, "distinct levels", values)
+def require_levels(
+    owner: str, parameters: Mapping[str, Any], distinct: Sequence[str], **needed: tuple[bool, str]
+) -> None:
+    """Refuses what is not as ``needed``, by name whether it is and what is allowed, and a list that
+    has to be ``distinct`` and holds a level twice.
+    """
+    twice = {name: len(set(parameters[name])) < len(parameters[name]) for name in distinct}
+    rules = [(name, (not bad, "distinct levels")) for name, bad in twice.items()]
+    for name, (good, allowed) in [*needed.items(), *rules]:
+        require(good, owner, name, allowed, parameters[name])
 
 
 def checked(
@@ -60,25 +66,25 @@ def checked(
             no other.
 
     Raises:
-        ValueError: also where a seed of a sparse table has no rare combination.
+        ValueError: also where nothing is held out, or a seed of a sparse table has no rare
+            combination.
     """
     found = set()
     for name, (rows, settings) in run_tables.items():
         ensemble.check(rows, settings)
         if regimes and name.startswith(judged):
-            found |= {regime(n, settings) for n in rows["n_train"].unique()}
-            _require_groups(owner, rows, settings)
+            allowed, got = "at least one combination", settings.held_out
+            require(got > 0, owner, "held_out", allowed, got)
+            for n, seed in rows[["n_train", "seed"]].drop_duplicates().itertuples(index=False):
+                found.add(of_n := regime(n, settings))
+                if of_n == "sparse":
+                    _require_rare(f"{owner}, n_train {n}, seed {seed}", n, SeedData(seed, settings))
     allowed = f"judged {' and '.join(regimes)}, from {DENSE} samples a combination on dense"
     require(found == set(regimes), owner, "n_train", allowed, f"only {', '.join(sorted(found))}")
     return run_tables
 
 
-def _require_groups(owner: str, rows: pd.DataFrame, settings: TrainingSettings) -> None:
-    require(settings.held_out > 0, owner, "held_out", "at least one combination", settings.held_out)
-    for n_train, seed in rows[["n_train", "seed"]].drop_duplicates().itertuples(index=False):
-        if regime(n_train, settings) == "sparse":
-            seed_data = SeedData(seed, settings)
-            groups = seed_data.groups(seed_data.combinations(n_train))
-            where = f"{owner}, n_train {n_train}, seed {seed}"
-            allowed = "at least one combination with 1 to 5 images, on which F2 and F3 are judged"
-            require("rare" in groups, where, "rare combinations", allowed, "none")
+def _require_rare(owner: str, n_train: int, seed_data: SeedData) -> None:
+    groups = seed_data.groups(seed_data.combinations(n_train))
+    allowed = "at least one combination with 1 to 5 images, on which F2 and F3 are judged"
+    require("rare" in groups, owner, "rare combinations", allowed, "none")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -10,7 +11,6 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import LogLocator
 
 from gmmdiff.experiments.feature_vs_class.common_metrics import GUESSES
 from gmmdiff.figures.feature_vs_class import (
@@ -25,7 +25,7 @@ from gmmdiff.figures.feature_vs_class import (
     rows_of_arms,
     value_axis,
 )
-from gmmdiff.figures.style import WIDTH, level, levels_by, plain_log, with_source
+from gmmdiff.figures.style import WIDTH, level, levels_by, panels, plain_log, with_source
 
 ENOUGH = 0.9  # of the runs must be trained long enough
 STORY = (
@@ -33,21 +33,23 @@ STORY = (
     *(("copy", "rare"), ("law", "rare")),
 )
 BETTER = {"higher": "better \N{RIGHTWARDS ARROW}", "lower": "\N{LEFTWARDS ARROW} better"}
+STAR = {"marker": "*", "ms": 13, "ls": "", "mew": 1.3}
 
 
-def _star(axis: Axes, curve: pd.Series, step: float, arm: tuple[str, float]) -> None:
-    """The minimum of the validation loss, on whatever curve, given by its steps."""
-    own, at = look(*arm), np.interp(step, curve.index, curve)
+def _curve(
+    axis: Axes, step: np.ndarray, value: np.ndarray, least: float, own: dict[str, Any]
+) -> None:
+    """A curve, and a star at the step of the least validation loss, on whatever curve."""
+    axis.plot(step, value, color=own["color"], ls=own["ls"], lw=1.8)
     face = own["markerfacecolor"] or own["color"]
-    shape = {"marker": "*", "ms": 13, "mec": own["color"], "mew": 1.3, "mfc": face}
-    axis.plot(step, at, ls="", zorder=3, **shape)
+    star = STAR | {"mec": own["color"], "mfc": face, "zorder": 3, "clip_on": False}
+    axis.plot(least, np.interp(least, step, value), **star)
 
 
 def _legend(axis: Axes, arms: list[tuple[str, float]], floor: bool) -> None:
     """In an axis of its own: the arms, the star, and fresh real samples."""
     handles = [Line2D([], [], **{**look(*arm), "marker": ""}) for arm in arms]
-    star = {"marker": "*", "ms": 13, "mfc": "white", "mec": "0.2"}
-    handles.append(Line2D([], [], ls="", label="least validation loss", **star))
+    handles.append(Line2D([], [], **STAR, mfc="white", mec="0.2", label="least validation loss"))
     handles += [Line2D([], [], **FLOOR)] if floor else []
     axis.set_axis_off()
     axis.legend(handles=handles, loc="center")
@@ -67,10 +69,9 @@ def story(table: pd.DataFrame) -> Figure:
             if not len(levels):
                 continue
             (step, middle, low, high), own = levels.T, look(*arm)
-            axis.plot(step, middle, color=own["color"], ls=own["ls"], lw=1.8)
             axis.fill_between(step, low, high, color=own["color"], alpha=0.15, lw=0)
             minima.setdefault(arm, step[middle.argmin()])  # the first panel's is the loss
-            _star(axis, pd.Series(middle, step), minima[arm], arm)
+            _curve(axis, step, middle, minima[arm], own)
         axis.set_title(measure_name(*at, between="\n" if at[0] == "law" else " "))
         plain_log(axis, "x")
         value_axis(axis, at[0])
@@ -88,13 +89,11 @@ def notices(table: pd.DataFrame) -> Figure:
     beside fresh real samples; the word is what the metric says of the longer training.
     """
     arms = arms_of(table)
-    lines = -(-len(GUESSES) // 3)
-    size = (WIDTH, (0.36 * len(arms) + 1) * lines + 0.9)
-    figure, axes = plt.subplots(lines, 3, figsize=size, sharey=True)
-    for axis, (metric, guess) in zip(axes.flat, GUESSES.items(), strict=True):
+    figure, axes = panels(len(GUESSES), 3, 0.36 * len(arms) + 1, 0.9, sharey=True)
+    for axis, (metric, guess) in zip(axes, GUESSES.items(), strict=True):
         part = table[table["metric"] == metric]
         for place, arm in enumerate(arms):
-            _arrow(axis, of_arm(part, *arm), place, guess.better == "higher", arm)
+            _arrow(axis, of_arm(part, *arm), place, guess.better == "higher", look(*arm)["color"])
         axis.xaxis.set_major_formatter("{x:g}")
         axis.axvline(part.loc[part["granularity"] == "real", "value"].mean(), zorder=0, **FLOOR)
         axis.set_title(textwrap.fill(metric[0].upper() + metric[1:], 22))
@@ -110,17 +109,15 @@ def notices(table: pd.DataFrame) -> Figure:
     return figure
 
 
-def _arrow(
-    axis: Axes, table: pd.DataFrame, place: int, higher: bool, arm: tuple[str, float]
-) -> None:
-    """From the minimum to the end, in the arm's row."""
+def _arrow(axis: Axes, table: pd.DataFrame, place: int, higher: bool, colour: str) -> None:
+    """From the minimum to the end, in an arm's row."""
     by_seed = table.pivot_table(index="seed", columns="when", values="value")
     ends = [level(by_seed[when]) for when in ("minimum", "end")]
     if None in ends:
         return
     change = level((by_seed["end"] - by_seed["minimum"]) * (1 if higher else -1))
     told = "better" if change.low > 0 else "worse" if change.high < 0 else "unclear"
-    (start, end), colour = (interval.estimate for interval in ends), look(*arm)["color"]
+    start, end = (interval.estimate for interval in ends)
     arrow = {"arrowstyle": "-|>", "color": colour, "lw": 1.8, "shrinkA": 0, "shrinkB": 0}
     axis.annotate("", (end, place), (start, place), arrowprops=arrow)
     axis.plot([start, end], [place, place], ls="")  # the arrow alone sets no limits
@@ -130,32 +127,29 @@ def _arrow(
 
 @with_source
 def validation_curves(validation: pd.DataFrame, runs: pd.DataFrame) -> Figure:
-    """Median validation losses against steps in every setting, a panel a world and regime, its
-    title saying where too few runs were trained long enough.
+    """Median validation losses, up to twice the least, against steps in every setting, a panel a
+    world and regime, its title saying where too few runs were trained long enough.
 
     Args:
         validation: what ``validation_curves`` of the engine gives, with world and regime.
         runs: of the same worlds, with the metric long_enough.
     """
-    settings = list(validation.groupby(["world", "regime"], sort=False))
-    lines = -(-(len(settings) + 1) // 3)
-    figure, axes = plt.subplots(lines, 3, figsize=(WIDTH, 2.4 * lines + 0.7), squeeze=False)
+    settings = validation.groupby(["world", "regime"], sort=False)
+    figure, (*axes, last) = panels(len(settings) + 1, 3, 2.4, 0.7)
     long_enough = compared(runs[runs["metric"] == "long_enough"])
     share = long_enough.groupby(["world", "regime"])["value"].mean()
-    for axis in axes.flat[len(settings) :]:
-        axis.set_axis_off()
-    for axis, (setting, table) in zip(axes.flat, settings, strict=False):
-        arms = arms_of(table)
+    for axis, (setting, table) in zip(axes, settings, strict=True):
+        arms, least = arms_of(table), []
         for arm in arms:
-            curve, own = of_arm(table, *arm).groupby("step")["loss"].median(), look(*arm)
-            axis.plot(curve.index, curve, color=own["color"], ls=own["ls"], lw=1.6)
-            _star(axis, curve, curve.idxmin(), arm)
+            curve = of_arm(table, *arm).groupby("step")["loss"].median()
+            _curve(axis, curve.index, curve, curve.idxmin(), look(*arm))
+            least.append(curve.min())
         enough = share[setting] >= ENOUGH
         axis.set_title(", ".join(setting) + ("" if enough else ":\nundertrained"))
         axis.set(xlabel="training steps", ylabel="validation loss")
-        plain_log(axis, "y")
-        axis.yaxis.set_minor_locator(LogLocator(subs=(1.5, 2, 3, 5, 7)))
+        plain_log(axis, "y", (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8))
+        axis.set_ylim(0.95 * min(least), 2 * min(least))
         axis.locator_params(axis="x", nbins=4)
-    _legend(axes.flat[-1], arms, False)
+    _legend(last, arms, False)
     figure.suptitle("Was the training long enough? Median over the seeds; lower is better")
     return figure

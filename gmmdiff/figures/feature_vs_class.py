@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from itertools import product
 from typing import Any
 
 import matplotlib.pyplot as plt
 import pandas as pd
-import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -16,34 +16,37 @@ from gmmdiff.figures.style import (
     APART,
     PALETTE,
     WIDTH,
+    arc,
+    bare,
     in_percent,
     iqm_lines,
     legend_below,
     level,
+    panels,
     plain_log,
     side_by_side,
     with_source,
 )
+from gmmdiff.judging.feature_vs_class import JUDGED
 from gmmdiff.worlds.arcs import Arcs
 
 COLOURS = {"class": PALETTE[1], "shared": PALETTE[2], "scrambled": "0.45", "feature": PALETTE[0]}
 MARKERS = {"class": "s", "shared": "D", "scrambled": "v", "feature": "o"}
-DEFECT = "red"
 FLOOR = {"color": "0.3", "ls": ":", "lw": 1.4, "label": "fresh real samples"}
-Measures = Mapping[tuple[str, str], str]  # metric and group of combinations -> claims that ask it
+Measures = Mapping[tuple[str, str], Sequence[str]]  # metric and group -> claims that ask it
 LEVELS: Measures = {
-    ("defect", "seen"): "F1, F4",
-    ("defect", "rare"): "F2",
-    ("defect", "held out"): "F3",
-    ("wrong", "held out"): "F3",
-    ("copy", "rare"): "F6",
-    ("law", "rare"): "F7",
+    ("defect", "seen"): ["F1", "F4"],
+    ("defect", "rare"): ["F2"],
+    ("defect", "held out"): ["F3"],
+    ("wrong", "held out"): ["F3"],
+    ("copy", "rare"): ["F6"],
+    ("law", "rare"): ["F7"],
 }
 CONTROLS: Measures = {
-    ("defect", "rare"): "F5",
-    ("law", "rare"): "F5",
-    ("wrong", "held out"): "F3",
-    ("copy", "rare"): "",
+    ("defect", "rare"): ["F5"],
+    ("law", "rare"): ["F5"],
+    ("wrong", "held out"): ["F3"],
+    ("copy", "rare"): [],
 }
 MAP = (("defect", "seen"), ("defect", "held out"), ("copy", "rare"), ("law", "rare"))
 METRICS = {
@@ -54,13 +57,19 @@ METRICS = {
     "validation_loss": "Validation loss",
 }
 UNITS = {"law": "times that of fresh real samples", "validation_loss": "v-loss on fresh samples"}
+SAMPLERS = {
+    "DPM-Solver++(2M)": {"ls": "-"},
+    "Adams-Bashforth-Moulton": {"ls": "--"},
+    "ancestral": {"ls": "", "ms": 8, "mfc": "white"},
+}
+LEAST_AXIS = 0.01  # of a share: less is no difference to be seen
 
 
-def measure_name(metric: str, group: str, claims: str = "", between: str = "\n") -> str:
+def measure_name(metric: str, group: str, claims: Sequence[str] = (), between: str = "\n") -> str:
     """A measure as a panel's title: "Defects on / held-out combinations (F3)"."""
     if group == "all":
         return METRICS[metric]
-    asked = f" ({claims})" if claims else ""
+    asked = f" ({', '.join(claims)})" if claims else ""
     return f"{METRICS[metric]}{between}{group.replace(' ', '-')} combinations{asked}"
 
 
@@ -71,9 +80,8 @@ def compared(table: pd.DataFrame) -> pd.DataFrame:
     """
     scales = table.loc[table["granularity"] == "feature", "s_c"].unique()
     drawn = table["condition"] == "drawn" if "condition" in table else True
-    return table[
-        table["granularity"].isin(("class", "feature")) & table["s_c"].isin(scales) & drawn
-    ]
+    both = table["granularity"].isin(("class", "feature"))
+    return table[both & table["s_c"].isin(scales) & drawn]
 
 
 def arms_of(table: pd.DataFrame) -> list[tuple[str, float]]:
@@ -85,6 +93,11 @@ def arms_of(table: pd.DataFrame) -> list[tuple[str, float]]:
 def of_arm(table: pd.DataFrame, granularity: str, s_c: float) -> pd.DataFrame:
     """The rows of one arm."""
     return table[(table["granularity"] == granularity) & (table["s_c"] == s_c)]
+
+
+def of_measure(runs: pd.DataFrame, metric: str, group: str) -> pd.DataFrame:
+    """The rows of one metric and group of combinations."""
+    return runs[(runs["metric"] == metric) & (runs["group"] == group)]
 
 
 def arm_name(granularity: str, s_c: float) -> str:
@@ -103,11 +116,6 @@ def look(granularity: str, s_c: float) -> dict[str, Any]:
     }
 
 
-def of_measure(runs: pd.DataFrame, metric: str, group: str) -> pd.DataFrame:
-    """The rows of one metric and group of combinations."""
-    return runs[(runs["metric"] == metric) & (runs["group"] == group)]
-
-
 def value_axis(axis: Axes, metric: str) -> None:
     """The y axis of a metric: its unit, from 0, where it is a share in per cent."""
     axis.set_ylabel(UNITS.get(metric, "share of samples"))
@@ -116,7 +124,7 @@ def value_axis(axis: Axes, metric: str) -> None:
     elif metric == "law":
         axis.axhline(1, **FLOOR)
     else:
-        axis.set_ylim(bottom=0)
+        axis.set_ylim(0, max(LEAST_AXIS, axis.get_ylim()[1]))
         in_percent(axis, "y")
 
 
@@ -127,20 +135,16 @@ def arm_pictures(pictures: pd.DataFrame, arcs: Arcs) -> Figure:
     """
     pictures = compared(pictures[pictures["s_c"] == 0])
     figure, axes = plt.subplots(2, 2, figsize=(WIDTH, 6.2), sharex=True, sharey=True)
-    u = torch.linspace(0, 1, 200, dtype=torch.float64)
     for column, (arm, mine) in zip(axes.T, pictures.groupby("granularity"), strict=True):
         for axis, (held_out, table) in zip(column, mine.groupby("held_out"), strict=True):
             wanted = set(table["combination"])
             for c in range(len(arcs.combinations)):
-                flat = arcs.points(torch.full((200,), c), u) @ arcs.frame[:, :2]
-                axis.plot(flat[:, 0], flat[:, 1], color="0.35" if c in wanted else "0.85", lw=1)
-            for defect, colour, marker in ((False, COLOURS[arm], "."), (True, DEFECT, "x")):
+                axis.plot(*arc(arcs, c), color="0.35" if c in wanted else "0.85", lw=1)
+            for defect, colour, marker in ((False, COLOURS[arm], "."), (True, "red", "x")):
                 dots = table[table["defect"] == defect]
                 axis.plot(dots["x"], dots["y"], marker, color=colour, markersize=4, lw=0)
             which = "held-out" if held_out else "seen"
-            title = f"{arm}, {which} combinations: {percent(table['defect'].mean())} defects"
-            axis.set(aspect="equal", xticks=[], yticks=[], title=title)
-            axis.spines[:].set_visible(False)
+            bare(axis, f"{arm}, {which} combinations: {percent(table['defect'].mean())} defects")
     figure.suptitle("What do the arms draw? Dark arcs were asked for; red crosses are defects")
     return figure
 
@@ -148,53 +152,55 @@ def arm_pictures(pictures: pd.DataFrame, arcs: Arcs) -> Figure:
 @with_source
 def reverse_strip(strip: pd.DataFrame, arcs: Arcs) -> Figure:
     """From noise to data: x_t along the sampler, coloured by the half that was asked for."""
+    strip = strip.sort_values("x")  # or one half would hide the other
     times = sorted(strip["t"].unique(), reverse=True)
-    columns, size = -(-len(times) // 2), (WIDTH, 5.2)
-    figure, axes = plt.subplots(2, columns, figsize=size, sharex=True, sharey=True, squeeze=False)
-    for axis in axes.flat[len(times) :]:
-        axis.set_visible(False)
-    halves = arcs.combinations[torch.tensor(strip["combination"].to_numpy()), 1].numpy()
-    for axis, t in zip(axes.flat, times, strict=False):
-        for half, name, colour in ((0, "upper", PALETTE[4]), (1, "lower", PALETTE[2])):
-            now = strip[(strip["t"] == t) & (halves == half)]
-            axis.plot(now["x"], now["y"], ".", color=colour, ms=3, label=f"{name} half asked for")
-        axis.set(title=f"t = {t:.3g}", aspect="equal", xticks=[], yticks=[])
-        axis.spines[:].set_visible(False)
-    legend_below(figure, axes[0, 0], 2, markerscale=4)
+    figure, axes = panels(len(times), -(-len(times) // 2), 2.6, 0, sharex=True, sharey=True)
+    halves = arcs.combinations[strip["combination"].tolist(), 1]
+    looks = [("upper half asked for", PALETTE[4]), ("lower half asked for", PALETTE[2])]
+    strip = strip.assign(colour=[looks[half][1] for half in halves])
+    for axis, t in zip(axes, times, strict=True):
+        now = strip[strip["t"] == t]
+        axis.scatter(now["x"], now["y"], s=5, lw=0, c=now["colour"])
+        bare(axis, f"t = {t:.3g}")
+    for label, colour in looks:
+        axes[0].plot([], [], ".", ms=3, color=colour, label=label)
+    legend_below(figure, axes[0], 2, markerscale=4)
     figure.suptitle("How do samples come about? From noise (t = 1) to data (t = 0), feature arm")
     return figure
 
 
 @with_source
 def sampler_check(samplers: pd.DataFrame) -> Figure:
-    """Defects and law against the evaluations of DPM-Solver++(2M), beside ancestral sampling.
+    """Defects, copies and law against the evaluations of each sampler: a column a world.
 
-    The experiment uses half of the most evaluations.
+    The experiment uses half of the most evaluations of DPM-Solver++(2M).
     """
-    figure, axes = plt.subplots(1, 2, figsize=(WIDTH, 3.6))
+    worlds = samplers["world"].unique()
+    asked = {"defect": "defects", "copy": "copies", "law": "times fresh samples"}
     counts = sorted(samplers["evaluations"].unique())
     used = samplers.loc[samplers["sampler"] != "ancestral", "evaluations"].max() // 2
-    place = counts.index(used)
-    for axis, metric in zip(axes, ("defect", "law"), strict=True):
-        part, arms = samplers[samplers["metric"] == metric], []
-        for (granularity, sampler), table in part.groupby(["granularity", "sampler"]):
+    figure, axes = panels(9, len(worlds), 2.2, 1.2, sharex=True)
+    for axis, (metric, world) in zip(axes, product(asked, worlds), strict=True):
+        part, arms = samplers.query("metric == @metric and world == @world"), []
+        for (granularity, sampler), table in part.groupby(["granularity", "sampler"], sort=False):
             own = look(granularity, 0.0) | {"label": f"{granularity}, {sampler}"}
-            arms.append((table, own | ({"ls": ""} if sampler == "ancestral" else {})))
+            arms.append((table, own | SAMPLERS[sampler]))
         side_by_side(axis, arms, "evaluations", counts)
-        axis.axvspan(place - 0.3, place + 0.3, color="0.9", zorder=0, label="used here")
-        unit = UNITS.get(metric, "share of samples")
-        axis.set(title=measure_name(metric, "seen", between=" "), ylabel=unit)
-        axis.set_xlabel(f"network evaluations a sample\n{APART}")
-    axes[0].set_ylim(0, None)
-    in_percent(axes[0], "y")
-    legend_below(figure, axes[0], 3)
-    figure.suptitle("Is the sampler good enough? Arcs, both with point conditions; lower is better")
+        place = counts.index(used)
+        axis.axvspan(place - 0.4, place + 0.4, color="0.9", zorder=0, label="used here")
+        value_axis(axis, metric)
+        axis.set(title=world if metric == "defect" else None)
+        axis.set_ylabel(asked[metric])
+    figure.supxlabel(f"network evaluations a sample {APART}", fontsize="medium")
+    legend_below(figure, axes[-1], 2)
+    figure.suptitle("How much does the sampler matter? Seen combinations, points; lower is better")
     return figure
 
 
 def _rows(axis: Axes, runs: pd.DataFrame, arms: Sequence[tuple[str, float]], metric: str) -> None:
     """One metric of one group: a row an arm, from the top, its level written above its dot."""
-    share, ends = metric != "law", [0.01 if metric != "law" else 1]
+    share = metric != "law"
+    ends = [LEAST_AXIS if share else 1]
     for place, arm in enumerate(arms):
         if (found := level(of_arm(runs, *arm)["value"])) is None:
             continue
@@ -243,12 +249,8 @@ def _dots(
     """
     runs = runs[runs["condition"] == "drawn"] if "condition" in runs else runs
     there = {at: of_measure(runs, *at) for at in measures if len(of_measure(runs, *at))}
-    lines = -(-len(there) // columns)
-    size = (WIDTH, (0.36 * len(arms) + 1) * lines + 0.8)
-    figure, axes = plt.subplots(lines, columns, figsize=size, sharey=True, squeeze=False)
-    for axis in axes.flat[len(there) :]:
-        axis.set_visible(False)
-    for axis, (at, table) in zip(axes.flat, there.items(), strict=False):
+    figure, axes = panels(len(there), columns, 0.36 * len(arms) + 1, 0.8, sharey=True)
+    for axis, (at, table) in zip(axes, there.items(), strict=True):
         _rows(axis, table, arms, at[0])
         own, every = table["seed"].nunique(), runs["seed"].nunique()
         few = f"\nonly {own} of {every} seeds have any" if own < every else ""
@@ -261,13 +263,14 @@ def _dots(
 
 
 @with_source
-def levels(runs: pd.DataFrame, where: str) -> Figure:
+def levels(runs: pd.DataFrame, where: str, asked: Collection[str] = JUDGED) -> Figure:
     """What class and feature reach, with points and mixtures, beside fresh real samples.
 
     Args:
-        runs: of one world and regime. where: what these are called.
+        runs: of one world and regime. where: what these are called. asked: the claims named.
     """
-    figure = _dots(runs, arms_of(runs), LEVELS, 3)
+    named = {at: [claim for claim in claims if claim in asked] for at, claims in LEVELS.items()}
+    figure = _dots(runs, arms_of(runs), named, 3)
     figure.suptitle(f"{where}: who draws better, classes or features?\nFurther left is better")
     return figure
 
@@ -276,19 +279,14 @@ def levels(runs: pd.DataFrame, where: str) -> Figure:
 def controls(runs: pd.DataFrame, where: str) -> Figure:
     """Class and feature beside the controls shared and scrambled, all with point conditions."""
     figure = _dots(runs, [(granularity, 0.0) for granularity in COLOURS], CONTROLS, 2)
-    figure.suptitle(
-        f"{where}: is it what the codes mean, or that they are shared?\nFurther left is better"
-    )
+    title = f"{where}: is it what the codes mean, or that they are shared?"
+    figure.suptitle(f"{title}\nFurther left is better")
     return figure
 
 
 @with_source
-def comparison_map(runs: pd.DataFrame, held_out: float = 0.125) -> Figure:
-    """Levels of class and feature, points, against training images a combination, by m.
-
-    Args:
-        held_out: share of the combinations that is left out of training.
-    """
+def comparison_map(runs: pd.DataFrame) -> Figure:
+    """Levels of class and feature, points, against training images a combination, by m."""
     figure, axes = plt.subplots(2, 2, figsize=(WIDTH, 6.6), sharex=True)
     numbers = sorted(runs["attributes"].unique())
     runs = compared(runs[runs["s_c"] == 0])
@@ -296,7 +294,7 @@ def comparison_map(runs: pd.DataFrame, held_out: float = 0.125) -> Figure:
         for (m, granularity), table in of_measure(runs, *at).groupby(["attributes", "granularity"]):
             place = numbers.index(m)
             aside = 1.05 ** (2 * place - len(numbers) + (granularity == "feature"))
-            images = aside * table["n_train"] / (2**m * (1 - held_out))
+            images = aside * table["n_train"] / (2**m * 7 / 8)  # an eighth is held out
             own = look(granularity, 0.0) | {"marker": "osD^vPX"[place], "alpha": 0.9}
             own |= {"label": f"{granularity}, m = {m}", "ls": (":", "--", "-", "-.")[place % 4]}
             iqm_lines(axis, table.assign(images=images), "images", **own)

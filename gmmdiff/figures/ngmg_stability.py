@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import product
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -22,6 +23,7 @@ from gmmdiff.figures.style import (
     iqm_lines,
     legend_below,
     level,
+    panels,
     plain_log,
     side_by_side,
     with_source,
@@ -98,25 +100,21 @@ def gradient_traces(norms: pd.DataFrame, signal: str, costs: Iterable[str] = JUD
     shown = norms[(norms["lam"] > 0) & ((norms["signal"] == signal) | (norms["cost"] == "BCE"))]
     costs = [cost for cost in costs if (shown["cost"] == cost).any()]
     levels = sorted(shown["lam"].unique())
-    size = (WIDTH, 1.45 * len(costs) + 1.4)
-    figure, axes = plt.subplots(
-        len(costs), len(levels), figsize=size, sharex=True, sharey=True, squeeze=False
-    )
-    for line, cost in zip(axes, costs, strict=True):
-        for axis, lam in zip(line, levels, strict=True):
-            arm = shown[(shown["lam"] == lam) & (shown["cost"] == cost)]
-            step, look = arm["step"], {"color": LOOKS[cost][0]}
-            axis.plot(step, arm["worst"], lw=0.8, alpha=0.6, label="worst seed", **look)
-            axis.plot(step, arm["median"], lw=2, label="median seed", **look)
-            axis.plot(reference["step"], reference["median"], **WITHOUT)
-            plain_log(axis, "y")
-            axis.set_title(f"{cost}: at worst {100 * arm['worst_spike_rate'].iloc[0]:.1f} % spikes")
-        line[0].set_ylabel("gradient norm")
-    for axis, lam in zip(axes[0], levels, strict=True):
-        axis.set_title(rf"$\lambda$ = {lam:g}" + f"\n{axis.get_title()}")
-    for axis in axes[-1]:
-        axis.set_xlabel("step")
-    legend_below(figure, axes[0, 0], 3)
+    count, shared = len(costs) * len(levels), {"sharex": True, "sharey": True}
+    figure, axes = panels(count, len(levels), 1.45, 1.4, **shared)
+    for axis, (cost, lam) in zip(axes, product(costs, levels), strict=True):
+        arm = shown[(shown["lam"] == lam) & (shown["cost"] == cost)]
+        step, look = arm["step"], {"color": LOOKS[cost][0]}
+        axis.plot(step, arm["worst"], lw=0.8, alpha=0.6, label="worst seed", **look)
+        axis.plot(step, arm["median"], lw=2, label="median seed", **look)
+        axis.plot(reference["step"], reference["median"], **WITHOUT)
+        plain_log(axis, "y")
+        top = rf"$\lambda$ = {lam:g}" + "\n" if cost == costs[0] else ""
+        worst = arm["worst_spike_rate"].iloc[0]
+        axis.set_title(f"{top}{cost}: at worst {100 * worst:.1f} % spikes")
+        axis.set(xlabel="step", ylabel="gradient norm")
+        axis.label_outer()
+    legend_below(figure, axes[0], 3)
     equal = "" if signal == "raw" else ", where all push equally hard at the start"
     figure.suptitle(f"Which cost makes the gradient spike{equal}?")
     return figure
@@ -131,9 +129,8 @@ def against_learning_rate(classifier: pd.DataFrame) -> Figure:
     shown = classifier[(classifier["metric"] == "accuracy") & (classifier["signal"] == "raw")]
     errors = shown.assign(value=1 - shown["value"])
     rates = sorted(errors["learning_rate"].unique())
-    size = (WIDTH, 4)
-    figure, axes = plt.subplots(1, len(noises), figsize=size, sharey=True, squeeze=False)
-    for axis, noise in zip(axes[0], noises, strict=True):
+    figure, axes = panels(len(noises), len(noises), 4, 0, sharey=True)
+    for axis, noise in zip(axes, noises, strict=True):
         panel = errors[errors["label_noise"] == noise]
         arms = [
             (panel[panel["cost"] == cost], _look(cost, "raw") | {"label": cost})
@@ -141,11 +138,12 @@ def against_learning_rate(classifier: pd.DataFrame) -> Figure:
             if (panel["cost"] == cost).any()
         ]
         side_by_side(axis, arms, "learning_rate", rates, 0.4)
+        plain_log(axis, "y", (1, 1.5, 2, 3, 5))
         in_percent(axis, "y")
         axis.set_xlabel(f"learning rate {APART}")
         axis.set_title("True labels" if not noise else f"{100 * noise:g} % of the labels flipped")
-    axes[0, 0].set_ylabel("error on true labels")
-    legend_below(figure, axes[0, 0], 4)
+    axes[0].set_ylabel("error on true labels")
+    legend_below(figure, axes[0], 4)
     figure.suptitle("At which learning rate does each cost's classifier err least?")
     return figure
 
@@ -173,7 +171,8 @@ def against_lambda(joint: pd.DataFrame) -> Figure:
     for axis in axes[-1]:
         axis.set_xlabel(f"{LAMBDA}\n{APART}")
     legend_below(figure, axes[0, 0], 3)
-    figure.suptitle("How good and how steady is a denoiser, the more of a cost there is?")
+    title = "How good and how steady is a denoiser, the more of a cost there is?"
+    figure.suptitle(f"{title}\nLower is better")
     return figure
 
 

@@ -16,15 +16,16 @@ from gmmdiff.figures.style import LEAST, PALETTE, WIDTH, with_source
 from gmmdiff.worlds.world import World
 
 FRAMES = {  # by what they say of an image
-    "wrong attributes, named below": {"color": PALETTE[3], "lw": 2.5, "ls": "-"},
-    "malformed": {"color": "0.25", "lw": 2.5, "ls": (0, (3, 2))},
-    "right": {"color": "none", "lw": 0, "ls": "-"},
-    "a copy, and what it copies": {"color": PALETTE[4], "lw": 3, "ls": "-"},
+    "wrong attributes, named below": {"edgecolor": PALETTE[3], "lw": 2.5},
+    "malformed": {"edgecolor": "0.25", "lw": 2.5, "ls": (0, (3, 2))},
+    "right": {"edgecolor": "none", "lw": 0},
+    "a copy, and what it copies": {"edgecolor": PALETTE[4], "lw": 3},
 }
 WRONG, MALFORMED, RIGHT, COPY = FRAMES
 WRONG_WORDS = "#a34700"  # the orange of the frames, dark enough for words
 MARGIN = 1.2  # inches, for what a row of images is called
 DENOISERS = ("class", "feature")
+SAMPLES = 2  # of a combination
 
 
 def draw(axis: Axes, row: pd.Series, world: World, frame: str = RIGHT) -> None:
@@ -67,19 +68,15 @@ def _above(axis: Axes, told: str) -> None:
 
 def _legend(figure: Figure, *names: str) -> None:
     """What these frames mean, below a figure."""
-    looks = {name: FRAMES[name] for name in names}
-    handles = [
-        Patch(facecolor="0.9", edgecolor=one["color"], lw=one["lw"], ls=one["ls"], label=name)
-        for name, one in looks.items()
-    ]
+    handles = [Patch(facecolor="0.9", label=name, **FRAMES[name]) for name in names]
     size = {"handlelength": 1.6, "handleheight": 1.5, "borderpad": 1}
     figure.legend(handles=handles, loc="outside lower center", ncols=3, **size)
 
 
 def _samples(images: pd.DataFrame, group: str) -> pd.DataFrame:
     """What real data, class and feature show of one group, points."""
-    mine = images[(images["group"] == group) & (images["s_c"] == 0)]
-    return mine[mine["granularity"].isin(("real", *DENOISERS))]
+    mine = (images["group"] == group) & (images["s_c"] == 0)
+    return images[mine & images["granularity"].isin(("real", *DENOISERS))]
 
 
 def sheet(images: pd.DataFrame, world: World, title: str) -> Figure:
@@ -119,61 +116,55 @@ def every_arm(images: pd.DataFrame, world: World, title: str) -> Figure:
 
 
 @with_source
-def ask_for_unseen(images: pd.DataFrame, world: World, samples: int = 2) -> Figure:
+def ask_for_unseen(images: pd.DataFrame, world: World) -> Figure:
     """Combinations that no training image showed: one real image, then samples of both arms; so
     narrow that a phone shows it.
     """
     held_out = _samples(images, "held out").query("role == 'sample'")
-    wanted = list(held_out["combination"].unique())
-    gaps = [1, 2 + samples]  # columns between the arms
-    places = {"real": [0], "class": range(2, 2 + samples)}
-    places["feature"] = range(3 + samples, 3 + 2 * samples)
-    widths = [0.12 if column in gaps else 1 for column in range(3 + 2 * samples)]
-    size, grid = (4.3, 1.05 * len(wanted) + 1.4), {"width_ratios": widths}
-    shape = len(wanted), len(widths)
-    figure, axes = plt.subplots(*shape, figsize=size, gridspec_kw=grid, squeeze=False)
-    for axis in axes[:, gaps].flat:
+    wanted = held_out["combination"].unique()
+    columns = {"real": [0], "class": [2, 3], "feature": [5, 6]}  # the others are gaps
+    shape = {"ncols": 7, "width_ratios": [1, 0.12, 1, 1, 0.12, 1, 1]}
+    size = (4.3, 1.05 * len(wanted) + 1.4)
+    figure, axes = plt.subplots(len(wanted), figsize=size, squeeze=False, **shape)
+    for axis in axes[:, [1, 4]].flat:
         axis.set_visible(False)
     for line, combination in zip(axes, wanted, strict=True):
         asked = held_out[held_out["combination"] == combination]
-        for arm, columns in places.items():
+        for arm, places in columns.items():
             mine = asked[asked["granularity"] == arm]
-            for (_, row), column in zip(mine.iterrows(), columns, strict=False):
-                judged(line[column], row, world)
+            for (_, row), axis in zip(mine.iterrows(), line[places], strict=False):
+                judged(axis, row, world)
         _called(line[0], world.describe(int(combination)))
     axes[0, 0].set_title("asked\nfor")
     for arm in DENOISERS:
-        shown = held_out[held_out["granularity"] == arm].groupby("combination").head(samples)
+        shown = held_out[held_out["granularity"] == arm].groupby("combination").head(SAMPLES)
         right = int(((shown["shown"] == shown["combination"]) & ~shown["malformed"]).sum())
-        _above(axes[0, places[arm][0]], f"{arm} denoiser:\n{right} of {len(shown)} right")
+        _above(axes[0, columns[arm][0]], f"{arm} denoiser:\n{right} of {len(shown)} right")
     figure.suptitle("What do you get when you ask\nfor a face that no training image showed?")
     _legend(figure, WRONG, MALFORMED, RIGHT)
     return figure
 
 
 @with_source
-def nearest_training_image(images: pd.DataFrame, world: World, samples: int = 2) -> Figure:
+def nearest_training_image(images: pd.DataFrame, world: World) -> Figure:
     """Samples of up to four rare combinations, and below each the training image nearest to it;
     what is a copy has a frame, and so has what it copies; malformed samples have theirs.
     """
     rare = _samples(images, "rare")
     asked = rare[rare["role"] == "sample"].drop_duplicates(["combination", "sample"])
-    first = asked.groupby("combination", sort=False).head(samples)["sample"].unique()
-    wanted = list(first[: 4 * samples])
+    first = asked.groupby("combination", sort=False).head(SAMPLES)["sample"].unique()
+    wanted = first[: 4 * SAMPLES]
     rare = rare[rare["sample"].isin(wanted)]
-    beside = set(rare.loc[rare["role"] == "nearest", "granularity"])
-    arms = [arm for arm in ("real", *DENOISERS) if arm in beside]
+    rare = rare.set_index(["granularity", "role", "sample"]).sort_index()
+    arms = [arm for arm in ("real", *DENOISERS) if (arm, "nearest") in rare.index]
     shape = 2 * len(arms), len(wanted)
     high = (WIDTH - MARGIN) / shape[1] * world.shape[0] / world.shape[1]
     size = (WIDTH, (high + 0.08) * shape[0] + 0.3 * len(arms) + 1)
     figure, axes = plt.subplots(*shape, figsize=size, squeeze=False)
-    for axis in axes.flat:
-        axis.set_axis_off()
     for lines, arm in zip(axes.reshape(len(arms), 2, -1), arms, strict=True):
-        mine = rare[rare["granularity"] == arm]
-        _pairs(lines, mine, world, wanted)
+        _pairs(lines, rare.loc[arm], world, wanted)
         lines[0, -1].set_title(" ")  # keeps the room
-        copied = mine.loc[mine["role"] == "sample", "copy"]
+        copied = rare.loc[(arm, "sample"), "copy"]
         who = "fresh real images" if arm == "real" else f"{arm} denoiser"
         _above(lines[0, 0], f"{who}: {int(copied.sum())} of {len(copied)} are copies")
     title = "Is it new? Samples of rare combinations, and the nearest training image"
@@ -182,17 +173,16 @@ def nearest_training_image(images: pd.DataFrame, world: World, samples: int = 2)
     return figure
 
 
-def _pairs(axes: np.ndarray, table: pd.DataFrame, world: World, wanted: list[int]) -> None:
+def _pairs(axes: np.ndarray, rows: pd.DataFrame, world: World, wanted: np.ndarray) -> None:
     """One arm's samples, above, and their nearest training images, below: ``(2, columns)`` axes."""
-    rows = table.set_index(["role", "sample"]).sort_index()
     names = {"sample": "sample", "nearest": "nearest training image"}
     for line, (role, name) in zip(axes, names.items(), strict=True):
         for axis, number in zip(line, wanted, strict=True):
             if (role, number) not in rows.index:
+                axis.set_axis_off()
                 continue
             sample = rows.loc[("sample", number)]
             bad = role == "sample" and sample["malformed"]
-            axis.set_axis_on()
             frame = COPY if sample["copy"] else MALFORMED if bad else RIGHT
             draw(axis, rows.loc[(role, number)], world, frame)
         _called(line[0], name)

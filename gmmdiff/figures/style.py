@@ -8,18 +8,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import wraps
-from typing import Any, Literal, ParamSpec
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec
 
 import matplotlib as mpl
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
+import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator
+from matplotlib.ticker import LogLocator, NullLocator
 
 from gmmdiff.core.statistics import Interval
 from gmmdiff.judging import rule
+
+if TYPE_CHECKING:  # for the annotation alone: a stage may draw no arcs
+    from gmmdiff.worlds.arcs import Arcs
 
 Given = ParamSpec("Given")
 Arms = Sequence[tuple[pd.DataFrame, dict[str, Any]]]
@@ -27,38 +32,31 @@ WIDTH = 7.2  # inches
 LEAST = 8.5  # points; 11 px where WIDTH is 700 px
 PALETTE = sns.color_palette("colorblind")
 APART = "(markers moved apart)"  # of an axis on which ``side_by_side`` draws
+LOOK = {
+    "figure.dpi": 100,
+    "savefig.dpi": 150,
+    "savefig.bbox": "tight",
+    "savefig.pad_inches": 0.15,
+    "savefig.facecolor": "white",
+    "savefig.transparent": False,
+    "figure.constrained_layout.use": True,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.alpha": 0.3,
+    "legend.frameon": False,
+    "font.size": 10,
+    "figure.titlesize": 12,
+    **dict.fromkeys(("axes.titlesize", "axes.labelsize"), 10),
+    **dict.fromkeys(("xtick.labelsize", "ytick.labelsize"), 9),
+    **dict.fromkeys(("legend.fontsize", "legend.title_fontsize"), 9),
+}
 
 
 def style() -> None:
     """Sets the look; call once at the top of a notebook."""
     mpl.rcdefaults()  # whatever a matplotlibrc says
-    sns.set_theme(
-        context="notebook",
-        style="ticks",
-        palette="colorblind",
-        rc={
-            "figure.dpi": 100,
-            "savefig.dpi": 150,
-            "savefig.bbox": "tight",
-            "savefig.pad_inches": 0.15,
-            "savefig.facecolor": "white",
-            "savefig.transparent": False,
-            "figure.constrained_layout.use": True,
-            "axes.spines.top": False,
-            "axes.spines.right": False,
-            "axes.grid": True,
-            "grid.alpha": 0.3,
-            "legend.frameon": False,
-            "font.size": 10,
-            "figure.titlesize": 12,
-            "axes.titlesize": 10,
-            "axes.labelsize": 10,
-            "xtick.labelsize": 9,
-            "ytick.labelsize": 9,
-            "legend.fontsize": 9,
-            "legend.title_fontsize": 9,
-        },
-    )
+    sns.set_theme(context="notebook", style="ticks", palette="colorblind", rc=LOOK)
 
 
 def with_source(draw: Callable[Given, Figure]) -> Callable[Given, Figure]:
@@ -79,6 +77,36 @@ def with_source(draw: Callable[Given, Figure]) -> Callable[Given, Figure]:
         return figure
 
     return drawing
+
+
+def panels(
+    count: int, columns: int, high: float, more: float, **options: Any
+) -> tuple[Figure, list[Axes]]:
+    """A figure of so many panels, filled row by row.
+
+    Args:
+        high: of a row, in inches, and ``more`` of what stands above and below them all.
+        options: of ``plt.subplots``.
+    """
+    lines = -(-count // columns)
+    size = (WIDTH, high * lines + more)
+    figure, axes = plt.subplots(lines, columns, figsize=size, squeeze=False, **options)
+    for axis in axes.flat[count:]:
+        axis.set_visible(False)
+    return figure, list(axes.flat[:count])
+
+
+def bare(axis: Axes, title: str) -> None:
+    """A map: equal units, without ticks or a frame."""
+    axis.set(aspect="equal", xticks=[], yticks=[], title=title)
+    axis.spines[:].set_visible(False)
+
+
+def arc(arcs: Arcs, combination: int) -> np.ndarray:
+    """One arc in the plane: its x and y, ``(2, 200)``."""
+    u = torch.linspace(0, 1, 200, dtype=torch.float64)
+    points = arcs.points(torch.full((200,), combination), u)
+    return (points @ arcs.frame[:, :2]).T.numpy()
 
 
 def level(values: pd.Series) -> Interval | None:
@@ -117,8 +145,7 @@ def side_by_side(
     for number, (table, look) in enumerate(arms):
         shift = spread * ((number + 0.5) / len(arms) - 0.5)
         iqm_lines(axis, table.assign(place=table[x].map(places) + shift), "place", **look)
-    names = [level if isinstance(level, str) else f"{level:g}" for level in levels]
-    axis.set_xticks(range(len(levels)), names)
+    axis.set_xticks(range(len(levels)), [f"{level:g}" for level in levels])
     axis.set_xlim(-0.4, len(levels) - 0.6)
 
 
@@ -131,14 +158,13 @@ def legend_below(figure: Figure, axis: Axes, columns: int, **options: Any) -> No
 def in_percent(axis: Axes, name: Literal["x", "y"]) -> None:
     """Writes the ticks of an axis of shares in per cent, with no more digits than they need."""
     ticks = axis.xaxis if name == "x" else axis.yaxis
-    ticks.set_major_formatter(lambda share, _: f"{100 * share:g} %")
+    ticks.set_major_formatter(lambda share, _: f"{100 * share:g} %".replace("-", "\u2212"))
 
 
-def plain_log(axis: Axes, name: Literal["x", "y"]) -> None:
-    """Makes one axis logarithmic, with ticks at 1, 2 and 5, written out."""
+def plain_log(axis: Axes, name: Literal["x", "y"], ticks: Sequence[float] = (1, 2, 5)) -> None:
+    """Makes one axis logarithmic, with these ticks in every decade, written out."""
     axis.set(**{f"{name}scale": "log"})
-    ticks = axis.xaxis if name == "x" else axis.yaxis
-    ticks.set_minor_locator(LogLocator(subs=(2, 5)))
-    for which in (ticks.set_major_formatter, ticks.set_minor_formatter):
-        which("{x:g}")
-    axis.tick_params(axis=name, which="minor", labelsize=mpl.rcParams[f"{name}tick.labelsize"])
+    of_axis = axis.xaxis if name == "x" else axis.yaxis
+    of_axis.set_major_locator(LogLocator(subs=ticks))
+    of_axis.set_major_formatter("{x:g}")
+    of_axis.set_minor_locator(NullLocator())

@@ -12,11 +12,19 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from gmmdiff.core.ngmg import NGMG
-from gmmdiff.experiments.theory.complexity import complexity_slopes
 from gmmdiff.experiments.theory.costs import MIXTURES
-from gmmdiff.experiments.theory.laws import against_w1
+from gmmdiff.experiments.theory.laws import against_w1, complexity_slopes
 from gmmdiff.experiments.theory.sets import nested_pairs, share_that_differs
-from gmmdiff.figures.style import PALETTE, WIDTH, legend_below, with_source
+from gmmdiff.figures.style import (
+    PALETTE,
+    WIDTH,
+    arc,
+    bare,
+    legend_below,
+    panels,
+    plain_log,
+    with_source,
+)
 from gmmdiff.worlds.arcs import Arcs
 
 COSTS = {  # colour and marker of each
@@ -32,9 +40,8 @@ COSTS = {  # colour and marker of each
 @with_source
 def diffusion_checks(marginals: pd.DataFrame, orders: pd.DataFrame) -> Figure:
     """Marginals, posterior means and samplers of a mixture, each beside its closed form."""
-    panels = [["marginals", "means"], ["orders", "orders"]]
-    figure, axes = plt.subplot_mosaic(panels, figsize=(WIDTH, 6.2))
-    left, right, below = axes["marginals"], axes["means"], axes["orders"]
+    figure, axes = plt.subplot_mosaic("ab;cc", figsize=(WIDTH, 6.2))
+    left, right, below = axes.values()
     colours = sns.color_palette("viridis", marginals["t"].nunique())
     for colour, (t, table) in zip(colours, marginals.groupby("t"), strict=True):
         left.plot(table["x"], table["density"], color=colour, label=f"t = {t:g}")
@@ -88,35 +95,31 @@ def latent_sets(manifold: Arcs, tests: pd.DataFrame) -> Figure:
 
 def _distances(axis: Axes, tests: pd.DataFrame) -> None:
     """Pairs of a feature and a class, and of two samples of one law, in one dimension."""
-    looks = {"nested": (PALETTE[0], "-"), "control": ("0.35", "--")}
-    names = {"nested": "feature against its class", "control": "two samples of one law"}
-    for kind, (colour, line) in looks.items():
+    for kind, name, colour, line in (
+        ("nested", "feature against its class", PALETTE[0], "-"),
+        ("control", "two samples of one law", "0.35", "--"),
+    ):
         found = tests[tests["kind"] == kind].groupby("t")["energy_distance"]
         middle = found.mean()
-        axis.plot(middle.index, middle, color=colour, ls=line, label=names[kind])
+        axis.plot(middle.index, middle, color=colour, ls=line, label=name)
         axis.fill_between(middle.index, found.min(), found.max(), color=colour, alpha=0.2, lw=0)
     axis.set_yscale("log")
 
 
 def _nested_supports(axis: Axes, manifold: Arcs) -> None:
     """One class inside one feature inside all classes."""
-    u = torch.linspace(0, 1, 200, dtype=torch.float64)
-    labels = dict.fromkeys(range(16), "other classes")
-    labels |= dict.fromkeys(
-        manifold.with_attribute(0, 0).tolist(), "classes of the feature 'inner'"
-    )
-    labels[0] = "one class"
-    looks = {"other classes": ("0.6", 1.5), "one class": (PALETTE[3], 4)}
-    for c, label in sorted(labels.items()):
-        flat = manifold.points(torch.full((200,), c), u) @ manifold.frame[:, :2]
-        colour, width = looks.get(label, (PALETTE[0], 2))
-        axis.plot(flat[:, 0], flat[:, 1], color=colour, lw=width, label=label)
+    inner = manifold.with_attribute(0, 0).tolist()
+    for c in range(16):
+        label, colour, width = "other classes", "0.6", 1.5
+        if c in inner:
+            label, colour, width = "classes of the feature 'inner'", PALETTE[0], 2
+        if c == 0:
+            label, colour, width = "one class", PALETTE[3], 4
+        axis.plot(*arc(manifold, c), color=colour, lw=width, label=label)
     handles = dict(zip(*reversed(axis.get_legend_handles_labels()), strict=True))
     place = {"loc": "upper center", "bbox_to_anchor": (0.5, 0), "ncols": 1}
     axis.legend(handles.values(), handles.keys(), **place)
-    title = "At t = 0 a class lies in its features"
-    axis.set(title=title, aspect="equal", xticks=[], yticks=[])
-    axis.spines[:].set_visible(False)
+    bare(axis, "At t = 0 a class lies in its features")
 
 
 @with_source
@@ -148,9 +151,7 @@ def line_costs(closed: pd.DataFrame, sampled: pd.DataFrame) -> Figure:
 def _lines_and_dots(axis: Axes, exact: pd.DataFrame, dots: pd.DataFrame, quantity: str) -> None:
     """One quantity of every cost against theta, where it is finite."""
     for cost, (colour, marker) in COSTS.items():
-        line, own = (
-            table[table["cost"] == cost].replace(np.inf, np.nan) for table in (exact, dots)
-        )
+        line, own = (one[one["cost"] == cost].replace(np.inf, np.nan) for one in (exact, dots))
         axis.plot(line["theta"], line[quantity], color=colour, lw=1.8)
         look = {"fmt": marker, "color": colour, "markersize": 5, "lw": 1, "label": cost}
         axis.errorbar(own["theta"], own[quantity], own[f"{quantity}_error"], **look)
@@ -161,8 +162,8 @@ def affinity(table: pd.DataFrame, mixtures: dict[str, NGMG], upper: float) -> Fi
     """The potentials beside |e|, and their deviation from affine against number of scales and
     range.
     """
-    panels = [["potentials", "potentials"], ["paired lines", "unpaired lines"]]
-    figure, axes = plt.subplot_mosaic(panels, figsize=(WIDTH, 7), height_ratios=[1, 1.4])
+    places = [["potentials", "potentials"], ["paired lines", "unpaired lines"]]
+    figure, axes = plt.subplot_mosaic(places, figsize=(WIDTH, 7), height_ratios=[1, 1.4])
     first = axes.pop("potentials")
     e = torch.linspace(0, upper, 300, dtype=torch.float64)
     first.plot(e, e, color="black", lw=1, ls="--", label="$|e|$ = W1 of two points")
@@ -179,6 +180,7 @@ def affinity(table: pd.DataFrame, mixtures: dict[str, NGMG], upper: float) -> Fi
         axis.set_title(f"{title}: deviation in %,\nlower is more linear")
         axis.set_xlabel(f"lower end of the range (upper end {upper:g})")
         axis.set_ylabel("number of scales")
+        axis.tick_params(axis="y", rotation=0)
     figure.suptitle("Is NGMG a linear transformation of W1?")
     return figure
 
@@ -186,26 +188,25 @@ def affinity(table: pd.DataFrame, mixtures: dict[str, NGMG], upper: float) -> Fi
 @with_source
 def laws(samples: pd.DataFrame, pairs: pd.DataFrame) -> Figure:
     """W1 and NGMG between two n-samples of one law, against n and each other; any laws' bound."""
-    figure, axes = plt.subplot_mosaic(
-        [["W1", "NGMG scale mixture"], ["both", "bound"]], figsize=(WIDTH, 7)
-    )
+    costs = ["W1", "NGMG scale mixture"]
+    figure, axes = plt.subplot_mosaic([costs, ["both", "bound"]], figsize=(WIDTH, 7))
     slopes = complexity_slopes(samples, "value").set_index(["cost", "dimension"])["estimate"]
     means, both = against_w1(samples), axes["both"]
     for dim, marker, colour in zip(means["dimension"].unique(), "osD^v", PALETTE, strict=False):
         look = {"marker": marker, "color": colour}
-        for cost in ("W1", "NGMG scale mixture"):
+        for cost in costs:
             some = samples[(samples["cost"] == cost) & (samples["dimension"] == dim)]
             mean, slope = some.groupby("n")["value"].mean(), slopes[cost, dim]
             label = f"D = {dim}: slope {slope:.2f}" if len(mean) > 1 else f"D = {dim}"
             axes[cost].loglog(mean.index, mean, label=label, **look)
         both.plot("W1", "NGMG scale mixture", data=means[means["dimension"] == dim], **look)
-    shown, n = samples[samples["cost"].isin(["W1", "NGMG scale mixture"])], samples["n"].unique()
+    shown, n = samples[samples["cost"].isin(costs)], samples["n"].unique()
     ends = shown["value"].min() / 2, shown["value"].max() * 2
-    for name in ("W1", "NGMG scale mixture"):
-        title = f"{name},\ntwo samples of one law"
-        axes[name].set(title=title, xlabel="sample size n", ylim=ends, xticks=n, xticklabels=n)
-        axes[name].minorticks_off()
-        axes[name].legend(loc="lower left")
+    for cost in costs:
+        title = f"{cost},\ntwo samples of one law"
+        axes[cost].set(title=title, xlabel="sample size n", ylim=ends, xticks=n, xticklabels=n)
+        axes[cost].minorticks_off()
+        axes[cost].legend(loc="lower left")
     axes["W1"].set(ylabel="cost")
     both.set(title="The same two against each other", xlabel="W1", ylabel="NGMG scale mixture")
     for name in MIXTURES:
@@ -216,10 +217,8 @@ def laws(samples: pd.DataFrame, pairs: pd.DataFrame) -> Figure:
     axes["bound"].loglog(ends, ends, color="black", lw=1, ls="--", label="the bound")
     axes["bound"].set(title="Random pairs of laws", xlabel="L W1", ylabel="cost")
     axes["bound"].legend()
-    figure.suptitle(
-        "Is NGMG linear in W1 on laws?\n"
-        "Then both fall alike, and lower left all points lie on one line"
-    )
+    linear = "Then both fall alike, and lower left all points lie on one line"
+    figure.suptitle(f"Is NGMG linear in W1 on laws?\n{linear}")
     return figure
 
 
@@ -227,9 +226,7 @@ def laws(samples: pd.DataFrame, pairs: pd.DataFrame) -> Figure:
 def descents(lines: pd.DataFrame, helix: pd.DataFrame) -> Figure:
     """Error against step for every cost (rows), law and thickness (columns), one curve a start."""
     tables = {"lines": lines, "helix": helix}
-    columns = [
-        (laws, width) for laws, table in tables.items() for width in sorted(table["width"].unique())
-    ]
+    columns = [(laws, width) for laws in tables for width in np.unique(tables[laws]["width"])]
     shape, shared = (len(COSTS), len(columns)), {"sharey": True, "sharex": "col"}
     figure, axes = plt.subplots(*shape, figsize=(WIDTH, 8.6), **shared)
     for column, (laws, width) in zip(axes.T, columns, strict=True):
@@ -266,9 +263,8 @@ def _descent(axis: Axes, table: pd.DataFrame, laws: str) -> None:
 def sample_complexity(table: pd.DataFrame) -> Figure:
     """R.m.s. relative error against sample size, one panel a cost, one line a dimension."""
     slopes = complexity_slopes(table).set_index(["cost", "dimension"])
-    costs = list(table["cost"].unique())
-    size, n = (WIDTH, 2.4 * len(costs) + 0.8), np.array(sorted(table["n"].unique()))
-    figure, axes = plt.subplots(len(costs), 1, figsize=size, sharey=True, sharex=True)
+    costs, n = list(table["cost"].unique()), np.array(sorted(table["n"].unique()))
+    figure, axes = panels(len(costs), 1, 2.4, 0.8, sharey=True, sharex=True)
     for axis, cost in zip(axes, costs, strict=True):
         by_dimension = table[table["cost"] == cost].groupby("dimension")
         for (dim, group), marker in zip(by_dimension, "osD^v", strict=False):
@@ -281,6 +277,7 @@ def sample_complexity(table: pd.DataFrame) -> Figure:
         axis.loglog(n, 1.6 * n**-0.5, color="0.5", ls="--", label=r"$n^{-1/2}$")
         axis.set(title=cost, ylabel="relative error", xticks=n, xticklabels=n)
         axis.minorticks_off()
+        plain_log(axis, "y")
         axis.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     axes[-1].set_xlabel("sample size n")
     figure.suptitle("How many samples does an estimate need?\nR.m.s. error, lower is better")

@@ -18,7 +18,8 @@ from gmmdiff.judging.tables import Tables
 
 # A claim of theory passes or not; a sampled one gets what ``gmmdiff.judging.rule`` says.
 Verdict = Literal["not reproduced"] | verdicts.Verdict
-ORDER = ("first", "second")  # of the arms
+HERE = Path(__file__).parent
+STATEMENTS = yaml.safe_load((HERE / "statements.yaml").read_text(encoding="utf-8"))  # by id
 WORDS = {  # of factors, where they are called otherwise
     "s_c": "scale",
     "lam": "lambda",
@@ -71,28 +72,7 @@ class Claim:
     @property
     def words(self) -> dict[str, str]:
         """Its statement, source and criterion."""
-        return _words()[self.id]
-
-
-@cache
-def _words() -> dict[str, dict[str, str]]:
-    return yaml.safe_load(Path(__file__).with_name("statements.yaml").read_text(encoding="utf-8"))
-
-
-def _rows(
-    cells: Iterable[verdicts.Cell],
-    intervals: Iterable[verdicts.Interval],
-    states: Iterable[verdicts.State | None],
-) -> list[dict[str, Any]]:
-    """Cells as claims.json holds them."""
-    rows = []
-    for cell, interval, state in zip(cells, intervals, states, strict=True):
-        row = {"factors": dict(cell.factors), **interval._asdict(), "delta": cell.delta}
-        row |= {"state": state or "not judged", "margin": cell.margin}
-        arms = cell.arms.items()
-        levels = [{"arm": arm, **verdicts.level(own)._asdict()} for arm, own in arms]
-        rows.append(row | {"levels": levels})
-    return rows
+        return STATEMENTS[self.id]
 
 
 def by_rule(claim: str, cells: Sequence[verdicts.Cell], undertrained: bool = False) -> Judgement:
@@ -101,14 +81,13 @@ def by_rule(claim: str, cells: Sequence[verdicts.Cell], undertrained: bool = Fal
     Its estimate is that of the judged cell whose interval ends highest, in units of its delta.
     """
     ruling = verdicts.rule(claim, cells)
-    rows = _rows(cells, ruling.intervals, ruling.states)
-    judged = [row for row in rows if row["state"] != "not judged"] or rows
-    hardest = max(judged, key=lambda row: row["high"] / row["delta"])
-    seeds = len(cells[0].difference)
+    judged = [cell for cell in ruling.cells if cell.state != "not judged"] or ruling.cells
+    hardest = max(judged, key=lambda cell: cell.high / cell.delta)
+    rows, seeds = [cell._asdict() for cell in ruling.cells], len(cells[0].difference)
     return Judgement(
         ruling.verdict,
         sentence("cells", "cells", cells=rows, seeds=seeds, undertrained=undertrained),
-        *(hardest[end] for end in ("estimate", "low", "high")),
+        *(hardest.estimate, hardest.low, hardest.high),
         n_seeds=seeds,
         cells=rows,
         replication=ruling.replication,
@@ -124,18 +103,13 @@ def cell_table(name: str, cells: Sequence[verdicts.Cell]) -> pd.DataFrame:
     Args:
         name: of the claim and, after a comma, of the control; it owns the random streams.
     """
-    return pd.DataFrame(
-        {
-            "claim": name.partition(",")[0],
-            "metric": row["factors"]["metric"],
-            "group": row["factors"].get("group", ""),
-            "name": cell_name(row["factors"]),
-            **{column: row[column] for column in verdicts.Interval._fields},
-            **{column: row[column] for column in ("delta", "state", "margin")},
-            **{nth: one["estimate"] for nth, one in zip(ORDER, row["levels"], strict=False)},
-        }
-        for row in _rows(cells, *verdicts.assess(name, cells))
-    )
+    table = []
+    for row in (cell._asdict() for cell in verdicts.assess(name, cells)):
+        factors, (first, second) = row.pop("factors"), row.pop("levels")
+        named = {"claim": name.partition(",")[0], "metric": factors["metric"]}
+        named |= {"group": factors.get("group", ""), "name": cell_name(factors)}
+        table.append(named | row | {"first": first["estimate"], "second": second["estimate"]})
+    return pd.DataFrame(table)
 
 
 def cell_name(factors: Mapping[str, Any]) -> str:
@@ -148,9 +122,9 @@ def cell_name(factors: Mapping[str, Any]) -> str:
             return f"mixtures ({level:g})" if level else "points"
         return f"{WORDS.get(name, name)} {level:g}"
 
-    own = {name: level for name, level in factors.items() if name not in ("metric", "group")}
-    named = sorted(own.items(), key=lambda one: not isinstance(one[1], str))  # words, then numbers
-    return ", ".join(told(*one) for one in named)
+    own = [one for one in factors.items() if one[0] not in ("metric", "group")]
+    own.sort(key=lambda one: not isinstance(one[1], str))  # words, then numbers
+    return ", ".join(told(*one) for one in own)
 
 
 def in_units(value: Any, metric: str) -> Any:
@@ -165,23 +139,16 @@ def listed(values: Mapping[str, float], form: str) -> str:
 
 @cache
 def _templates() -> Environment:
-    templates = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    templates.filters |= {"form": format, "listed": listed, "cell_name": cell_name}
-    templates.filters |= {"in_units": in_units}
+    looks = {"undefined": StrictUndefined, "trim_blocks": True, "lstrip_blocks": True}
+    templates = Environment(loader=FileSystemLoader(HERE), **looks)
+    words = (listed, cell_name, in_units)
+    templates.filters |= {"form": format} | {word.__name__: word for word in words}
     templates.globals["RATIOS"] = verdicts.RATIOS
     return templates
 
 
 def sentence(template: str, macro: str, **numbers: Any) -> str:
-    """What was measured, in words: a macro of TEMPLATE.j2 on these numbers.
-
-    Line breaks and indents of the template count as single blanks.
-    """
+    """What was measured, in words: a macro of TEMPLATE.j2 on these numbers, on one line."""
     module = _templates().get_template(f"{template}.j2").module
     return " ".join(getattr(module, macro)(**numbers).split())
 

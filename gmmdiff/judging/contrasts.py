@@ -12,9 +12,8 @@ from gmmdiff.core.checks import require
 from gmmdiff.engine.evaluation import FLAT
 from gmmdiff.judging.rule import RATIOS, Cell
 
-VARIED = ("attributes", "n_train")  # factors that make cells where a table has several levels
+VARIED = ["attributes", "n_train"]  # factors that make cells where a table has several levels
 RUN = ("granularity", "s_c", "cost", "signal", "lam", *VARIED, "learning_rate", "seed")
-Values = tuple[dict[str, Any], pd.DataFrame]  # a cell's factors and its values (seeds, arms)
 
 
 class Contrast(NamedTuple):
@@ -31,7 +30,7 @@ class Contrast(NamedTuple):
 
     factors: Mapping[str, Any]
     arms: Mapping[str, str]
-    by: tuple[str, ...] = ("s_c",)
+    by: Sequence[str] = ("s_c",)
     margin: float | None = None
     above: str = ""
 
@@ -39,16 +38,15 @@ class Contrast(NamedTuple):
     def metric(self) -> str:
         return self.factors["metric"]
 
-    def rows(self, runs: pd.DataFrame) -> dict[str, pd.DataFrame]:
-        """The measurements of either arm."""
-        measured = runs[runs["metric"] == self.metric]
-        return {name: measured.query(query) for name, query in self.arms.items()}
+    def rows(self, runs: pd.DataFrame, query: str) -> pd.DataFrame:
+        """The measurements of an arm."""
+        return runs[runs["metric"] == self.metric].query(query)
 
-    def values(self, runs: pd.DataFrame) -> Iterator[Values]:
-        """Every cell, on the seeds that both arms have; a value that is not finite counts as
-        missing, as one that has no logarithm does where ratios are compared.
+    def values(self, runs: pd.DataFrame) -> Iterator[tuple[dict[str, Any], pd.DataFrame]]:
+        """Every cell's factors and its values (seeds, arms), on the seeds that both arms have; one
+        that is not finite counts as missing, as one without a logarithm does in a ratio.
         """
-        one, other = self.rows(runs).values()
+        one, other = (self.rows(runs, query) for query in self.arms.values())
         varied = [name for name in VARIED if name in one and one[name].nunique() > 1]
         on = [*self.by, *varied, "seed"]
         both = one.merge(other[[*on, "value"]], on=on, suffixes=("", "_2"), validate="m:1")
@@ -62,13 +60,12 @@ class Contrast(NamedTuple):
 
     def cell(self, runs: pd.DataFrame, factors: Mapping[str, Any], values: pd.DataFrame) -> Cell:
         """One cell of the rule."""
-        arms, above = {name: values[name].to_numpy() for name in values}, []
+        reference = None
         if self.above:
-            reference = runs[runs["metric"] == self.metric].query(self.above).set_index("seed")
-            without = {"": reference["value"].loc[values.index].to_numpy()}
-            pairs = ({name: own} | without for name, own in arms.items())
-            above = [Cell.between(factors, pair).difference for pair in pairs]
-        return Cell.between(factors, arms, above, self.margin)
+            without = self.rows(runs, self.above).set_index("seed")["value"]
+            reference = without.loc[values.index].to_numpy()
+        arms = {name: values[name].to_numpy() for name in values}
+        return Cell(factors, arms, reference, self.margin)
 
 
 def cells(owner: str, contrasts: Sequence[Contrast], runs: pd.DataFrame) -> list[Cell]:
@@ -79,23 +76,13 @@ def cells(owner: str, contrasts: Sequence[Contrast], runs: pd.DataFrame) -> list
     """
     found = []
     for contrast in contrasts:
-        for name, rows in contrast.rows(runs).items():
-            allowed = f"with {contrast.metric} where {contrast.arms[name]}"
-            require(len(rows) > 0, f"{owner}, {name}", "runs", allowed, "none")
+        for name, query in contrast.arms.items():
+            some, allowed = len(contrast.rows(runs, query)), f"with {contrast.metric} where {query}"
+            require(some > 0, f"{owner}, {name}", "runs", allowed, "none")
         found += [(contrast, *of_cell) for of_cell in contrast.values(runs)]
     require(len(found) > 0, owner, "arms", "with seeds and scales in common", "none")
     seeds = sorted(set.intersection(*(set(values.index) for *_, values in found)))
     return [contrast.cell(runs, factors, values.loc[seeds]) for contrast, factors, values in found]
-
-
-def controls(contrasts: Sequence[Contrast], runs: pd.DataFrame) -> list[Cell]:
-    """What stands beside a claim and decides nothing: cells of two seeds or more."""
-    return [
-        contrast.cell(runs, factors, values)
-        for contrast in contrasts
-        for factors, values in contrast.values(runs)
-        if len(values) > 1
-    ]
 
 
 def undertrained(
@@ -108,16 +95,16 @@ def undertrained(
     ``FLAT`` below theirs: at the end of a decaying learning rate every loss is flat.
     """
     run, arm = [name for name in RUN if name in runs], ["granularity", "s_c"]
-    compared = pd.concat(rows[run] for one in contrasts for rows in one.rows(runs).values())
-    compared = compared.drop_duplicates()
+    both = (one.rows(runs, query)[run] for one in contrasts for query in one.arms.values())
+    compared = pd.concat(both).drop_duplicates()
     long = compared.merge(runs[runs["metric"] == "long_enough"], on=run)["value"]
     if 10 * long.sum() < 9 * len(long):
         return True
     if longer is None:
         return False
     further = longer[longer["metric"] == "validation_loss"]
-    least = further.groupby([*arm, "seed"])["value"].min().rename("least").reset_index()
+    least = further.groupby([*arm, "seed"])["value"].min().rename("least")
     losses = compared.merge(runs[runs["metric"] == "validation_loss"], on=run)
-    both = losses.merge(least, on=[*arm, "seed"])
-    ratio = (both["least"] / both["value"]).groupby([both[name] for name in arm]).median()
+    losses = losses.merge(least, left_on=[*arm, "seed"], right_index=True)
+    ratio = losses.assign(ratio=losses["least"] / losses["value"]).groupby(arm)["ratio"].median()
     return bool((ratio < 1 - FLAT).any())

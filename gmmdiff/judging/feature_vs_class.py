@@ -10,7 +10,7 @@ import pandas as pd
 
 from gmmdiff.core.checks import require
 from gmmdiff.judging.claims import Claim, Judgement, by_rule, cell_table
-from gmmdiff.judging.contrasts import Contrast, cells, controls, undertrained
+from gmmdiff.judging.contrasts import Contrast, cells, undertrained
 from gmmdiff.judging.rule import DELTA, Cell
 from gmmdiff.judging.tables import Tables
 
@@ -22,8 +22,8 @@ ENDS, CONDITIONAL = ("defect", "wrong"), ("class", "feature")
 
 def _query(granularity: str, group: str, condition: str = "drawn") -> str:
     """The rows of one arm and group, conditions drawn, as points' are, or at the mean."""
-    other = {"drawn": "mean", "mean": "drawn"}[condition]
-    return f"granularity == '{granularity}' and group == '{group}' and condition != '{other}'"
+    arm = f"granularity == '{granularity}' and group == '{group}'"
+    return f"{arm} and condition == '{condition}'"
 
 
 def _features(metric: str, group: str, second: str = "class", only: str = "") -> Contrast:
@@ -56,7 +56,7 @@ def _other_classes(metric: str, group: str) -> list[Contrast]:
     return [own._replace(arms=arms, by=()), _features(metric, group, "shared")]
 
 
-JUDGED: dict[str, list[Contrast]] = {  # what decides each claim
+JUDGED = {  # what decides each claim
     "F1": [_features("defect", "seen")],
     "F2": [_features("defect", "rare")],
     "F3": [_composed(metric, "feature") for metric in ENDS],
@@ -66,7 +66,7 @@ JUDGED: dict[str, list[Contrast]] = {  # what decides each claim
     "F7": [_features("law", "rare")],
     "F8": [_mixture("validation_loss", "all", arm) for arm in CONDITIONAL],
 }
-BESIDE: dict[str, list[Contrast]] = {  # the controls of each claim, where the runs have them
+BESIDE = {  # the controls of each claim, where the runs have them
     "F1": _other_classes("defect", "seen"),
     "F2": _other_classes("defect", "rare"),
     "F3": [_composed(end, arm) for end in ENDS for arm in ("shared", "scrambled", "class")],
@@ -102,26 +102,25 @@ class Setting(NamedTuple):
         own = (table["granularity"] == "class") & ~table["s_c"].isin(scales)
         return table.assign(granularity=table["granularity"].mask(own, OWN_UNIT))
 
+    def cells(self, claim: str, runs: pd.DataFrame) -> list[Cell]:
+        """What decides a claim here."""
+        return cells(f"{claim} ({self.world}, {self.regime})", JUDGED[claim], runs)
 
-EVERY = ("F1", "F2", "F3", "F4", "F6", "F7", "F8")
+    def judge(self, tables: Tables, claim: str) -> Judgement:
+        """A claim by the rule of ``gmmdiff.judging.rule``."""
+        runs = self.runs(tables)
+        short = undertrained(JUDGED[claim], runs, tables.get(self.longer))
+        return by_rule(claim, self.cells(claim, runs), short)
+
+
+EVERY, DENSE = ("F1", "F2", "F3", "F4", "F6", "F7", "F8"), ("F1", "F4", "F8")
 SETTINGS = (
     Setting("arcs", "dense", EVERY),
-    Setting("faces", "sparse", tuple(JUDGED), "story"),
-    Setting("faces", "dense", ("F1", "F4", "F8")),
+    Setting("faces", "sparse", [*JUDGED], "story"),
+    Setting("faces", "dense", DENSE),
     Setting("digits", "sparse", EVERY),
-    Setting("digits", "dense", ("F1", "F4", "F8")),
+    Setting("digits", "dense", DENSE),
 )
-
-
-def _cells(claim: str, setting: Setting, runs: pd.DataFrame) -> list[Cell]:
-    return cells(f"{claim} ({setting.world}, {setting.regime})", JUDGED[claim], runs)
-
-
-def judge(tables: Tables, setting: Setting, claim: str) -> Judgement:
-    """By the rule of ``gmmdiff.judging.rule``."""
-    runs = setting.runs(tables)
-    short = undertrained(JUDGED[claim], runs, tables.get(setting.longer))
-    return by_rule(claim, _cells(claim, setting, runs), short)
 
 
 def claim_of(claim: str, setting: Setting, stage: str) -> Claim:
@@ -133,14 +132,9 @@ def claim_of(claim: str, setting: Setting, stage: str) -> Claim:
 
     Example: ``claim_of("F1", Setting("moons", "dense", ["F1"]), "moons").judge({"moons": runs})``.
     """
-    return Claim(
-        id=claim,
-        stage=stage,
-        judge=partial(judge, setting=setting, claim=claim),
-        world=setting.world,
-        regime=setting.regime,
-        delta={one.metric: one.margin or DELTA[one.metric] for one in JUDGED[claim]},
-    )
+    delta = {one.metric: one.margin or DELTA[one.metric] for one in JUDGED[claim]}
+    judge = partial(setting.judge, claim=claim)
+    return Claim(claim, stage, judge, setting.world, setting.regime, delta)
 
 
 CLAIMS = tuple(
@@ -153,11 +147,14 @@ CLAIMS = tuple(
 
 def contrasts_table(tables: Tables, setting: Setting) -> pd.DataFrame:
     """The cells of a setting's claims and the controls beside them, see ``cell_table``; a control,
-    which decides nothing, has an interval and a state of its own.
+    which decides nothing, needs two seeds and has an interval and a state of its own.
     """
     runs, found = setting.runs(tables), []
     for claim in setting.claims:
-        found.append(cell_table(claim, _cells(claim, setting, runs)).assign(control=False))
-        for cell in controls(BESIDE[claim], runs):
-            found.append(cell_table(claim, [cell]).assign(control=True))
+        found.append(cell_table(claim, setting.cells(claim, runs)).assign(control=False))
+        beside = ((one, *of_cell) for one in BESIDE[claim] for of_cell in one.values(runs))
+        for one, factors, values in beside:
+            if len(values) > 1:
+                table = cell_table(claim, [one.cell(runs, factors, values)])
+                found.append(table.assign(control=True))
     return pd.concat(found, ignore_index=True)

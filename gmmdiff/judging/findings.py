@@ -8,14 +8,14 @@ import math
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import yaml
 
-from gmmdiff.judging.rule import RATIOS
+from gmmdiff.judging.rule import RATIOS, Verdict
 
 Judged = Mapping[str, Any]  # an object of claims.json
-SAMPLED = ("reproduced", "partly", "no effect", "reversed", "mixed", "inconclusive")
+SAMPLED = get_args(Verdict)
 EXACT = ("reproduced", "partly", "inconclusive", "not reproduced")  # the best first
 
 
@@ -34,8 +34,7 @@ class Finding(NamedTuple):
 @cache
 def rows() -> list[dict[str, Any]]:
     """The content of findings.yaml."""
-    text = Path(__file__).with_name("findings.yaml").read_text(encoding="utf-8")
-    return yaml.safe_load(text)
+    return yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
 
 
 def number(value: float | None) -> str:
@@ -53,23 +52,17 @@ def amount(value: float | None, metric: str = "") -> str:
     return f"{number(100 * value)} %"
 
 
-def _cell(row: Mapping[str, Any], claim: Judged) -> Judged | None:
-    """The first of the claim's cells that compares the row's arms and has its factors."""
-    for cell in claim["cells"]:
-        arms = [level["arm"] for level in cell["levels"]]
-        if arms == row["arms"] and row["cell"].items() <= cell["factors"].items():
-            return cell
-    return None
-
-
 def _numbers(row: Mapping[str, Any], claim: Judged) -> dict[str, str] | None:
-    """The numbers of a row by what they belong to; None where its cell was not measured."""
+    """A claim's numbers by what they belong to: both arms, of the first cell that compares those of
+    the row and has its factors, or an estimate; None where that cell was not measured.
+    """
     if "cell" not in row:
         return {row["estimate"]: amount(claim["estimate"])} if "estimate" in row else {}
-    if (cell := _cell(row, claim)) is None:
-        return None
-    metric = cell["factors"]["metric"]
-    return {level["arm"]: amount(level["estimate"], metric) for level in cell["levels"]}
+    for cell in claim["cells"]:
+        own, factors = {one["arm"]: one["estimate"] for one in cell["levels"]}, cell["factors"]
+        if [*own] == row["arms"] and row["cell"].items() <= factors.items():
+            return {arm: amount(level, factors["metric"]) for arm, level in own.items()}
+    return None
 
 
 def findings(claims: Sequence[Judged]) -> list[Finding]:
@@ -86,14 +79,10 @@ def findings(claims: Sequence[Judged]) -> list[Finding]:
             continue
         verdicts = {claim["verdict"] for claim in asked}
         verdict = max(verdicts, key=EXACT.index) if len(verdicts) > 1 else verdicts.pop()
-        sentence = row[verdict].format(
-            **dict(zip(("first", "second"), numbers.values(), strict=False))
-        )
+        named = dict(zip(("first", "second"), numbers.values(), strict=False))
         levels = [f"{whose} {one}" for whose, one in numbers.items()]
-        headline = row.get("headline", False)
-        answered.append(
-            Finding(row["question"], row["where"], asked, levels, verdict, sentence, headline)
-        )
+        told = asked, levels, verdict, row[verdict].format(**named), row.get("headline", False)
+        answered.append(Finding(row["question"], row["where"], *told))
     return answered
 
 

@@ -17,6 +17,7 @@ from gmmdiff.judging.tables import Tables
 
 OURS = "NGMG s=1"  # judged; every other cost is reported
 REFERENCE = "without a cost"
+WITHOUT = "cost == 'BCE' and lam == 0"  # its runs
 JOINT = {"arcs": "joint", "faces": "faces_joint"}  # experiment B's table, by world
 REGIMES = {"arcs": "dense", "faces": "sparse"}
 STEADY = ("spike_rate", "variation")  # of the gradient norm
@@ -45,9 +46,9 @@ def at_best_rate(classifier: pd.DataFrame) -> pd.DataFrame:
     """Experiment A's runs at every arm's learning rate of the best mean validation accuracy."""
     arm = ["label_noise", "cost", "signal"]
     validated = classifier[classifier["metric"] == "validation_accuracy"]
-    found = validated.groupby([*arm, "learning_rate"], as_index=False)["value"].mean()
-    best = found.loc[found.groupby(arm)["value"].idxmax(), [*arm, "learning_rate"]]
-    return classifier.merge(best, on=[*arm, "learning_rate"])
+    means = validated.groupby([*arm, "learning_rate"])["value"].mean()
+    best = means.loc[means.groupby(arm).idxmax()].index.to_frame(index=False)
+    return classifier.merge(best)
 
 
 def lams(joint: pd.DataFrame) -> list[float]:
@@ -100,31 +101,34 @@ def _contrast(
     arms = {}
     for cost in (ours, rival):
         own = "raw" if cost == "BCE" else signal  # matched to itself, BCE stands once
-        arms[cost] = f"cost == '{cost}' and signal == '{own}' and group == '{group}'"
+        arms[cost] = f"cost == '{cost}' and signal == '{own}'"
         if cost == REFERENCE:
-            arms[cost] = f"cost == 'BCE' and lam == 0 and group == '{group}'"
+            arms[cost] = WITHOUT
         elif lam:
             arms[cost] += f" and lam == {lam[cost]}"
+        arms[cost] += f" and group == '{group}'"
     if lam:
         at = lam.get(rival, lam[ours])
         factors |= {"lam": lam[ours]} | ({"rival_lam": at} if at != lam[ours] else {})
     return Contrast(factors, arms, **more)
 
 
-def _steadier(rival: str, signal: str = "raw") -> list[Contrast]:
+def _steadier(rival: str, tables: Tables, world: str, signal: str = "raw") -> list[Contrast]:
     """Spike rate and variation at every lambda where either is above the run without a cost."""
-    without = "cost == 'BCE' and lam == 0"
-    return [
-        _contrast(metric, rival, signal=signal, by=("lam",), above=without) for metric in STEADY
-    ]
+    at = {"by": ("lam",), "above": WITHOUT}
+    return [_contrast(metric, rival, signal=signal, **at) for metric in STEADY]
 
 
-def _errors(rival: str) -> list[Contrast]:
+def _errs_less(rival: str, tables: Tables, world: str) -> list[Contrast]:
     """The classifier's error at each cost's best rate, at every label noise."""
-    return [_contrast("error", rival, by=("label_noise",))]
+    return [_contrast("error", rival, by=("label_noise",))] if world == "arcs" else []
 
 
-def _no_worse(tables: Tables, world: str, cost: str = OURS) -> list[Contrast]:
+def _better(rival: str, tables: Tables, world: str) -> list[Contrast]:
+    return _steadier(rival, tables, world) + _errs_less(rival, tables, world)
+
+
+def _no_worse(cost: str, tables: Tables, world: str) -> list[Contrast]:
     """Validation loss and defects less than delta above those without a cost."""
     return [
         _contrast(metric, REFERENCE, group, lam={cost: lam}, ours=cost, by=(), margin=DELTA[metric])
@@ -143,28 +147,26 @@ def _helps(rival: str, tables: Tables, world: str) -> list[Contrast]:
 class Asked(NamedTuple):
     """What decides a claim in a world, of which metrics, and where it is asked."""
 
-    judged: Callable[[Tables, str], list[Contrast]]
+    contrasts: Callable[[Tables, str], list[Contrast]]
     metrics: tuple[str, ...]
     worlds: tuple[str, ...] = ("arcs", "faces")
 
 
 ASKED = {
-    "N1": Asked(lambda tables, world: _steadier("BCE"), STEADY),
-    "N2": Asked(lambda tables, world: _steadier("BCE", "matched"), STEADY),
-    "N3": Asked(lambda tables, world: _errors("BCE"), ("error",), ("arcs",)),
-    "N4": Asked(
-        lambda tables, world: _steadier("Brier") + _errors("Brier") * (world == "arcs"),
-        (*STEADY, "error"),
-    ),
-    "N5": Asked(_no_worse, tuple(NO_WORSE)),
+    "N1": Asked(partial(_steadier, "BCE"), STEADY),
+    "N2": Asked(partial(_steadier, "BCE", signal="matched"), STEADY),
+    "N3": Asked(partial(_errs_less, "BCE"), ("error",), ("arcs",)),
+    "N4": Asked(partial(_better, "Brier"), (*STEADY, "error")),
+    "N5": Asked(partial(_no_worse, OURS), tuple(NO_WORSE)),
     "N6a": Asked(partial(_helps, REFERENCE), ("defect",), ("faces",)),
     "N6b": Asked(partial(_helps, "BCE"), ("defect",), ("faces",)),
 }
+CONTROL = {"N5, BCE": Asked(partial(_no_worse, "BCE"), ())}
 
 
 def judge(tables: Tables, claim: str, world: str) -> Judgement:
     """By the rule of ``gmmdiff.judging.rule``."""
-    contrasts, runs = ASKED[claim].judged(tables, world), runs_of(tables, world)
+    contrasts, runs = ASKED[claim].contrasts(tables, world), runs_of(tables, world)
     short = undertrained(contrasts, runs)
     return by_rule(claim, cells(f"{claim} ({world})", contrasts, runs), short)
 
@@ -176,13 +178,11 @@ def cells_table(tables: Tables) -> pd.DataFrame:
     found = []
     for world in JOINT:
         runs = runs_of(tables, world)
-        asked = {
-            name: one.judged(tables, world) for name, one in ASKED.items() if world in one.worlds
-        }
-        asked["N5, BCE"] = _no_worse(tables, world, "BCE")
-        for name, contrasts in asked.items():
-            table = cell_table(name, cells(f"{name} ({world})", contrasts, runs))
-            found.append(table.assign(world=world, control=name.endswith("BCE")))
+        for name, asked in (ASKED | CONTROL).items():
+            if world in asked.worlds:
+                own = cells(f"{name} ({world})", asked.contrasts(tables, world), runs)
+                table = cell_table(name, own)
+                found.append(table.assign(world=world, control=name in CONTROL))
     return pd.concat(found, ignore_index=True)
 
 
@@ -193,24 +193,19 @@ def levels(joint: pd.DataFrame) -> pd.DataFrame:
     arm = ["learning_rate", "lam", "cost", "signal"]
     values = joint.groupby([*arm, "metric", "group"], sort=False)["value"]
     wide = values.agg(trim_mean, 0.25).unstack(["metric", "group"])
-    there = {name: wide[what] for what, name in LEVELS.items() if what in wide}
-    found = pd.DataFrame(there)
+    found = pd.DataFrame({name: wide[what] for what, name in LEVELS.items() if what in wide})
     found.insert(0, "seeds", joint.groupby(arm)["seed"].nunique())
     return found.reset_index()
 
 
 CLAIMS = tuple(
     Claim(
-        id=claim,
-        stage="ngmg_stability",
-        judge=partial(judge, claim=claim, world=world),
-        world=world,
-        regime=REGIMES[world],
-        delta={
-            metric: DELTA[metric]
-            for metric in asked.metrics
-            if metric != "error" or world == "arcs"
-        },
+        claim,
+        "ngmg_stability",
+        partial(judge, claim=claim, world=world),
+        world,
+        REGIMES[world],
+        {name: DELTA[name] for name in asked.metrics if name != "error" or world == "arcs"},
     )
     for claim, asked in ASKED.items()
     for world in asked.worlds

@@ -1,16 +1,10 @@
-"""Every claim, and the verdicts of a stage as claims.json holds them.
-
-``judge`` reads finished tables and nothing else, so anybody can recompute every verdict from the
-published ones.
-"""
+"""Every claim, and the verdicts of a stage as claims.json holds them, from its tables alone."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
 from dataclasses import asdict
 from typing import Any
-
-import numpy as np
 
 from gmmdiff.judging.claims import Claim
 from gmmdiff.judging.feature_vs_class import CLAIMS as FEATURE_VS_CLASS
@@ -26,25 +20,18 @@ FIELDS = (  # of a claim and what is found of it, as they stand in claims.json
 )
 
 
-def rounded(value: Any) -> Any:
-    """A number to six digits, what is not finite as None; a mapping or list by its parts; whatever
-    else as it is.
-    """
-    if isinstance(value, Mapping):
-        return {name: rounded(part) for name, part in value.items()}
-    if isinstance(value, list | tuple):
-        return [rounded(part) for part in value]
-    if isinstance(value, float | np.floating):
-        return float(f"{value:.6g}") if np.isfinite(value) else None
-    return int(value) if isinstance(value, np.integer) else value
-
-
 def judge(stage: str, tables: Tables) -> list[dict[str, Any]]:
     """Every claim of one stage, judged on its tables: the objects of claims.json."""
     return [judged(claim, tables) for claim in REGISTER if claim.stage == stage]
 
 
 def judged(claim: Claim, tables: Tables) -> dict[str, Any]:
-    """One claim, judged: an object of claims.json."""
+    """One claim, judged: an object of claims.json, its numbers to six digits, None where one is not
+    finite.
+    """
     fields = asdict(claim) | claim.words | asdict(claim.judge(tables))
-    return rounded({name: fields[name] for name in FIELDS})
+    return json.loads(
+        json.dumps({name: fields[name] for name in FIELDS}, default=int),
+        parse_float=lambda number: float(f"{float(number):.6g}"),
+        parse_constant=lambda _: None,
+    )

@@ -1,18 +1,17 @@
 """The rule by which a sampled claim is judged, written down before the numbers.
 
-A claim says that a difference, paired by seed, lies below 0.  It has a smallest difference that
-matters, delta, one for each metric everywhere, and *cells*, one setting of the factors each.  A
-cell's interval alone decides its state, by a region of practical equivalence (Kruschke 2018, doi
-10.1177/2515245918771304); the states decide the verdict; and the share of resamples of the seeds
-that give the same verdict says how much of it is luck.
+A claim says that in each of its *cells*, one setting of the factors each, a difference paired by
+seed lies below 0.  A cell's interval alone decides its state, by a region of practical equivalence
+of half width delta (Kruschke 2018, doi 10.1177/2515245918771304), the states decide the verdict,
+and the share of resamples of the seeds that give the same verdict says how much of it is luck.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cache
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache, cached_property
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -21,9 +20,11 @@ from gmmdiff.core.checks import require
 from gmmdiff.core.statistics import Interval, iqm, iqm_weights, percentile_ends, weighted_iqm
 from gmmdiff.core.streams import numpy_stream
 
-State = Literal["holds", "leans", "negligible", "undecided", "leans against", "reversed"]
+State = Literal[
+    "holds", "leans", "negligible", "undecided", "leans against", "reversed", "not judged"
+]
 Verdict = Literal["reproduced", "partly", "no effect", "reversed", "mixed", "inconclusive"]
-DELTA = {  # by metric: a share, or the logarithm of a factor
+DELTA = {  # smallest difference that matters, by metric: a share, or the logarithm of a factor
     **dict.fromkeys(("defect", "wrong", "malformed", "copy", "error"), 0.02),
     "spike_rate": 0.01,
     **dict.fromkeys(("law", "variation"), float(np.log(1.1))),
@@ -53,80 +54,77 @@ def state(low: float, high: float, delta: float, margin: bool = False) -> State:
     return "leans against" if low > 0 else "undecided"
 
 
-def verdict(states: Sequence[State | None]) -> Verdict:
-    """What the states of a claim's cells say of it; None is a cell with nothing to ask."""
-    found = set(states) - {None}
+def verdict(states: Iterable[State]) -> Verdict:
+    """What the states of a claim's cells say of it."""
+    found = set(states) - {"not judged"}
     if found == {"holds"}:
         return "reproduced"
     if found == {"negligible"}:
         return "no effect"
-    against = found & {"reversed", "leans against"}
-    if against:
+    if against := found & {"reversed", "leans against"}:
         return "reversed" if against == found else "mixed"
     return "partly" if found & {"holds", "leans"} else "inconclusive"
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One setting of the factors, and what was measured there.
+    """Two arms in one setting of the factors, on the same seeds.
 
     Args:
-        factors: what tells the cell from the claim's others.
-        difference: ``(seeds,)``, paired; the claim says that it lies below 0.
-        delta: > 0, smallest difference that matters.
-        above: differences ``(seeds,)`` of which one must lie above delta, or there is nothing to
-            ask in this cell; none: the cell is always judged.
-        margin: whether the claim says no more than that the difference lies below delta.
-        arms: by name, the values ``(seeds,)`` of the arms compared, in their own units.
+        factors: what tells the cell from the claim's others, "metric" of ``DELTA`` among it.
+        arms: by name, values ``(seeds,)`` in their own units; the claim is that the first is less.
+        reference: values ``(seeds,)``: there is nothing to ask unless an arm is above by delta.
+        margin: how much more the first may be; None: it is claimed to be less.
 
     Raises:
-        ValueError: on delta <= 0, fewer than two seeds, or arrays of other sizes.
+        ValueError: on fewer than two seeds.
     """
 
     factors: Mapping[str, Any]
-    difference: np.ndarray
-    delta: float
-    above: Sequence[np.ndarray] = ()
-    margin: bool = False
-    arms: Mapping[str, np.ndarray] = field(default_factory=dict)
+    arms: Mapping[str, np.ndarray]
+    reference: np.ndarray | None = None
+    margin: float | None = None
 
     def __post_init__(self) -> None:
         where = f"cell {', '.join(f'{name} {level}' for name, level in self.factors.items())}"
-        require(0 < self.delta < np.inf, where, "delta", "> 0", self.delta)
-        require(len(self.difference) >= 2, where, "seeds", "at least 2", len(self.difference))
-        sizes = {len(values) for values in (self.difference, *self.above, *self.arms.values())}
-        require(len(sizes) == 1, where, "seeds", "alike in all differences", sorted(sizes))
+        seeds = len(next(iter(self.arms.values())))
+        require(seeds >= 2, where, "seeds", "at least 2", seeds)
 
-    @classmethod
-    def between(
-        cls,
-        factors: Mapping[str, Any],
-        arms: Mapping[str, np.ndarray],
-        above: Sequence[np.ndarray] = (),
-        margin: float | None = None,
-    ) -> Cell:
-        """The first of two arms minus the second, or the logarithm of their ratio, as the metric
-        asks.
+    @property
+    def delta(self) -> float:
+        """The smallest difference that matters, or the margin."""
+        return DELTA[self.factors["metric"]] if self.margin is None else self.margin
 
-        Args:
-            factors: "metric" among them, one of ``DELTA``.
-            arms: two, the values ``(seeds,)`` of the same seeds by name.
-            margin: the claim says that the difference lies below it; None: that it lies below 0,
-                with the metric's delta.
-        """
-        metric = factors["metric"]
-        require(metric in DELTA, "cell", "metric", f"one of {', '.join(DELTA)}", metric)
-        first, second = map(np.log, arms.values()) if metric in RATIOS else arms.values()
-        delta = DELTA[metric] if margin is None else margin
-        return cls(factors, first - second, delta, above, margin is not None, arms)
+    def minus(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+        """Differences, or logarithms of ratios, as the metric asks."""
+        if self.factors["metric"] in RATIOS:
+            return np.log(first) - np.log(second)
+        return first - second
+
+    @cached_property
+    def difference(self) -> np.ndarray:
+        """First arm minus second, ``(seeds,)``."""
+        return self.minus(*self.arms.values())
+
+
+class Assessed(NamedTuple):
+    """A cell with its interval and what that says, as claims.json holds it."""
+
+    factors: dict[str, Any]
+    estimate: float
+    low: float
+    high: float
+    delta: float
+    state: State
+    margin: bool  # whether delta is one
+    levels: list[dict[str, Any]]  # of both arms: arm, estimate, low, high
 
 
 class Ruling(NamedTuple):
     """What the rule says of one claim."""
 
     verdict: Verdict
-    intervals: list[Interval]  # one a cell
-    states: list[State | None]  # None: nothing to ask in this cell
+    cells: list[Assessed]
     replication: float  # share of the replicates that give the same verdict
     rival: Verdict | None  # the most frequent other one of a fragile verdict
 
@@ -134,45 +132,42 @@ class Ruling(NamedTuple):
 def _states(
     cells: Sequence[Cell], chosen: np.ndarray, weights: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Intervals ``(cells, 2, n)`` and states ``(cells, n)`` on choices of seeds ``(n, seeds)``.
-
-    The intervals are simultaneous over the cells (Bonferroni).
+    """Intervals ``(cells, 2, n)``, simultaneous over the cells (Bonferroni), and states ``(cells,
+    n)`` on choices of seeds ``(n, seeds)``.
     """
     level, ends, states = 1 - (1 - LEVEL) / len(cells), [], []
+
+    def interval(values: np.ndarray) -> np.ndarray:
+        return percentile_ends(weighted_iqm(values[chosen], weights), level)
+
     for cell in cells:
-        low, high = percentile_ends(weighted_iqm(cell.difference[chosen], weights), level)
-        found = np.array(
-            [state(*pair, cell.delta, cell.margin) for pair in zip(low, high, strict=True)], object
-        )
-        if cell.above:
-            resampled = [weighted_iqm(values[chosen], weights) for values in cell.above]
-            lowest = [percentile_ends(values, level)[0] for values in resampled]
-            found[(np.array(lowest) <= cell.delta).all(0)] = None
-        ends.append((low, high))
+        ends.append(interval(cell.difference))
+        margin = cell.margin is not None
+        found = [state(*pair, cell.delta, margin) for pair in ends[-1].T]
+        if cell.reference is not None:
+            above = (interval(cell.minus(arm, cell.reference))[0] for arm in cell.arms.values())
+            asked = np.any([low > cell.delta for low in above], axis=0)
+            found = np.where(asked, found, "not judged")
         states.append(found)
     return np.array(ends), np.array(states)
 
 
-def assess(claim: str, cells: Sequence[Cell]) -> tuple[list[Interval], list[State | None]]:
-    """Every cell's interval, simultaneous over the cells, and its state.
+def assess(claim: str, cells: Sequence[Cell]) -> list[Assessed]:
+    """Every cell with its interval, simultaneous over the cells, and its state.
 
-    Raises:
-        ValueError: without a cell, or on cells of unequal seeds.
+    Args:
+        claim: a name, which owns the random streams.
+        cells: one or more, all of the same seeds.
     """
-    require(len(cells) > 0, claim, "cells", "at least one", "none")
-    sizes = sorted({len(cell.difference) for cell in cells})
-    require(len(sizes) == 1, claim, "seeds of its cells", "as many in each", sizes)
-    weights = iqm_weights(sizes[0], RESAMPLES, numpy_stream(0, f"{claim}: intervals"))
-    ends, states = _states(cells, np.arange(sizes[0])[None], weights)
-    intervals = [
-        Interval(_iqm(cell.difference), float(low[0]), float(high[0]))
-        for cell, (low, high) in zip(cells, ends, strict=True)
-    ]
-    return intervals, states[:, 0].tolist()
-
-
-def _iqm(values: np.ndarray) -> float:
-    return float(iqm([values]))
+    seeds = len(cells[0].difference)
+    weights = iqm_weights(seeds, RESAMPLES, numpy_stream(0, f"{claim}: intervals"))
+    ends, states = _states(cells, np.arange(seeds)[None], weights)
+    found = []
+    for cell, interval, state in zip(cells, ends[..., 0].tolist(), states[:, 0], strict=True):
+        levels = [{"arm": arm, **level(own)._asdict()} for arm, own in cell.arms.items()]
+        own = dict(cell.factors), float(iqm([cell.difference])), *interval, cell.delta
+        found.append(Assessed(*own, str(state), cell.margin is not None, levels))
+    return found
 
 
 @cache
@@ -182,31 +177,23 @@ def _level_weights(seeds: int, resamples: int) -> np.ndarray:
 
 def level(values: np.ndarray) -> Interval:
     """An arm's own level: IQM and 95 % bootstrap interval over seeds ``(n,)``, n >= 2."""
-    weights = _level_weights(len(values), RESAMPLES)
-    low, high = percentile_ends(weighted_iqm(values, weights), LEVEL)
-    return Interval(_iqm(values), float(low), float(high))
+    resampled = weighted_iqm(values, _level_weights(len(values), RESAMPLES))
+    return Interval(float(iqm([values])), *percentile_ends(resampled, LEVEL).tolist())
 
 
 def rule(claim: str, cells: Sequence[Cell]) -> Ruling:
-    """The rule on a claim's cells in one world and regime, all of the same seeds.
+    """The rule on a claim's cells in one world and regime, as for ``assess``.
 
     A replicate resamples the seeds, the same ones for all cells and arms, and goes through the
     whole rule, with ``INNER`` resamples in place of ``RESAMPLES``.
-
-    Args:
-        claim: its name, which owns the random streams.
-
-    Raises:
-        ValueError: as ``assess``.
     """
-    intervals, states = assess(claim, cells)
-    found = verdict(states)
-    seeds, rng = len(cells[0].difference), numpy_stream(0, f"{claim}: replication")
-    tally: Counter[Verdict] = Counter()
+    assessed, seeds = assess(claim, cells), len(cells[0].difference)
+    found = verdict(cell.state for cell in assessed)
+    rng, tally = numpy_stream(0, f"{claim}: replication"), Counter[Verdict]()
     for chosen in np.array_split(rng.integers(0, seeds, (REPLICATES, seeds)), PORTIONS):
         others = _states(cells, chosen, iqm_weights(seeds, INNER, rng))[1]
         tally.update(map(verdict, others.T))
     share = tally.pop(found, 0) / REPLICATES
     rival = tally.most_common(1)[0][0] if share < FRAGILE else None
-    enough = seeds >= ENOUGH_SEEDS
-    return Ruling(found if enough else "inconclusive", intervals, states, share, rival)
+    told = found if seeds >= ENOUGH_SEEDS else "inconclusive"
+    return Ruling(told, assessed, share, rival)

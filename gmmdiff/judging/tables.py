@@ -1,7 +1,8 @@
 """The tables that the runs left behind, joined as claims and figures read them.
 
 A folder of tables has one folder for every experiment's own parts, such as ``faces_runs/map_4``,
-and one for what notebooks made of them, such as ``feature_vs_class``.
+and one for what notebooks made of them, such as ``feature_vs_class``.  Where there is none, each of
+these functions raises a FileNotFoundError.
 """
 
 from __future__ import annotations
@@ -15,28 +16,25 @@ Tables = Mapping[str, pd.DataFrame]  # by name
 
 
 def read_tables(folder: Path | str) -> dict[str, pd.DataFrame]:
-    """All tables of one folder by name, from FOLDER/*.csv.
-
-    Raises:
-        FileNotFoundError: when there is none.
-    """
-    paths = sorted(Path(folder).glob("*.csv"))
-    if not paths:
-        raise FileNotFoundError(f"{folder}: no tables here; run `dvc repro` first")
-    return {path.stem: pd.read_csv(path) for path in paths}
+    """All tables of one folder by name, from FOLDER/*.csv."""
+    return {path.stem: pd.read_csv(path) for path in _inside(folder, "*.csv")}
 
 
-def _parts(folder: Path | str) -> dict[str, dict[str, pd.DataFrame]]:
-    """The tables of an experiment's parts by name, "map_4" before "map_16"."""
+def _inside(folder: Path | str, pattern: str) -> list[Path]:
+    """Paths in a folder by name, "map_4" before "map_16"."""
 
-    def order(part: Path) -> tuple[str, float]:
-        name, _, number = part.name.rpartition("_")
-        return (name, float(number)) if name else (number, 0)
+    def order(path: Path) -> tuple[str, float, str]:
+        name, _, number = path.name.rpartition("_")
+        return (name, float(number), "") if name and path.is_dir() else ("", 0, path.name)
 
-    parts = sorted((path for path in Path(folder).glob("*") if path.is_dir()), key=order)
-    if not parts:
-        raise FileNotFoundError(f"{folder}: no tables here; run `dvc repro` first")
-    return {part.name: read_tables(part) for part in parts}
+    if paths := sorted(Path(folder).glob(pattern), key=order):
+        return paths
+    raise FileNotFoundError(f"{folder}: no tables here; run `dvc repro` first")
+
+
+def _parts(folder: Path | str) -> dict[str, Tables]:
+    """The tables of an experiment's parts by name."""
+    return {part.name: read_tables(part) for part in _inside(folder, "*/")}
 
 
 def _joined(parts: Mapping[str, Tables], table: str, kind: str) -> pd.DataFrame:
@@ -50,24 +48,19 @@ def feature_vs_class(folder: Path | str) -> dict[str, pd.DataFrame]:
 
     ``arcs``, ``faces``, ``digits``: the runs of what is judged.  ``faces_map``: class and feature
     as points, of what is judged and of the map.  ``validation``: all validation curves, with their
-    world.  ``WORLD_pictures``, ``WORLD_strip``: of the first seed, without a prefix of the arcs.
-    ``arms``, ``samplers``: of the arcs.  ``story``, ``notices``: of faces trained far longer.
-
-    Raises:
-        FileNotFoundError: when there is none.
+    world.  ``WORLD_pictures``, ``WORLD_strip``, of the first seed, and ``WORLD_samplers``: without
+    a prefix of the arcs.  ``arms``: of the arcs.  ``story``, ``notices``: of faces trained far
+    longer.
     """
     found, curves = {}, []
     for world, runs in (("arcs", "feature_vs_class"), ("faces", "faces"), ("digits", "digits")):
         parts = _parts(Path(folder) / f"{runs}_runs")
         found[world] = _joined(parts, "runs", "judged")
         curves.append(_joined(parts, "validation", "judged").assign(world=world))
-        prefix = "" if world == "arcs" else f"{world}_"
-        for tables in parts.values():
-            found |= {
-                name if name in ("story", "notices") else prefix + name: table
-                for name, table in tables.items()
-                if name not in ("runs", "validation")
-            }
+        for name, table in (one for tables in parts.values() for one in tables.items()):
+            if name not in ("runs", "validation"):
+                alone = world == "arcs" or name in ("story", "notices")
+                found[name if alone else f"{world}_{name}"] = table
         if world == "faces":
             every = pd.concat([found[world], _joined(parts, "runs", "map")], ignore_index=True)
             found["faces_map"] = every.query("s_c == 0 and granularity in ['class', 'feature']")
@@ -79,13 +72,9 @@ def ngmg_stability(folder: Path | str) -> dict[str, pd.DataFrame]:
 
     ``classifier``: experiment A's runs.  ``joint``, ``norm_curves``: experiment B's on the arcs.
     ``faces_joint``, ``faces_choice``: B's on faces, what is judged and what chooses a lambda.
-
-    Raises:
-        FileNotFoundError: when there is none.
     """
-    arcs, faces = (
-        _parts(Path(folder) / f"{name}_runs") for name in ("ngmg_stability", "ngmg_faces")
-    )
+    stages = "ngmg_stability_runs", "ngmg_faces_runs"
+    arcs, faces = (_parts(Path(folder) / stage) for stage in stages)
     return {
         "classifier": _joined(arcs, "runs", "label_noise"),
         "joint": _joined(arcs, "runs", "lam"),
@@ -101,9 +90,6 @@ RUNS = {"feature_vs_class": feature_vs_class, "ngmg_stability": ngmg_stability}
 def stage_tables(stage: str, folder: Path | str) -> dict[str, pd.DataFrame]:
     """Everything that one stage's claims, figures and report read, from a folder of tables: its
     runs', where it has some, and what its notebook made of them.
-
-    Raises:
-        FileNotFoundError: when there is none.
     """
     runs = RUNS[stage](folder) if stage in RUNS else {}
     return runs | read_tables(Path(folder) / stage)

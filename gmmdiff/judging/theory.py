@@ -1,10 +1,8 @@
-"""Checks and claims of theory T1 to T6: their rules, fixed before the numbers (statements.yaml).
+"""Claims of theory T1 to T6: their rules, fixed before the numbers (statements.yaml).
 
-T1, T2, T3 and T6 follow from mathematics: they check definitions and code.  T4 and T5 could have
-failed.
-
-A judge works in three steps: the numbers from the tables; the verdict, by a rule that reads as the
-claim's criterion; the sentence, by the macro of the claim's name in theory.j2.
+T1, T2, T3 and T6 follow from mathematics: they check definitions and code.  A judge takes the
+numbers from the tables, then the verdict by a rule that reads as the claim's criterion, then the
+sentence from the macro of the claim's name in theory.j2.
 """
 
 from __future__ import annotations
@@ -17,9 +15,8 @@ import pandas as pd
 from scipy.stats import norm
 
 from gmmdiff.core.statistics import holm
-from gmmdiff.experiments.theory.complexity import complexity_slopes
 from gmmdiff.experiments.theory.costs import DIVERGENCES, MIXTURES
-from gmmdiff.experiments.theory.laws import deviation_on_laws
+from gmmdiff.experiments.theory.laws import complexity_slopes, deviation_on_laws
 from gmmdiff.experiments.theory.sets import nested_pairs, share_that_differs
 from gmmdiff.judging.claims import Claim, Judgement, Verdict, sentence
 from gmmdiff.judging.tables import Tables
@@ -51,6 +48,7 @@ def _judge_t2(tables: Tables) -> Judgement:
     start = nested.loc[nested["t"] == 0, "corrected"]
     share = share_that_differs(nested)
     drowned = share[share < 0.5].reset_index("t")["t"].groupby("dimension").min()
+    drowned = drowned.reindex(share.index.unique("dimension"), fill_value=np.inf)
     one_law = tests.loc[tests["kind"] == "control", "p_value"]
     resolution = tests["p_value"].min() * len(start)
 
@@ -58,15 +56,7 @@ def _judge_t2(tables: Tables) -> Judgement:
     if verdict != "reproduced" and resolution >= 0.01:
         verdict = "inconclusive"  # too few permutations: no outcome could have passed
 
-    told = tell(
-        "T2",
-        share=(start < 0.01).mean(),
-        pairs=len(start),
-        largest_p=start.max(),
-        drowned=drowned.reindex(share.index.unique("dimension"), fill_value=np.inf),
-        false_alarms=(one_law < 0.01).mean(),
-        controls=len(one_law),
-    )
+    told = tell("T2", start=start, drowned=drowned, one_law=one_law)
     return Judgement(verdict, told, estimate=start.max())
 
 
@@ -88,7 +78,6 @@ def _judge_t3(tables: Tables) -> Judgement:
         theta=closed.loc[closed["width"] == 0, "theta"].agg(["min", "max"]),
         left=left[[*MIXTURES, "W1"]],
         near=near,
-        log_2=np.log(2),
         worst=worst,
         p_value=p_value,
         level=level,
@@ -178,14 +167,7 @@ def _judge_t6(tables: Tables) -> Judgement:
     verdict = all_or_some(apart <= 0.1)
 
     farthest, w1 = ours.loc[apart.idxmax()], slopes[slopes["cost"] == "W1"]
-    told = tell(
-        "T6",
-        lowest=ours["estimate"].min(),
-        highest=ours["estimate"].max(),
-        dimensions=sorted(ours["dimension"].unique()),
-        farthest=farthest,
-        w1=w1.set_index("dimension")["estimate"],
-    )
+    told = tell("T6", ours=ours, farthest=farthest, w1=w1.set_index("dimension")["estimate"])
     ends = farthest["low"], farthest["high"]
     return Judgement(verdict, told, farthest["estimate"], *ends, n_seeds=int(ours["repeats"].min()))
 

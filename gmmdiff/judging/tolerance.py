@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from gmmdiff.core.statistics import bootstrap, paired
+from gmmdiff.core.statistics import bootstrap
 from gmmdiff.core.streams import numpy_stream
 from gmmdiff.judging.ngmg_stability import NOT_FINITE, judged_rate
 from gmmdiff.judging.rule import DELTA
@@ -22,52 +22,31 @@ def loss_ratios(joint: pd.DataFrame) -> pd.DataFrame:
     """Logarithm of the validation loss over that of the same seed without a cost: one row a cost,
     signal, lambda and seed, in the column value.
     """
-    runs = judged_rate(joint)
-    losses = runs[runs["metric"] == "validation_loss"].copy()
-    losses["value"] = np.log(losses["value"].fillna(NOT_FINITE).clip(upper=NOT_FINITE))
-    without = losses[losses["lam"] == 0].set_index("seed")["value"]
-    found = losses[losses["lam"] > 0]
-    ratio = found["value"] - found["seed"].map(without)
-    return found[[*ARM, "lam", "seed"]].assign(value=ratio).reset_index(drop=True)
+    losses = judged_rate(joint).query("metric == 'validation_loss'")
+    logs = np.log(losses["value"].fillna(NOT_FINITE).clip(upper=NOT_FINITE))
+    without = logs[losses["lam"] == 0].set_axis(losses.loc[losses["lam"] == 0, "seed"])
+    found = losses.assign(value=logs - losses["seed"].map(without))[losses["lam"] > 0]
+    return found[[*ARM, "lam", "seed", "value"]].reset_index(drop=True)
 
 
 def tolerance(lam: np.ndarray, ratio: np.ndarray, band: float = BAND) -> float:
-    """The largest lambda up to which a curve stays at or below ``band``.
-
-    Between two points of the grid the curve is linear in log lambda.
-
-    Args:
-        lam: ``(k,)`` > 0, ascending.
-        ratio: ``(k,)``.
-
-    Returns:
-        in [lam[0], lam[-1]]: the first where the curve begins above the band, the last where it
-        never leaves it.
-
-    Example:
-        >>> import numpy as np
-        >>> from gmmdiff.judging.tolerance import tolerance
-        >>> round(tolerance(np.array([0.1, 1.0, 10.0]), np.array([0.0, 0.0, 0.04]), 0.02), 3)
-        3.162
+    """The largest lambda up to which a curve of ratios, linear in log lambda between the points of
+    the grid, ``(k,)`` each, stays at or below ``band``; the last where it never leaves it, the
+    first where it begins above.
     """
     above = np.flatnonzero(ratio > band)
     if not len(above):
         return float(lam[-1])
-    after = int(above[0])
-    if after == 0:
+    if above[0] == 0:
         return float(lam[0])
-    ends = slice(after - 1, after + 1)
+    ends = slice(above[0] - 1, above[0] + 1)
     return float(np.exp(np.interp(band, ratio[ends], np.log(lam[ends]))))
 
 
 def tolerances(joint: pd.DataFrame) -> pd.DataFrame:
-    """The tolerance of every run: one row a cost, signal and seed, in the column lam."""
+    """The tolerance of every run: one row a seed, one column a cost and signal."""
     curves = loss_ratios(joint).sort_values("lam").groupby([*ARM, "seed"], sort=False)
-    rows = [
-        (*arm, tolerance(curve["lam"].to_numpy(), curve["value"].to_numpy()))
-        for arm, curve in curves
-    ]
-    return pd.DataFrame(rows, columns=[*ARM, "seed", "lam"])
+    return curves[["lam", "value"]].apply(lambda curve: tolerance(*curve.to_numpy().T)).unstack(ARM)
 
 
 def tolerance_table(joint: pd.DataFrame) -> pd.DataFrame:
@@ -77,15 +56,14 @@ def tolerance_table(joint: pd.DataFrame) -> pd.DataFrame:
     Columns: cost, signal; lam, low, high; beyond, where lam is an end of the grid: "at least" or
     "at most"; times, times_low, times_high, of BCE's.
     """
-    found, rows = tolerances(joint), []
-    logs = found.assign(lam=np.log(found["lam"])).pivot(index="seed", columns=ARM, values="lam")
+    logs, rows = np.log(tolerances(joint)), []
     grid = joint.loc[joint["lam"] > 0, "lam"]
-    for arm in found.groupby(ARM, sort=False).groups:
+    for arm in loss_ratios(joint).groupby(ARM, sort=False).groups:
         own, bce = logs[arm].to_numpy(), logs["BCE", "raw"].to_numpy()
         interval = np.exp(bootstrap([own], numpy_stream(0, f"tolerance {arm}")))
-        beside = np.exp(paired(own, bce, numpy_stream(0, f"tolerance {arm} against BCE")))
-        beyond = "at most" if np.isclose(interval[0], grid.min()) else ""
-        beyond = "at least" if np.isclose(interval[0], grid.max()) else beyond
+        beside = np.exp(bootstrap([own - bce], numpy_stream(0, f"tolerance {arm} against BCE")))
+        ends = {"at most": grid.min(), "at least": grid.max()}
+        beyond = next((word for word, end in ends.items() if np.isclose(interval[0], end)), "")
         rows.append((*arm, *interval, beyond, *beside))
     columns = [*ARM, "lam", "low", "high", "beyond", "times", "times_low", "times_high"]
     return pd.DataFrame(rows, columns=columns)

@@ -1,9 +1,5 @@
-"""What the two denoisers draw for every combination of attributes, for a reader of the page to ask.
-
-    python -m gmmdiff.pipeline.ask_for_a_face
-
-writes reports/ask_for_a_face: faces.png, all faces as tiles of one image, and faces.json, what
-the judge reads in each.  The page holds both, so the snapshot does not.
+"""What the two denoisers draw for every combination of attributes, for a reader of the page to ask:
+faces.png, all faces as tiles of one image, and faces.json, what the judge reads in each.
 """
 
 from __future__ import annotations
@@ -55,11 +51,8 @@ def read(world: World, images: Tensor, asked: Tensor) -> list[tuple[str, bool]]:
 def asked_and_drawn(params: Path, folder: Path) -> tuple[dict[str, Any], Image.Image]:
     """All that the page says of every combination, and all faces as one image.
 
-    Both arms start from the same noise.  The nearest training image, by the distance of greys, is
-    sought among all of them.
-
-    Args:
-        folder: of the denoisers.
+    Both arms, read from a folder, start from the same noise.  The nearest training image, by the
+    distance of greys, is sought among all of them.
     """
     rows, settings, *_ = denoisers.first_runs(params)
     seed, n_train = (int(rows[name].iloc[0]) for name in ("seed", "n_train"))
@@ -98,12 +91,7 @@ def asked_and_drawn(params: Path, folder: Path) -> tuple[dict[str, Any], Image.I
 
 
 def make(params: Path = PARAMS, reports: Path = REPORTS) -> None:
-    """Writes both.
-
-    Raises:
-        BadInput: as ``denoisers.first_runs``.
-        FileNotFoundError: where the denoisers are missing.
-    """
+    """Writes both; the denoisers must be there."""
     told, image = asked_and_drawn(params, reports / denoisers.NAME)
     folder = reports / FACES
     shutil.rmtree(folder, ignore_errors=True)

@@ -1,9 +1,8 @@
-"""Many processes or machines: the map of ``gmmdiff.engine.threads`` over the workers
-of a dask.distributed scheduler.
+"""Many processes or machines: the map of ``gmmdiff.engine.threads`` over the workers of a
+dask.distributed scheduler.
 
-Pieces of a run table go to workers, results come back in order.  What a piece ends with depends on
-nothing but the piece, so neither the number of workers nor the death of one changes a bit of the
-results.
+What a piece of a run table ends with depends on nothing but the piece, so neither the number of
+workers nor the death of one changes a bit of the results.
 """
 
 from __future__ import annotations
@@ -21,12 +20,15 @@ from functools import cache, partial
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Thread
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:  # and imported where it is used: whoever needs no cluster starts sooner
-    from distributed import Client, Future
+import dask.system
+import torch
+from distributed import Client, Future, KilledWorker, Nanny, Scheduler, SpecCluster, as_completed
+from distributed.versions import VersionMismatchWarning
 
-    from gmmdiff.engine.threads import Tick
+from gmmdiff.engine.threads import Tick
+from gmmdiff.engine.training import resolve_device
 
 REACH = 8  # seconds in which a scheduler has to answer
 PATIENCE = 60  # seconds that a map waits without any worker
@@ -49,11 +51,7 @@ def versions() -> dict[str, str]:
 
 
 def require_versions(wanted: dict[str, str], found: Any, worker: str) -> None:
-    """Refuses a worker whose ``versions`` are others, or an error.
-
-    Raises:
-        ConnectionError: one line that says where and how it differs.
-    """
+    """Refuses in one line a worker whose ``versions`` are others, or an error."""
     if isinstance(found, Exception):
         why = f"cannot load gmmdiff: {found}; install it and its lock there"
         raise ConnectionError(f"the worker at {worker} {why}")
@@ -71,8 +69,6 @@ def work(wanted: dict[str, str], function: Callable, ticking: bool, job: Any) ->
     """On a worker: ``function(job)`` on one torch thread, and the sum of its ticks if it is
     ``ticking``.
     """
-    import torch
-
     require_versions(wanted, versions(), platform.node())
     # For good: another task of this process may be at work when this one ends.
     torch.set_num_threads(1)
@@ -81,15 +77,7 @@ def work(wanted: dict[str, str], function: Callable, ticking: bool, job: Any) ->
 
 
 def reach(address: str) -> Client:
-    """A client of the scheduler there.
-
-    Raises:
-        ConnectionError: one line, when none answers within ``REACH`` seconds.
-    """
-    import dask
-    from distributed import Client
-    from distributed.versions import VersionMismatchWarning
-
+    """A client of the scheduler there, if it answers within ``REACH`` seconds."""
     # What matters stands in our errors; a notebook stays clean.
     for name in ("distributed", "distributed.client", "distributed.comm"):
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)
@@ -116,15 +104,11 @@ def reach(address: str) -> Client:
 
 
 class Cluster:
-    """The parallel map over the workers of a running scheduler, which may join and leave at any
-    time.
-
-    Args:
-        address: of the scheduler, e.g. ``"tcp://127.0.0.1:8786"``.
+    """The parallel map over the workers of a running scheduler at an address, such as
+    ``"tcp://127.0.0.1:8786"``; they may join and leave at any time.
 
     Raises:
-        ConnectionError: one line, when no scheduler answers (see ``reach``) or a worker has other
-            versions.
+        ConnectionError: one line, when no scheduler answers or a worker has other versions.
     """
 
     def __init__(self, address: str) -> None:
@@ -142,41 +126,27 @@ class Cluster:
         """
         call = partial(work, versions(), function, tick is not None)
         futures = self.client.map(call, list(jobs), pure=False)
-        results = {}
-        for future, (result, done) in self._arriving(futures):
-            results[future.key] = result
-            if tick is not None:
-                tick(done)
-        return [results[future.key] for future in futures]
-
-    def _arriving(self, futures: list[Future]) -> Iterator[tuple[Future, Any]]:
-        """Each future with its result as soon as that is here; then the workers may forget and lose
-        it.
-        """
-        from distributed import as_completed
-
         options = {"loop": self.client.loop, "with_results": True, "raise_errors": False}
-        arriving = as_completed(futures, **options)
+        arriving, results = as_completed(futures, **options), {}
         seen = looked = time.monotonic()
         while arriving.count():
             if arriving.has_ready():
                 future, result = next(arriving)
-                self._require_finished(future, result)
-                future.release()
-                yield future, result
+                results[future.key], done = self._finished(future, result)
+                future.release()  # it is here: the workers may forget and lose it
+                if tick is not None:
+                    tick(done)
                 continue
             time.sleep(0.01)
             if (now := time.monotonic()) - looked > LOOK:
                 looked, seen = now, now if self._has_workers() else seen
                 if now - seen > PATIENCE:
-                    raise ConnectionError(
-                        f"{self.address} has had no worker for {PATIENCE} seconds"
-                    )
+                    none = f"has had no worker for {PATIENCE} seconds"
+                    raise ConnectionError(f"{self.address} {none}")
+        return [results[future.key] for future in futures]
 
-    def _require_finished(self, future: Future, result: Any) -> None:
-        """Raises the job's own error, or a ConnectionError."""
-        from distributed import KilledWorker
-
+    def _finished(self, future: Future, result: Any) -> Any:
+        """The result of a job that has ended; raises the job's own error, or a ConnectionError."""
         if future.status == "error":
             _, error, trace = result
             if isinstance(error, KilledWorker):
@@ -185,6 +155,7 @@ class Cluster:
             raise error.with_traceback(trace)
         if future.status != "finished":
             raise ConnectionError(f"the scheduler at {self.address} is gone")
+        return result
 
     def _has_workers(self) -> bool:
         try:
@@ -194,19 +165,17 @@ class Cluster:
 
 
 @contextmanager
-def local(gpus: int) -> Iterator[str]:
-    """Workers on this machine, one for each of ``gpus`` or, with none, one a core; gives their
-    scheduler's address.
+def local(device: str) -> Iterator[str]:
+    """Workers on this machine, one a GPU where the device comes out as CUDA, else one a core; gives
+    their scheduler's address.
     """
-    from dask.system import CPU_COUNT
-    from distributed import Nanny, Scheduler, SpecCluster
-
+    gpus = torch.cuda.device_count() if resolve_device(device) == "cuda" else 0
     every = os.environ.get("CUDA_VISIBLE_DEVICES", ",".join(map(str, range(gpus))))
     environments = [{"CUDA_VISIBLE_DEVICES": gpu} for gpu in every.split(",")[:gpus]]
     options = {"nthreads": 1, "memory_limit": None, "silence_logs": logging.WARNING}
     workers = {
         number: {"cls": Nanny, "options": options | {"env": environment}}
-        for number, environment in enumerate(environments or [{}] * CPU_COUNT)
+        for number, environment in enumerate(environments or [{}] * dask.system.CPU_COUNT)
     }
     hidden = {"host": "127.0.0.1", "dashboard": False, "dashboard_address": "127.0.0.1:0"}
     scheduler = {"cls": Scheduler, "options": hidden}

@@ -1,18 +1,10 @@
-"""The denoisers that anybody can load, and their model card.
-
-    python -m gmmdiff.pipeline.denoisers
-
-trains the first seed's feature and class denoiser of the experiment on sparse faces again, as
-points, and writes reports/denoisers: seconds of work, so no training stage need keep its weights.
+"""The denoisers that anybody can load, and their model card: the first seed's runs of sparse faces
+trained again, which takes seconds, so that no training stage need keep its weights.
 """
 
 from __future__ import annotations
 
-import json
 import shutil
-import time
-from collections.abc import Mapping
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pandas as pd
@@ -30,7 +22,7 @@ from gmmdiff.experiments.run_tables import choose
 from gmmdiff.pipeline.errors import exit_code
 from gmmdiff.pipeline.parameters import NOTEBOOKS, PARAMS, REPORTS, defaults, stage_parameters
 from gmmdiff.pipeline.results import progress
-from gmmdiff.pipeline.runner import environment, memory
+from gmmdiff.pipeline.runner import recorded
 
 NOTEBOOK = NOTEBOOKS / "02b_faces_runs.ipynb"  # of the experiment
 NAME = "denoisers"  # of the folder in reports
@@ -43,11 +35,7 @@ METRICS = {"wrong": ".1%", "malformed": ".1%", "copy": ".1%", "law": ".2f"}  # a
 
 
 def first_runs(params: Path) -> tuple[pd.DataFrame, TrainingSettings, str, str]:
-    """Their two rows of the run table, their settings, the device, and the name of their part.
-
-    Raises:
-        BadInput: as ``stage_parameters``.
-    """
+    """Their two rows of the run table, their settings, the device, and the name of their part."""
     values = defaults(NOTEBOOK) | stage_parameters(params, "faces", NOTEBOOK)
     device, part = resolve_device(values["device"]), f"judged_{values['story_n_train']}"
     rows, settings = choose(faces.run_tables(values), part)
@@ -61,11 +49,7 @@ def chosen(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def module_of(run: Run, parameters: Tensor) -> Denoiser:
-    """The denoiser of a trained run on faces.
-
-    Args:
-        parameters: its weights, ``(count,)``.
-    """
+    """The denoiser of a trained run on faces whose weights are ``(count,)``."""
     settings, world, scale = run.settings, run.seed_data.world, run.data[2]
     denoiser = Denoiser(
         Settings(
@@ -103,20 +87,13 @@ def errors(runs: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
     return table.apply(lambda column: column.map(f"{{:{METRICS[column.name[1]]}}}".format))
 
 
-def card(files: Mapping[str, str], run: Run, errors: pd.DataFrame, licence: str) -> str:
-    """The model card, Markdown.
-
-    Args:
-        files: arm -> its file's name.
-        run: one of the runs; they share all that the card says of it.
-        errors: as ``errors``.
-        licence: its name.
-    """
-    source = Path(__file__).with_name("card.md.j2").read_text(encoding="utf-8")
+def card(run: Run, errors: pd.DataFrame) -> str:
+    """The model card, Markdown, of one of the runs, which share all but their ``errors``."""
+    template = Path(__file__).with_name("card.md.j2").read_text(encoding="utf-8")
     options = {"trim_blocks": True, "lstrip_blocks": True, "keep_trailing_newline": True}
     counts = run.data[1].bincount()
-    return Template(source, undefined=StrictUndefined, **options).render(
-        files=files,
+    return Template(template, undefined=StrictUndefined, **options).render(
+        files={arm: FILE.format(arm) for arm in ARMS},
         arms=ARMS,
         run=run,
         world=run.seed_data.world,
@@ -126,35 +103,26 @@ def card(files: Mapping[str, str], run: Run, errors: pd.DataFrame, licence: str)
         parameters=StackedMLP.count(run.sizes),
         last=LAST_TIME,
         errors=errors,
-        licence=licence,
+        licence=Path("LICENSE").read_text(encoding="utf-8").partition("\n")[0],
     )
 
 
 def make(params: Path = PARAMS, reports: Path = REPORTS) -> None:
-    """Trains the two, writes their files and the card, and then, as other stages do, how long it
-    took.
-
-    Raises:
-        BadInput: as ``stage_parameters``.
-        FileNotFoundError: where the experiment's table, whose errors the card has, is missing.
+    """Trains the two and writes their files and the card, whose errors the experiment's table has,
+    and then, as other stages do, how long it took.
     """
-    start, started = time.monotonic(), datetime.now(UTC).isoformat(timespec="milliseconds")
-    rows, settings, device, part = first_runs(params)
-    table = pd.read_csv(reports / "tables" / "faces_runs" / part / "runs.csv")
-    trained = train(rows, settings, device, progress)
-    runs = [Run(row, settings) for row in rows.itertuples(index=False)]
-    files = {run.row.granularity: FILE.format(run.row.granularity) for run in runs}
-    licence = Path("LICENSE").read_text(encoding="utf-8").splitlines()[0]
-    text = card(files, runs[0], errors(table, rows), licence)
-    shutil.rmtree(reports / NAME, ignore_errors=True)
-    (reports / NAME).mkdir()
-    for run, parameters in zip(runs, trained.parameters, strict=True):
-        save(module_of(run, parameters), reports / NAME / files[run.row.granularity])
-    (reports / NAME / "card.md").write_text(text, encoding="utf-8")
-    spent = {"seconds": round(time.monotonic() - start, 1), "memory": memory()}
-    record = reports / "environment" / f"{NAME}.json"
-    record.parent.mkdir(exist_ok=True)
-    record.write_text(json.dumps(environment() | {"started": started} | spent, indent=1) + "\n")
+    with recorded(reports / "environment" / f"{NAME}.json"):
+        rows, settings, device, part = first_runs(params)
+        table = pd.read_csv(reports / "tables" / "faces_runs" / part / "runs.csv")
+        trained = train(rows, settings, device, progress)
+        runs = [Run(row, settings) for row in rows.itertuples(index=False)]
+        text = card(runs[0], errors(table, rows))
+        folder = reports / NAME
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        for run, parameters in zip(runs, trained.parameters, strict=True):
+            save(module_of(run, parameters), folder / FILE.format(run.row.granularity))
+        (folder / "card.md").write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

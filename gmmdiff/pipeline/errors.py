@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from typing import Any
 
 
 class BadInput(ValueError):
@@ -14,20 +15,18 @@ class FailedCell(RuntimeError):
     """A cell raised; the message names the notebook, the cell and the error."""
 
 
-def exit_code(command: Callable[[], int | None]) -> int:
+def exit_code(command: Callable[..., int | None], *arguments: Any) -> int:
     """Runs a command: its own exit code, 0 for None.
 
     One line on standard error and 2 for bad input, 1 for a failed cell or what the disk refuses,
     130 for an interruption by the user.
     """
     try:
-        return command() or 0
+        return command(*arguments) or 0
     except KeyboardInterrupt:
         code, message = 130, "interrupted; the same command goes on from what was finished"
-    except BadInput as error:
-        code, message = 2, str(error)
-    except FailedCell as error:
-        code, message = 1, str(error)
+    except (BadInput, FailedCell) as error:
+        code, message = 2 if isinstance(error, BadInput) else 1, str(error)
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         code, message = 1, f"{where}{error.strerror or error}"

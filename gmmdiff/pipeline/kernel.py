@@ -1,7 +1,5 @@
-"""The kernel that executes a notebook: this interpreter, on this tree, whatever a user has set.
-
-A user's kernels, start-up files, matplotlibrc, backend, PYTHONPATH and locale are for their own
-notebooks; results must not depend on them.
+"""The kernel that executes a notebook: this interpreter, on this tree, whatever kernels, start-up
+files, matplotlibrc, backend, PYTHONPATH and locale a user has for other work.
 """
 
 from __future__ import annotations
@@ -26,17 +24,11 @@ LAUNCH = ["-m", "ipykernel_launcher", "-f", "{connection_file}", "--IPKernelApp.
 
 
 def require_own_tree(notebook: Path) -> None:
-    """Refuses a notebook that stands beside another copy of the code than the one that runs.
-
-    Raises:
-        BadInput: one line that names both.
-    """
-    for folder in notebook.resolve().parents:
-        if (folder / "gmmdiff" / "__init__.py").is_file():
-            if folder != ROOT:
-                own = f"must run with the code beside it, not {ROOT}'s"
-                raise BadInput(f"{notebook}: {own}; start in {folder}")
-            return
+    """Refuses a notebook that stands beside another copy of the code than the one that runs."""
+    trees = (f for f in notebook.resolve().parents if (f / "gmmdiff" / "__init__.py").is_file())
+    if (tree := next(trees, ROOT)) != ROOT:
+        own = f"must run with the code beside it, not {ROOT}'s"
+        raise BadInput(f"{notebook}: {own}; start in {tree}")
 
 
 @contextmanager
@@ -53,10 +45,8 @@ def environment(**values: str) -> Iterator[None]:
 
 @contextmanager
 def surroundings(**values: str) -> Iterator[None]:
-    """Inside, the kernel called ``NAME`` is this interpreter, and sees this tree and nothing else.
-
-    Args:
-        values: further environment variables for it.
+    """Inside, the kernel called ``NAME`` is this interpreter, and sees this tree and nothing else
+    but these further environment variables.
     """
     with tempfile.TemporaryDirectory(prefix="gmmdiff-") as folder:
         own = Path(folder)

@@ -1,10 +1,4 @@
-"""The report as a web page, and the Markdown of which its notebook is made.
-
-The executed notebook reports/notebooks/report.ipynb becomes reports/index.html: one file that asks
-for nothing from outside, and whose one script lets a reader ask for a face.  Figures come from
-reports/figures, times and machines, which may differ between two runs of the same numbers, from
-reports/environment.  Words, templates and stylesheet are those of notebooks/report_template.
-"""
+"""The report as a web page, and the Markdown of which its notebook is made."""
 
 from __future__ import annotations
 
@@ -14,21 +8,25 @@ import io
 import json
 import re
 from collections.abc import Mapping, Sequence
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:  # and imported where they are used: the notebook needs none of them
-    import mistune
-    import nbformat
+import mistune
+import nbformat
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from latex2mathml.converter import convert
+from PIL import Image
+
 from gmmdiff.judging.claims import cell_name, in_units
 from gmmdiff.judging.findings import amount, findings
 from gmmdiff.judging.rule import RATIOS
 from gmmdiff.pipeline.errors import BadInput
+from gmmdiff.pipeline.parameters import NOTEBOOKS
 from gmmdiff.pipeline.snapshot import OPTIONAL, run_records
 from gmmdiff.pipeline.verification import ABSOLUTE, RELATIVE
 
-TEMPLATE = Path(__file__).parents[2] / "notebooks" / "report_template"
+TEMPLATE = NOTEBOOKS / "report_template"
 FIGURES = "<!-- figures -->"  # where they go in a claim's text: the one that decides, the others
 FOLD = re.compile(r"<!-- fold: (.*?) -->(.*?)<!-- end of fold -->", re.S)
 CAPTION = re.compile(r'<p><span id="(figure-\d+)" data-file="(.*?)"></span>(.*?)</p>', re.S)
@@ -36,8 +34,6 @@ CAPTION = re.compile(r'<p><span id="(figure-\d+)" data-file="(.*?)"></span>(.*?)
 
 def render(template: str, **values: Any) -> str:
     """A template of notebooks/report_template, filled in."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
     templates = Environment(
         loader=FileSystemLoader(TEMPLATE),
         undefined=StrictUndefined,
@@ -51,9 +47,7 @@ def render(template: str, **values: Any) -> str:
 
 
 def reservations(claim: Mapping[str, Any]) -> str:
-    """What follows a verdict of claims.json where it is not firm: ", fragile (partly)" where
-    resampled seeds often give another, ", undertrained".
-    """
+    """What follows a verdict that is not firm: ", fragile (partly)", ", undertrained", or both."""
     rival = claim["rival_verdict"]
     fragile = f", fragile ({rival})" if rival else ""
     return fragile + (", undertrained" if claim["undertrained"] else "")
@@ -66,9 +60,7 @@ def level(arm: Mapping[str, Any], metric: str) -> str:
 
 
 def difference(cell: Mapping[str, Any]) -> str:
-    """A cell's difference with its interval, in percentage points or as a factor:
-    "+6.5 [+5.0, +8.5] points".
-    """
+    """A cell's difference with its interval: "+6.5 [+5.0, +8.5] points", or "times" for a ratio."""
     metric = cell["factors"]["metric"]
     form, unit = ("#.3g", "times") if metric in RATIOS else ("+z.1f", "points")
     values = (in_units(cell[end], metric) for end in ("estimate", "low", "high"))
@@ -77,9 +69,8 @@ def difference(cell: Mapping[str, Any]) -> str:
 
 
 def by_claim(found: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[dict[str, Any]]]:
-    """The places where claims are asked, and one row a claim: id, statement, whether it
-    is ours and not the paper's, and verdicts, the objects of claims.json by place, None where it is
-    not asked.
+    """The places where claims are asked, and one row a claim: id, statement, whether it is ours,
+    and verdicts, the objects of claims.json by place, None where it is not asked.
     """
     table: dict[str, dict[str, Any]] = {}
     for claim in found:
@@ -95,20 +86,14 @@ def by_claim(found: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[dict[s
 
 
 def opening(found: Sequence[Mapping[str, Any]]) -> str:
-    """What was found, row by row of findings.yaml, and the verdicts at a glance: Markdown whose
-    rows lead to the claims of claims.json.
-    """
+    """Findings and verdicts at a glance, Markdown, from the content of claims.json."""
     places, rows = by_claim(found)
     return render("opening.md.j2", found=found, findings=findings(found), places=places, rows=rows)
 
 
 def section(claims: Sequence[Mapping[str, Any]], words: Mapping[str, Any]) -> list[str]:
-    """One claim in all its worlds: what stands before the figure that decides it, between it and
-    the others, which are folded, and behind them.
-
-    Args:
-        claims: the objects of claims.json with one id.
-        words: the content of claims.yaml.
+    """One claim in all its worlds, the objects of claims.json with its id, by the words of
+    claims.yaml: before the figure that decides it, between it and the others, and behind them.
     """
     prose, definitions = words["claims"][claims[0]["id"]], words["definitions"]
     text = render("claim.md.j2", claims=claims, prose=prose, definitions=definitions)
@@ -117,8 +102,6 @@ def section(claims: Sequence[Mapping[str, Any]], words: Mapping[str, Any]) -> li
 
 def caption(figure: Path, number: int, words: str) -> str:
     """A figure's caption, Markdown, from which the page draws the figure too."""
-    from PIL import Image
-
     file = Path(*figure.parts[-2:]).as_posix()
     code, _, function = Image.open(figure).text["Source"].partition("#")
     drawn = f"In full: [`{file}`](../figures/{file}), drawn by [`{function}`](../../../{code})."
@@ -127,68 +110,39 @@ def caption(figure: Path, number: int, words: str) -> str:
 
 
 def times_table(folder: Path) -> str:
-    """How long every stage took, in what memory and on what, as a Markdown table, from an
-    environment folder; what `make reproduce` leaves out stands below its sum.
-    """
-    main, more = reproduced(folder)
+    """What every stage took, and on what: Markdown, from an environment folder."""
+    main = run_records(folder)
+    more = {stage: main.pop(stage) for stage in OPTIONAL if stage in main}
     return render("times.md.j2", main=main, more=more)
 
 
-def reproduced(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The records of the stages that `make reproduce` runs, and of those that it leaves out."""
-    records = run_records(folder)
-    more = {stage: record for stage, record in records.items() if stage in OPTIONAL}
-    return {stage: one for stage, one in records.items() if stage not in more}, more
+class _Renderer(mistune.HTMLRenderer):
+    def heading(self, text: str, level: int, **_: Any) -> str:
+        name = re.sub(r"[^a-z0-9]+", "-", re.sub(r"<[^>]*>", "", text).lower()).strip("-")
+        return f'<h{level} id="{name}">{text}</h{level}>\n'
 
+    def link(self, text: str, url: str, title: str | None = None) -> str:
+        # A page stands alone: files beside its notebook are out of its reach.
+        reached = "://" in url or url.startswith("#")
+        return super().link(text, url, title) if reached else text
 
-def _machines(folder: Path) -> str:
-    """Times, machines and versions of an environment folder, Markdown."""
-    versions = (
-        ", ".join(f"{name} {number}" for name, number in record["packages"].items())
-        for record in run_records(folder).values()
-    )
-    return f"{times_table(folder)}\n\nWith {'; or with '.join(dict.fromkeys(versions))}."
-
-
-@cache
-def _converter() -> mistune.Markdown:
-    import mistune
-    from latex2mathml.converter import convert
-
-    class Renderer(mistune.HTMLRenderer):
-        def heading(self, text: str, level: int, **_: Any) -> str:
-            name = re.sub(r"[^a-z0-9]+", "-", re.sub(r"<[^>]*>", "", text).lower()).strip("-")
-            return f'<h{level} id="{name}">{text}</h{level}>\n'
-
-        def link(self, text: str, url: str, title: str | None = None) -> str:
-            # A page stands alone: files beside its notebook are out of its reach.
-            reached = "://" in url or url.startswith("#")
-            return super().link(text, url, title) if reached else text
-
-        def inline_math(self, text: str) -> str:
-            return convert(text)  # MathML, which browsers show without any script
-
-    return mistune.create_markdown(renderer=Renderer(escape=False), plugins=["table", "math"])
+    def inline_math(self, text: str) -> str:
+        return convert(text)  # MathML, which browsers show without any script
 
 
 def to_html(markdown: str) -> str:
-    """HTML of a notebook's Markdown: formulas as MathML, a name on every heading, links to files as
-    text.
-    """
-    return _converter()(markdown)
+    """HTML of a notebook's Markdown, its formulas MathML and its links to files text."""
+    plugins = ["table", "math"]
+    return mistune.create_markdown(renderer=_Renderer(escape=False), plugins=plugins)(markdown)
 
 
 def _figure(found: re.Match[str], folder: Path) -> str:
     """A figure of a folder, without loss but smaller than its PNG, and its caption, HTML."""
-    from PIL import Image
-
     image, smaller = Image.open(folder / found[2]), io.BytesIO()
     image.convert("RGB").save(smaller, "WEBP", lossless=True)
     source = base64.b64encode(smaller.getvalue()).decode()
-    alt, size = (
-        html.escape(image.text["Description"]),
-        f'width="{image.width}" height="{image.height}"',
-    )
+    alt = html.escape(image.text["Description"])
+    size = f'width="{image.width}" height="{image.height}"'
     shown = f'<img src="data:image/webp;base64,{source}" alt="{alt}" {size}>'
     told = f'<figcaption><p><span id="{found[1]}"></span>{found[3]}</p></figcaption>'
     return f'<figure>\n<div class="wide" tabindex="0">{shown}</div>\n{told}\n</figure>\n'
@@ -215,12 +169,9 @@ def body(notebook: nbformat.NotebookNode, figures: Path) -> str:
 
 
 def page(title: str, body: str, notice: str = "") -> str:
-    """A whole page around its body, in the one look of all pages.
+    """A whole page around its body and below a banner, if there is a notice, both HTML.
 
-    Headings of level 2 with a name are its contents, and those of level 3 with a verdict.
-
-    Args:
-        notice: HTML of a banner across the page, if there is one.
+    Its contents are the headings of level 2 with a name and those of level 3 with a verdict.
     """
     headings = re.findall(r'<h([23]) id="([^"]+)"(?: data-verdict="([^"]+)")?>(.*?)</h\1>', body)
     contents = [
@@ -228,40 +179,32 @@ def page(title: str, body: str, notice: str = "") -> str:
         for level, name, verdict, text in headings
         if level == "2" or verdict
     ]
+    values = {"title": title, "body": body, "notice": notice, "contents": contents}
     style = (TEMPLATE / "style.css").read_text(encoding="utf-8")
-    return render(
-        "page.html.j2", title=title, body=body, contents=contents, style=style, notice=notice
-    )
+    return render("page.html.j2", style=style, **values)
 
 
 def ask_for_a_face(folder: Path) -> str:
-    """The section in which a reader asks both denoisers for a face, HTML, from the folder of the
-    stage of this name; without a script, the first combination that was held out.
-    """
+    """The section in which a reader asks for a face, HTML, from the folder of that stage."""
     told = json.loads((folder / "faces.json").read_text(encoding="utf-8"))
     image = base64.b64encode((folder / "faces.png").read_bytes()).decode()
     return render("ask_for_a_face.html.j2", told=told, image=image)
 
 
 def report_page(reports: Path, notice: str = "", faces: Path | None = None) -> str:
-    """The executed report with its figures, run times and machines, and a notice as of ``page``.
-
-    Args:
-        faces: as of ``ask_for_a_face``, a section that is left out where there is none.
-
-    Raises:
-        BadInput: when there is no report.
+    """The executed report with its figures, run times, machines and parameters, a notice as of
+    ``page``, and the section of ``ask_for_a_face`` where there is a folder ``faces``.
     """
-    import nbformat
-
-    executed = reports / "notebooks" / "report.ipynb"
+    executed, environment = reports / "notebooks" / "report.ipynb", reports / "environment"
     if not executed.is_file():
         raise BadInput(f"{executed}: no such file; run `dvc repro` first")
-    told, parameters = body(nbformat.read(executed, 4), reports / "figures"), ""
-    if (file := reports / "parameters.md").is_file():
-        parameters = file.read_text(encoding="utf-8").partition("\n")[2]
-    machines = _machines(reports / "environment")
-    beside = {"environment": machines, "parameters-of-all": parameters}
+    packages = (record["packages"].items() for record in run_records(environment).values())
+    versions = dict.fromkeys(", ".join(" ".join(one) for one in each) for each in packages)
+    machines = f"{times_table(environment)}\n\nWith {'; or with '.join(versions)}."
+    parameters = reports / "parameters.md"
+    listed = parameters.read_text(encoding="utf-8") if parameters.is_file() else ""
+    told = body(nbformat.read(executed, 4), reports / "figures")
+    beside = {"environment": machines, "parameters-of-all": listed.partition("\n")[2]}
     for name, text in beside.items():
         told = told.replace(f'id="{name}">', f'id="{name}">{to_html(text)}')
     if faces and faces.is_dir():
@@ -271,10 +214,7 @@ def report_page(reports: Path, notice: str = "", faces: Path | None = None) -> s
 
 
 def verification_page(found: Mapping[str, Any]) -> str:
-    """This machine's results beside the published ones, from the content of
-    reports/verification.json.
-    """
+    """This machine's results beside the published ones, from the content of verification.json."""
     tolerance = {"relative": RELATIVE, "absolute": ABSOLUTE}
-    return page(
-        "Verification", to_html(render("verification.md.j2", found=found, tolerance=tolerance))
-    )
+    body = to_html(render("verification.md.j2", found=found, tolerance=tolerance))
+    return page("Verification", body)

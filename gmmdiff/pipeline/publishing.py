@@ -1,10 +1,5 @@
-"""The pages, the committed snapshot, and what README.md and REPRODUCING.md show of it.
-
-``python -m gmmdiff.pipeline.publishing ACTION``, where ACTION is
-
-- ``pages``: renders the report and the verification, as the pipeline's last stage;
-- ``publish``: copies what `dvc repro` made to reports/published, unless dvc.lock is stale;
-- ``compare``: prints how this machine's results stand beside the published ones.
+"""The pages, the committed snapshot, and what README.md and REPRODUCING.md show of it: one command
+for the pipeline's last stage, for `make publish` and for the end of `make reproduce`.
 """
 
 from __future__ import annotations
@@ -17,10 +12,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from gmmdiff.judging.findings import findings
-from gmmdiff.pipeline import pages
+from gmmdiff.pipeline import pages, snapshot
 from gmmdiff.pipeline.errors import BadInput, exit_code
 from gmmdiff.pipeline.parameters import PARAMS, REPORTS
-from gmmdiff.pipeline.snapshot import FACES, PARTS, PUBLISHED, copy_results, write_manifest
+from gmmdiff.pipeline.snapshot import FACES, OPTIONAL, PARTS, PUBLISHED
 from gmmdiff.pipeline.verification import show, verify
 
 MARKS = {
@@ -35,17 +30,18 @@ MARKS = {
 
 
 def readme_parts(reports: Path) -> dict[str, str]:
-    """What README.md says of the results in a folder, by the names of its markers: findings, whose
-    links lead to the rows of the claims; the claims; how long `make reproduce` took.
-    """
+    """What README.md says of the results in a folder, by the names of its markers."""
     claims = json.loads((reports / "claims.json").read_text(encoding="utf-8"))
+    found = findings(claims)
     places, rows = pages.by_claim([claim for claim in claims if claim["world"]])
-    main, _ = pages.reproduced(reports / "environment")
-    minutes = sum(one["seconds"] for one in main.values()) / 60
-    memory = max(one["memory"] for one in main.values()) / 1024
-    where = {f"{r['processors']} processors, device {r['device']}" for r in main.values()}
+    records = snapshot.run_records(reports / "environment").items()
+    main = [record for stage, record in records if stage not in OPTIONAL]
+    minutes = sum(record["seconds"] for record in main) / 60
+    memory = max(record["memory"] for record in main) / 1024
+    where = {f"{r['processors']} processors, device {r['device']}" for r in main}
     return {
-        "findings": pages.render("findings.md.j2", findings=findings(claims), marks=MARKS),
+        "headlines": pages.render("headlines.md.j2", findings=found),
+        "findings": pages.render("findings.md.j2", findings=found, marks=MARKS),
         "claims": pages.render("claims.md.j2", places=places, rows=rows, marks=MARKS),
         "time": f"The stages of `make reproduce` took {minutes:.0f} minutes and at most "
         f"{memory:.1f} GiB of memory where it was published ({' or '.join(sorted(where))}).",
@@ -53,20 +49,16 @@ def readme_parts(reports: Path) -> dict[str, str]:
 
 
 def between_markers(file: Path, parts: Mapping[str, str]) -> str:
-    """The file's text with every part between the two markers of its name.
-
-    Raises:
-        BadInput: when a marker is missing.
-    """
+    """The file's text with every part between the two markers of its name."""
     text = file.read_text(encoding="utf-8")
     for name, part in parts.items():
-        markers = (f"<!-- {name}: written by the pipeline -->", f"<!-- end of {name} -->")
-        start, end = (text.find(marker) for marker in markers)
-        if not 0 <= start < end:
-            raise BadInput(
-                f"{file}: the markers {markers[0]} and {markers[1]} must stand there, in this order"
-            )
-        text = f"{text[: start + len(markers[0])]}\n{part.strip()}\n{text[end:]}"
+        start, end = f"<!-- {name}: written by the pipeline -->", f"<!-- end of {name} -->"
+        before, begun, rest = text.partition(start)
+        _, ended, after = rest.partition(end)
+        if not (begun and ended):
+            why = f"the markers {start} and {end} must stand there, in this order"
+            raise BadInput(f"{file}: {why}")
+        text = f"{before}{start}\n{part.strip()}\n{end}{after}"
     return text
 
 
@@ -79,53 +71,45 @@ def _dvc(*command: str) -> str:
 
 
 def stale_stages() -> list[str]:
-    """The stages that `dvc status` says are changed since dvc.lock was written.
-
-    The stage that always runs does not count, nor one of another pipeline, as notebooks/more is.
+    """The stages changed since dvc.lock was written, but for one that always runs, and those of
+    another pipeline, as notebooks/more is.
     """
     changed = json.loads(_dvc("status", "--json") or "{}")
     return [name for name, why in changed.items() if ":" not in name and why != ["always changed"]]
 
 
-def forget_old_stages(lock: Path) -> list[str]:
-    """Takes out of dvc.lock what is no stage any more: DVC keeps it. Returns the names."""
+def forget_old_stages(lock: Path) -> None:
+    """Takes out of dvc.lock what is no stage any more: DVC keeps it."""
     from dvc.utils.serialize import modify_yaml
 
-    stages = set(_dvc("stage", "list", "--name-only").split())
+    stages = _dvc("stage", "list", "--name-only").split()
     with modify_yaml(lock) as content:
-        old = [name for name in content["stages"] if name not in stages]
-        for name in old:
+        for name in content["stages"].keys() - set(stages):
             del content["stages"][name]
-    return old
+            print(f"dvc.lock: without {name}, which is no stage any more")
 
 
 def publish() -> None:
     """Copies the parts of reports/ to reports/published/, writes its page, manifest and tables.
 
-    What else is there, the table of `make soak`, stays.
-
-    Raises:
-        BadInput: when dvc.lock is stale or a part is missing; the earlier snapshot is untouched.
+    What else is there, the table of `make soak`, stays.  Where dvc.lock is stale or a part is
+    missing, the earlier snapshot is untouched.
     """
     if stale := stale_stages():
         raise BadInput(f"dvc.lock is stale, run `dvc repro` first; changed: {', '.join(stale)}")
     if missing := [part for part in PARTS if not (REPORTS / part).exists()]:
         raise BadInput(f"reports: missing {', '.join(missing)}; run `dvc repro` first")
-    if old := forget_old_stages(Path("dvc.lock")):
-        print(f"dvc.lock: without {', '.join(old)}, which are no stages any more")
-    readme, reproducing = Path("README.md"), Path("REPRODUCING.md")
-    texts = {
-        readme: between_markers(readme, readme_parts(REPORTS)),
-        reproducing: between_markers(
-            reproducing, {"times": pages.times_table(REPORTS / "environment")}
-        ),
-    }
-    copy_results(REPORTS, PUBLISHED)
+    forget_old_stages(Path("dvc.lock"))
+    times = {"times": pages.times_table(REPORTS / "environment")}
+    shown = {Path("README.md"): readme_parts(REPORTS), Path("REPRODUCING.md"): times}
+    texts = {file: between_markers(file, parts) for file, parts in shown.items()}
+    snapshot.copy_results(REPORTS, PUBLISHED)
     shutil.copyfile(PARAMS, PUBLISHED / PARAMS.name)
     texts[PUBLISHED / "index.html"] = pages.report_page(PUBLISHED, faces=REPORTS / FACES)
     for file, text in texts.items():
         file.write_text(text, encoding="utf-8")
-    print(f"published {write_manifest(PUBLISHED, Path('dvc.lock'))} files to {PUBLISHED}")
+    count = snapshot.write_manifest(PUBLISHED, Path("dvc.lock"))
+    print(f"published {count} files to {PUBLISHED}")
 
 
 def write_pages(
@@ -143,26 +127,16 @@ def write_pages(
 
 
 def compare() -> int:
-    """Prints what the last stage found; returns 1 when a verdict differs.
-
-    Raises:
-        BadInput: when it has not run.
-    """
+    """Prints what the last stage found; returns 1 when a verdict differs."""
     path = REPORTS / "verification.json"
     if not path.is_file():
         raise BadInput(f"{path}: no such file; run `dvc repro` first")
     return show(json.loads(path.read_text(encoding="utf-8")))
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """The command line; returns the exit code: 1 where a verdict differs, else ``exit_code``'s."""
-    parser = argparse.ArgumentParser(
-        prog="gmmdiff.pipeline.publishing", description=__doc__.split("\n")[0]
-    )
-    parser.add_argument("action", choices=["pages", "publish", "compare"])
-    actions = {"pages": write_pages, "publish": publish, "compare": compare}
-    return exit_code(actions[parser.parse_args(arguments).action])
-
+ACTIONS = {"pages": write_pages, "publish": publish, "compare": compare}
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    parser = argparse.ArgumentParser(prog="gmmdiff.pipeline.publishing", description=__doc__)
+    parser.add_argument("action", choices=ACTIONS)
+    raise SystemExit(exit_code(ACTIONS[parser.parse_args().action]))

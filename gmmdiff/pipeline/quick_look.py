@@ -1,10 +1,5 @@
-"""The quick look: the whole study at the size that its notebooks have by themselves.
-
-    python -m gmmdiff.pipeline.quick_look [FOLDER]
-
-runs the notebooks with their own parameters, each as a stage, and puts their results and the
-report's page in a folder, reports/quick_look by default.  No verdict is drawn from it: seeds are
-too few, networks too small.
+"""The quick look: every notebook with its own parameters, run as a stage into a folder, and the
+report's page.  No verdict is drawn from it: seeds are too few, networks too small.
 """
 
 from __future__ import annotations
@@ -20,10 +15,11 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from gmmdiff.pipeline import kernel
+from gmmdiff.pipeline import kernel, pages
 from gmmdiff.pipeline.check_parameters import BUILDERS, SECTIONS, parts
 from gmmdiff.pipeline.errors import exit_code
 from gmmdiff.pipeline.parameters import NOTEBOOKS, REPORTS, defaults
+from gmmdiff.pipeline.runner import run
 
 Job = tuple[str, str, dict[str, Any]]  # a notebook, its stage, parameters
 FOLDER = REPORTS / "quick_look"
@@ -43,17 +39,8 @@ def training() -> Iterator[Job]:
     yield "00_start_here.ipynb", "start_here", {}
 
 
-def judging(reports: Path) -> Iterator[Job]:
-    """What reads the tables that training leaves."""
-    tables = os.path.relpath(reports / "tables", NOTEBOOKS)
-    yield "02_feature_vs_class.ipynb", "feature_vs_class", {"tables": tables}
-    yield "03_ngmg_stability.ipynb", "ngmg_stability", {"tables": tables}
-
-
 def _run(job: Job, reports: Path) -> str:
     """One notebook as a stage, without bars; what ran, and its seconds."""
-    from gmmdiff.pipeline.runner import run
-
     (name, stage, values), start = job, time.monotonic()
     with open(os.devnull, "w", encoding="utf-8") as nowhere, redirect_stderr(nowhere):
         run(NOTEBOOKS / name, stage, values, reports)
@@ -80,30 +67,20 @@ def run_all(jobs: Iterable[Job], reports: Path) -> None:
             raise
 
 
-def write_report(reports: Path) -> Path:
-    """The report on the results in a folder, said on its page to be a quick look; the page."""
-    from gmmdiff.pipeline import pages, runner
-
+def main(reports: Path = FOLDER) -> None:
+    """Runs what trains, then what reads its tables, then the report on all of it."""
+    shutil.rmtree(reports, ignore_errors=True)
+    print(f"every experiment in small, {SIDE_BY_SIDE} notebooks at a time", flush=True)
+    run_all(training(), reports)
     source = os.path.relpath(reports, NOTEBOOKS)
-    runner.run(NOTEBOOKS / "04_report.ipynb", "report", {"source": source}, reports)
+    tables = {"tables": os.path.join(source, "tables")}
+    judging = ("02_feature_vs_class", "03_ngmg_stability")
+    run_all([(f"{name}.ipynb", name.partition("_")[2], tables) for name in judging], reports)
+    run(NOTEBOOKS / "04_report.ipynb", "report", {"source": source}, reports)
     page = reports / "index.html"
     page.write_text(pages.report_page(reports, NOTICE), encoding="utf-8")
-    return page
-
-
-def main(reports: Path = FOLDER) -> int:
-    """The command line; returns the exit code (see ``errors.exit_code``)."""
-
-    def command() -> None:
-        shutil.rmtree(reports, ignore_errors=True)
-        print(f"every experiment in small, {SIDE_BY_SIDE} notebooks at a time", flush=True)
-        run_all(training(), reports)
-        run_all(judging(reports), reports)
-        page = write_report(reports)
-        print(f"{page}: a quick look, no verdicts; `make reproduce` makes the real report")
-
-    return exit_code(command)
+    print(f"{page}: a quick look, no verdicts; `make reproduce` makes the real report")
 
 
 if __name__ == "__main__":
-    raise SystemExit(main(*map(Path, sys.argv[1:])))
+    raise SystemExit(exit_code(main, *map(Path, sys.argv[1:])))

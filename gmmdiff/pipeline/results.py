@@ -42,10 +42,8 @@ def workers() -> Workers:
 
 
 class Results:
-    """The tables and figures that a notebook leaves, in the runner's folder.
-
-    Args:
-        name: in JupyterLab, where there is no runner, of a folder in reports/quick_look.
+    """The tables and figures that a notebook leaves, in the runner's folder or, in JupyterLab where
+    there is none, in the folder of that name in reports/quick_look.
     """
 
     def __init__(self, name: str) -> None:

@@ -1,7 +1,5 @@
-"""`dvc repro` that may be killed at any moment, by a machine that loses power too, and then simply
-started again; and a line of overall progress before every stage.
-
-    python -m gmmdiff.pipeline.resume     takes the arguments of `dvc repro`
+"""`dvc repro`, whose arguments it takes, that may be killed at any moment, by a machine that loses
+power too, and then simply started again; and a line of overall progress before every stage.
 
 A killed stage is not in ``dvc.lock``, so it runs again.  What else DVC 3.67 leaves behind when it
 is killed, and what is done about it here:
@@ -16,10 +14,8 @@ is killed, and what is done about it here:
 
 from __future__ import annotations
 
-import itertools
 import json
 import math
-import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -48,27 +44,16 @@ def _at_work(rwlock: Path) -> bool:
         content, written = json.loads(rwlock.read_text(encoding="utf-8")), rwlock.stat().st_mtime
     except (FileNotFoundError, json.JSONDecodeError):
         return False
-    readers = itertools.chain(*content.get("read", {}).values())
-    owners = [*content.get("write", {}).values(), *readers]
+    owners = sum(content.get("read", {}).values(), [*content.get("write", {}).values()])
     return any(_lives(owner["pid"], written) for owner in owners)
-
-
-def _is_whole(lock: Path) -> bool:
-    """Whether DVC reads its lock file."""
-    from dvc.schema import COMPILED_LOCKFILE_SCHEMA
-    from ruamel.yaml import YAML, YAMLError
-    from voluptuous import Invalid
-
-    try:
-        COMPILED_LOCKFILE_SCHEMA(YAML(typ="safe").load(lock))
-        return True
-    except (Invalid, YAMLError, UnicodeDecodeError):
-        return False
 
 
 def clear(root: Path) -> None:
     """Removes what a killed run left in a DVC repository, unless another DVC is at work there."""
+    from dvc.exceptions import DvcException
     from dvc.lock import LockError, make_lock
+    from dvc.schema import COMPILED_LOCKFILE_SCHEMA
+    from dvc.utils.strictyaml import load
 
     folder = root / ".dvc" / "tmp"
     try:
@@ -78,8 +63,10 @@ def clear(root: Path) -> None:
             (folder / "rwlock").unlink(missing_ok=True)
             for litter in (root / ".dvc" / "cache").rglob("*.tmp"):
                 litter.unlink()
-            for lock in (root / "dvc.lock", *root.glob("notebooks/*/dvc.lock")):
-                if not _is_whole(lock):
+            for lock in [*root.glob("dvc.lock"), *root.glob("notebooks/*/dvc.lock")]:
+                try:
+                    load(lock, COMPILED_LOCKFILE_SCHEMA)
+                except DvcException:
                     lock.unlink()
     except (LockError, OSError):  # DVC is at work, or never was
         return
@@ -98,18 +85,15 @@ def recorded_seconds(stages: Sequence[Stage], environment: Path) -> list[float]:
     """What the stages took by the records of an environment folder; 0 for one without a record."""
     records, seconds = run_records(environment), []
     for stage in stages:
-        notebooks = [re.search(r"notebooks/(.+)\.ipynb$", out.def_path) for out in stage.outs]
-        name = next((notebook[1] for notebook in notebooks if notebook), stage.name)
-        seconds.append(records.get(name, {}).get("seconds", 0.0))
+        outs = (out.def_path.removeprefix("reports/notebooks/") for out in stage.outs)
+        names = {stage.name, *(out.removesuffix(".ipynb") for out in outs)}
+        seconds.append(sum(records[name]["seconds"] for name in names if name in records))
     return seconds
 
 
 def with_progress(reproduce: Callable[..., Any], one: Callable[..., Any]) -> Callable[..., Any]:
-    """DVC's function that reproduces stages in their order, made to print before each how many are
-    done, and how long those to come took when they were published.
-
-    Args:
-        one: DVC's function that reproduces one of them.
+    """DVC's function that reproduces stages in their order by its function for ``one``, made to
+    print before each how many are done, and how long those to come took when they were published.
     """
 
     def reproduce_all(stages: Sequence[Stage], **options: Any) -> Any:

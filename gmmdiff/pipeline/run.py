@@ -8,6 +8,7 @@ if __name__ == "__main__":  # a worker process imports it and must not run it
     others = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     sys.path = [path for path in sys.path if path not in others]
 
+    from gmmdiff.pipeline.errors import exit_code
     from gmmdiff.pipeline.runner import main
 
-    raise SystemExit(main())
+    raise SystemExit(exit_code(main))

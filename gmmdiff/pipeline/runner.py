@@ -1,12 +1,7 @@
 """Runs one notebook as a pipeline stage: checked parameters in, byte-identical results out.
 
-    python -m gmmdiff.pipeline.run notebooks/01_theory_checks.ipynb theory_checks
-
-executes the notebook with Papermill and the parameters of that section of params.yaml, and puts
-what it made under reports/: notebooks/STAGE.ipynb, tables/STAGE/, figures/STAGE/.  Results are
-collected in reports/.staging/STAGE and moved to where they belong when every cell has passed, so
-that a run which fails leaves earlier results as they were.  Host, versions, start, run time and
-memory go to environment/STAGE.json, on which no output depends that is compared byte by byte.
+Results are collected in reports/.staging/STAGE and moved to where they belong when every cell has
+passed, so that a run which fails leaves earlier results as they were.
 """
 
 from __future__ import annotations
@@ -30,15 +25,14 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import nbformat
 
 from gmmdiff.pipeline import kernel
-from gmmdiff.pipeline.errors import BadInput, FailedCell, exit_code
+from gmmdiff.pipeline.errors import BadInput, FailedCell
 from gmmdiff.pipeline.parameters import PARAMS, REPORTS, cluster_setting, stage_parameters
 from gmmdiff.pipeline.results import CLUSTER, PROGRESS, RESULTS
-
-if TYPE_CHECKING:  # and imported where it is used: a kernel starts seconds sooner
-    import nbformat
 
 SHOWN = kernel.ROOT / REPORTS / "published" / "notebooks"  # where executed notebooks are read
 PACKAGES = ("numpy", "scipy", "pandas", "matplotlib", "POT", "papermill", "dvc")
@@ -63,16 +57,23 @@ def few_colours(png: bytes) -> bytes:
     return smaller.getvalue()
 
 
-def normalise(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
-    """Drops what differs between two equal executions: times, paths, the injected cell's id.  Its
-    pictures are kept in few colours.
+def normalise(notebook: nbformat.NotebookNode, start: Path, end: Path) -> nbformat.NotebookNode:
+    """Drops what differs between two equal executions: times, paths, the injected cell's id.
+
+    Pictures are kept in few colours; relative links, which start at one folder, start at another.
     """
+
+    def moved(link: re.Match) -> str:
+        return Path(os.path.relpath(start / link[0], end)).as_posix()
+
     notebook.metadata.pop("papermill", None)
     for cell in notebook.cells:
         cell.metadata.pop("papermill", None)
         cell.metadata.pop("execution", None)
         if "injected-parameters" in cell.metadata.get("tags", []):
             cell.id = "injected-parameters"
+        if cell.cell_type == "markdown":
+            cell.source = re.sub(r"(?<=\]\()(?![a-z]+:|#)[^)\s]+", moved, cell.source)
         for output in cell.get("outputs", []):
             if png := output.get("data", {}).get("image/png"):
                 smaller = few_colours(base64.b64decode(png))
@@ -80,29 +81,10 @@ def normalise(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     return notebook
 
 
-def move_links(notebook: nbformat.NotebookNode, start: Path, end: Path) -> nbformat.NotebookNode:
-    """Relative links of the Markdown cells, written in one folder, made to start at another."""
-
-    def moved(link: re.Match) -> str:
-        return Path(os.path.relpath(start / link[0], end)).as_posix()
-
-    for cell in notebook.cells:
-        if cell.cell_type == "markdown":
-            cell.source = re.sub(r"(?<=\]\()(?![a-z]+:|#)[^)\s]+", moved, cell.source)
-    return notebook
-
-
 def _execute(notebook: Path, target: Path, values: dict[str, Any], shown: Path) -> None:
-    """One Papermill run, from the notebook's own folder as in JupyterLab.
-
-    Args:
-        shown: the folder at which the executed notebook's links start.
-
-    Raises:
-        FailedCell: when a cell raised, or the kernel died or did not start.
-        OSError: on a full disk.
+    """One Papermill run, from the notebook's own folder as in JupyterLab; links of the executed
+    notebook start at the folder ``shown``.
     """
-    import nbformat
     import papermill
 
     logging.getLogger("papermill").setLevel(logging.ERROR)
@@ -124,8 +106,8 @@ def _execute(notebook: Path, target: Path, values: dict[str, Any], shown: Path) 
         reply = " ".join(str(error).split()) or "no reply"
         why = f"the kernel died or did not start (out of memory?): {reply}"
         raise FailedCell(f"{notebook}: {why}; see {target}") from None
-    executed = normalise(nbformat.read(target, 4))
-    nbformat.write(move_links(executed, notebook.resolve().parent, shown), target)
+    executed = normalise(nbformat.read(target, 4), notebook.resolve().parent, shown)
+    nbformat.write(executed, target)
 
 
 @contextmanager
@@ -153,24 +135,16 @@ def _bars_on_the_terminal(path: Path) -> Iterator[None]:
 
 @contextmanager
 def _workers(cluster: str | None, device: str) -> Iterator[str]:
-    """The scheduler's address, empty without one; this machine's workers live as the context.
-
-    Raises:
-        BadInput: when the scheduler does not answer or has workers of other code.
-    """
+    """The scheduler's address, empty without one; this machine's workers live as the context."""
     if cluster is None:
         yield ""
         return
-    import torch
-
-    from gmmdiff.engine.training import resolve_device
     from gmmdiff.pipeline.cluster import Cluster, local
 
-    gpus = torch.cuda.device_count() if resolve_device(device) == "cuda" else 0
     with ExitStack() as stack:
         if cluster == "local":
             with kernel.environment(PYTHONPATH=str(kernel.ROOT)):  # and what starting them changes
-                cluster = stack.enter_context(local(gpus))
+                cluster = stack.enter_context(local(device))
         try:
             Cluster(cluster).client.close()
         except ConnectionError as error:
@@ -179,39 +153,32 @@ def _workers(cluster: str | None, device: str) -> Iterator[str]:
 
 
 @contextmanager
-def _surroundings(staged: Path, cluster: str | None, device: str) -> Iterator[None]:
-    """The kernel's environment, its bars on the terminal, and its workers, if it has any."""
-    bars = staged.resolve() / "progress"
-    values = {RESULTS: str(staged.resolve()), PROGRESS: str(bars)}
-    if not sys.stderr.isatty():
-        values["TQDM_MININTERVAL"] = "15"
-    with (
-        _bars_on_the_terminal(bars),
-        _workers(cluster, device) as address,
-        kernel.surroundings(**values, **{CLUSTER: address}),
-    ):
-        yield
+def recorded(file: Path, whose: int = resource.RUSAGE_SELF) -> Iterator[None]:
+    """Writes on what the lines inside ran, how long and in how many MiB, unless they raise: what
+    byte-identity must not depend on.
 
-
-def environment() -> dict[str, Any]:
-    """Host, device and versions: what byte-identity must not depend on."""
+    Args:
+        whose: memory counts, this process's or that of the largest of its finished children.
+    """
+    start, started = time.monotonic(), datetime.now(UTC).isoformat(timespec="milliseconds")
+    yield
     import torch  # whose metadata may not name the build
 
+    unit = 2**20 if sys.platform == "darwin" else 2**10  # macOS counts bytes, Linux KiB
     versions = {name: importlib.metadata.version(name) for name in PACKAGES}
-    return {
+    record = {
         "host": platform.node(),
         "platform": platform.platform(),
         "processors": os.cpu_count(),
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
         "python": platform.python_version(),
         "packages": {"torch": torch.__version__, **versions},
+        "started": started,
+        "seconds": round(time.monotonic() - start, 1),
+        "memory": resource.getrusage(whose).ru_maxrss // unit,
     }
-
-
-def memory(whose: int = resource.RUSAGE_SELF) -> int:
-    """MiB that this process, or the largest of its finished children, took at most."""
-    peak = resource.getrusage(whose).ru_maxrss
-    return peak // (2**20 if sys.platform == "darwin" else 2**10)  # macOS counts bytes, Linux KiB
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 
 def _require_writable(reports: Path, stage: str) -> None:
@@ -221,14 +188,6 @@ def _require_writable(reports: Path, stage: str) -> None:
         for folder in (path for path in (target, *target.parents) if path.is_relative_to(reports)):
             if folder.is_dir() and not os.access(folder, os.W_OK | os.X_OK):
                 raise PermissionError(errno.EACCES, "this folder cannot be written", str(folder))
-
-
-def remove(path: Path) -> None:
-    """A file or a folder, if there is one."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
 
 
 def install(staged: Path, stage: str, reports: Path) -> None:
@@ -242,64 +201,57 @@ def install(staged: Path, stage: str, reports: Path) -> None:
     moves[staged / "environment.json"] = reports / "environment" / f"{stage}.json"
     moves |= {path: reports / path.name for path in staged.iterdir() if path not in moves}
     for source, target in moves.items():
-        remove(target)
+        if target.is_dir() and not target.is_symlink():
+            shutil.rmtree(target)
+        else:
+            target.unlink(missing_ok=True)
         if source.exists():
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.move(source, target)
 
 
-def discard(staged: Path) -> None:
-    """Removes a staging folder, and those around it that are then empty."""
-    shutil.rmtree(staged, ignore_errors=True)
-    with suppress(OSError):
-        os.removedirs(staged.parent)
-
-
 def run(
     notebook: Path, stage: str, values: dict[str, Any], reports: Path, cluster: str | None = None
 ) -> None:
-    """Executes a notebook with checked parameters and installs its results under ``reports``.
-
-    Earlier results are untouched when it raises.
+    """Executes a notebook with checked parameters and installs its results under ``reports``;
+    earlier ones are untouched when it raises.
 
     Raises:
-        BadInput: on a notebook of another tree than the code's, or a scheduler out of reach.
-        FailedCell: when a cell raised, or the kernel died; its notebook stays in ``.staging``.
+        BadInput: on a notebook of another tree than the code's, or a scheduler that does not answer
+            or has workers of other code.
+        FailedCell: when a cell raised, or the kernel died or did not start; its notebook stays in
+            ``.staging``.
         OSError: on a folder that cannot be written, before the notebook runs, or on a full disk.
     """
     kernel.require_own_tree(notebook)
-    start, started = time.monotonic(), datetime.now(UTC).isoformat(timespec="milliseconds")
     _require_writable(reports, stage)
     staged = reports / ".staging" / stage
     shutil.rmtree(staged, ignore_errors=True)
     staged.mkdir(parents=True)
+    bars = staged.resolve() / "progress"
+    variables = {RESULTS: str(staged.resolve()), PROGRESS: str(bars)}
+    if not sys.stderr.isatty():
+        variables["TQDM_MININTERVAL"] = "15"
     try:
-        with _surroundings(staged, cluster, values.get("device", "auto")):
-            _execute(notebook, staged / "executed.ipynb", values, (SHOWN / stage).parent)
-        for figure in (staged / "figures").glob("*.png"):
-            figure.write_bytes(few_colours(figure.read_bytes()))
-        seconds, most = round(time.monotonic() - start, 1), memory(resource.RUSAGE_CHILDREN)
-        record = environment() | {"started": started, "seconds": seconds, "memory": most}
-        text = json.dumps(record, indent=1) + "\n"
-        (staged / "environment.json").write_text(text, encoding="utf-8")
+        with recorded(staged / "environment.json", resource.RUSAGE_CHILDREN):
+            with (
+                _bars_on_the_terminal(bars),
+                _workers(cluster, values.get("device", "auto")) as address,
+                kernel.surroundings(**variables, **{CLUSTER: address}),
+            ):
+                _execute(notebook, staged / "executed.ipynb", values, (SHOWN / stage).parent)
+            for figure in (staged / "figures").glob("*.png"):
+                figure.write_bytes(few_colours(figure.read_bytes()))
         install(staged, stage, reports)
-    except FailedCell:
-        raise
-    except BaseException:
-        discard(staged)
-        raise
-    discard(staged)
+    finally:
+        if not isinstance(sys.exception(), FailedCell):  # whose notebook shows what failed
+            shutil.rmtree(staged, ignore_errors=True)
+            with suppress(OSError):  # folders around it that others use
+                os.removedirs(staged.parent)
 
 
-def _override(text: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not equals:
-        raise BadInput(f"-p {text}: must be name=value")
-    return name, value
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """The command line; returns the exit code (see ``errors.exit_code``)."""
+def main(arguments: list[str] | None = None) -> None:
+    """The command line."""
     parser = argparse.ArgumentParser(prog="gmmdiff.pipeline.run", description=__doc__.split(":")[0])
     parser.add_argument("notebook", type=Path)
     parser.add_argument("stage", help="name of the results, e.g. theory_checks or faces_runs/map_4")
@@ -310,12 +262,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--params", type=Path, default=PARAMS)
     parser.add_argument("--reports", type=Path, default=REPORTS)
     options = parser.parse_args(arguments)
-
-    def command() -> None:
-        section = options.stage if options.section is None else options.section
-        overrides = dict(_override(text) for text in options.p)
-        values = stage_parameters(options.params, section, options.notebook, overrides)
-        cluster = cluster_setting(options.params)
-        run(options.notebook, options.stage, values, options.reports, cluster)
-
-    return exit_code(command)
+    section = options.stage if options.section is None else options.section
+    overrides = dict(text.partition("=")[::2] for text in options.p)
+    values = stage_parameters(options.params, section, options.notebook, overrides)
+    cluster = cluster_setting(options.params)
+    run(options.notebook, options.stage, values, options.reports, cluster)

@@ -23,7 +23,7 @@ PARTS = (  # of reports/, in the snapshot, which also has a page of its own
     "denoisers",
     "environment",
 )
-OPTIONAL = ("performance", "in_your_own_model", "celeba")  # stages of notebooks/more
+OPTIONAL = ("celeba", "in_your_own_model", "performance")  # stages of notebooks/more
 OF_THE_MACHINE = (  # what tells of a machine or of a snapshot, outside byte-identity
     "environment",
     "index.html",
@@ -55,20 +55,20 @@ def published(path: Path) -> bool:
     return path.parts[0] != FACES and not trains
 
 
+def _files(folder: Path, pattern: str = "*") -> list[Path]:
+    """Every file of a folder, named from it; none where there is no such folder."""
+    return sorted(path.relative_to(folder) for path in folder.rglob(pattern) if path.is_file())
+
+
 def snapshot_files(folder: Path) -> dict[str, str]:
     """Path and SHA-256 of every file of a snapshot that is the same on every run."""
-    files = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
-    return {str(path): digest(folder / path) for path in files if not of_the_machine(path)}
+    return {str(p): digest(folder / p) for p in _files(folder) if not of_the_machine(p)}
 
 
-def run_records(folder: Path | str) -> dict[str, dict[str, Any]]:
-    """Every stage's record of its run by the stage's name, from an environment folder; none where
-    there is no such folder.
-    """
-    return {
-        path.relative_to(folder).with_suffix("").as_posix(): json.loads(path.read_bytes())
-        for path in sorted(Path(folder).rglob("*.json"))
-    }
+def run_records(folder: Path) -> dict[str, dict[str, Any]]:
+    """Every stage's record of its run by the stage's name, from an environment folder."""
+    records = _files(folder, "*.json")
+    return {p.with_suffix("").as_posix(): json.loads((folder / p).read_bytes()) for p in records}
 
 
 def copy_results(reports: Path, snapshot: Path) -> None:

@@ -22,27 +22,22 @@ from gmmdiff.core.streams import numpy_stream
 from gmmdiff.judging.tables import stage_tables
 from gmmdiff.pipeline.errors import BadInput
 from gmmdiff.pipeline.parameters import PARAMS, REPORTS, read_params
-from gmmdiff.pipeline.snapshot import PUBLISHED, digest, run_records, snapshot_files
+from gmmdiff.pipeline.snapshot import PUBLISHED, run_records, snapshot_files
 
 RELATIVE, ABSOLUTE = 0.01, 0.001
-# Stage -> table -> (what tells repeats apart, the columns with values); what is made of these,
-# such as levels and tolerances, tells nothing new.
-RUNS = (("seed",), ("value",))
-REPEATS = {
-    "theory_checks": {
-        "affinity": ((), ("deviation",)),
-        "latent_tests": (("feature", "class"), ("energy_distance",)),
-        "line_estimates": ((), ("value", "slope")),
-        "one_law": (("repeat",), ("value",)),
-        "pairs_of_laws": (("pair",), ("w1", "value", "bound")),
-        "sample_complexity": (("repeat",), ("error",)),
-        "sampler_orders": ((), ("error",)),
-    },
-    "feature_vs_class": {"validation": (("seed",), ("loss",))}
-    | dict.fromkeys(("arcs", "samplers", "faces", "faces_map", "story", "notices", "digits"), RUNS),
-    "ngmg_stability": {"known_terms": ((), ("measured",))}
-    | dict.fromkeys(("classifier", "joint", "faces_joint", "faces_choice"), RUNS),
+TABLES = {  # by stage; what is made of these, such as levels and tolerances, tells nothing new
+    "theory_checks": (
+        *("affinity", "latent_tests", "line_estimates", "one_law", "pairs_of_laws"),
+        *("sample_complexity", "sampler_orders"),
+    ),
+    "feature_vs_class": (
+        *("validation", "arcs", "samplers", "faces", "faces_map", "story", "notices", "digits"),
+    ),
+    "ngmg_stability": ("known_terms", "classifier", "joint", "faces_joint", "faces_choice"),
 }
+REPEATS = ("seed", "repeat", "pair", "feature", "class")  # columns that tell repeats apart
+VALUES = ("deviation", "energy_distance", "w1", "value", "slope", "bound", "error", "loss")
+VALUES += ("measured",)
 BESIDE = ("p_value", "expected", "value_error", "slope_error")  # columns that tell arms not apart
 KEY = ["stage", "table", "arm", "metric"]
 CLAIM = ["id", "world", "regime"]  # what tells one verdict from another
@@ -61,12 +56,13 @@ def summarise(stage: str, tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     not finite count as missing; a metric without any is left out.
     """
     rows = []
-    for name, (repeats, values) in REPEATS[stage].items():
+    for name in TABLES[stage]:
         table = tables[name].drop(columns=[*BESIDE], errors="ignore")
         if "metric" not in table:
-            rest = table.drop(columns=[*values])
+            values = [c for c in table if c in VALUES]
+            rest = table.drop(columns=values)
             table = pd.concat([rest.assign(metric=one, value=table[one]) for one in values])
-        factors = [c for c in table if c not in (*repeats, "metric", "value")]
+        factors = [c for c in table if c not in (*REPEATS, "metric", "value")]
         finite = table[np.isfinite(table["value"])]
         groups = finite.groupby([*factors, "metric"], sort=False, dropna=False)["value"]
         for (*levels, metric), group in groups:
@@ -82,15 +78,13 @@ def summarise(stage: str, tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 
 def metrics_of(reports: Path) -> pd.DataFrame:
     """Every metric of every stage with claims, from a folder of reports."""
-    tables = {stage: stage_tables(stage, reports / "tables") for stage in REPEATS}
+    tables = {stage: stage_tables(stage, reports / "tables") for stage in TABLES}
     return pd.concat([summarise(*one) for one in tables.items()], ignore_index=True)
 
 
 def compare_metrics(here: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
     """Both summaries side by side, one row a published metric: published estimate and widened
-    interval, here, inside.
-
-    ``here`` is NaN and ``inside`` False for a metric that this machine did not make.
+    interval; here, NaN for a metric that this machine did not make; inside.
     """
     ours = here[[*KEY, "estimate"]].rename(columns={"estimate": "here"})
     both = published.merge(ours, on=KEY, how="left", validate="1:1")
@@ -107,9 +101,9 @@ def compare_verdicts(
     """
     ours, rows = {claim_name(claim): claim["verdict"] for claim in here}, []
     for claim in published:
-        verdict, told = ours.get(claim_name(claim), "missing"), claim["verdict"]
+        pair = {"here": ours.get(claim_name(claim), "missing"), "published": claim["verdict"]}
         row = {name: claim[name] for name in (*CLAIM, "statement")}
-        rows.append(row | {"here": verdict, "published": told, "same": verdict == told})
+        rows.append(row | pair | {"same": pair["here"] == pair["published"]})
     return rows
 
 
@@ -142,11 +136,7 @@ def _machines(folder: Path) -> dict[str, str]:
 
 
 def verify(here: Path = REPORTS, there: Path = PUBLISHED, params: Path = PARAMS) -> dict[str, Any]:
-    """This machine's results beside the published ones.
-
-    Raises:
-        BadInput: when either is missing.
-    """
+    """This machine's results beside the published ones."""
     both = here / "claims.json", there / "claims.json"
     for path in both:
         if not path.is_file():
@@ -154,12 +144,8 @@ def verify(here: Path = REPORTS, there: Path = PUBLISHED, params: Path = PARAMS)
     ours, theirs = (json.loads(path.read_text(encoding="utf-8")) for path in both)
     verdicts = compare_verdicts(ours, theirs)
     metrics = compare_metrics(metrics_of(here), metrics_of(there))
-    files = snapshot_files(there)
-    differing = [
-        path
-        for path, value in files.items()
-        if not (here / path).is_file() or digest(here / path) != value
-    ]
+    made, files = snapshot_files(here), snapshot_files(there)
+    differing = [path for path, digest in files.items() if made.get(path) != digest]
     outside = metrics[~metrics["inside"]].replace({np.nan: None}).to_dict("records")
     same = all(row["same"] for row in verdicts)
     return {

@@ -69,11 +69,7 @@ class Arcs(World):
 
     @in_own_precision
     def points(self, combination: Tensor, u: Tensor) -> Tensor:
-        """Points ``(n, D)`` of the arcs, without noise, at u ``(n,)`` in [0, 1].
-
-        Args:
-            combination: ``(n,)`` in 0..15, which arc.
-        """
+        """Points ``(n, D)`` of arcs ``(n,)`` in 0..15, without noise, at u ``(n,)`` in [0, 1]."""
         combination = indices("Arcs.points", "combination", combination, 16)
         u = array("Arcs.points", "u", u, len(combination), like=self.frame).double()
         outer, lower, left, rippled = self.combinations[combination].double().unbind(-1)
@@ -87,10 +83,7 @@ class Arcs(World):
     def sample(
         self, combination: Tensor, generator: torch.Generator, split: Split = "train"
     ) -> Tensor:
-        """One noisy point for each combination index: ``(n,)`` in 0..15 -> ``(n, D)``, float64.
-
-        All splits are one law.
-        """
+        """As ``World.sample``: noisy points ``(n, D)``, float64; all splits are one law."""
         combination = indices("Arcs.sample", "combination", combination, 16)
         require_generator("Arcs.sample", generator)
         n = len(combination)
@@ -121,10 +114,8 @@ class Arcs(World):
 
     @in_own_precision
     def distances(self, z: Tensor) -> Tensor:
-        """Distance of z ``(n, D)`` to every arc: ``(n, 16)``.
-
-        To a polyline through ``NODES`` points of each arc: nearest vertex, then its two segments
-        (chord error below 1e-4).
+        """Distance of z ``(n, D)`` to every arc, ``(n, 16)``: to the nearest two of the segments
+        through ``NODES`` of its points (chord error below 1e-4).
         """
         given = array("Arcs.distances", "z", z, "n", self.dim, like=self.frame)
         z = at_least_single(given)
@@ -148,9 +139,7 @@ class Arcs(World):
         return torch.where(closer.unsqueeze(1), first, second) @ frame.T
 
     def judge(self, z: Tensor) -> Judged:
-        """What points ``(n, D)`` show: the nearest arc; malformed, farther from it than the two
-        nearest arcs are from each other.
-        """
+        """As ``World.judge``: the nearest arc; malformed, farther from it than ``spacing``."""
         distance, combination = self.distances(z).min(1)
         malformed = ~(distance <= self.spacing)
         return Judged(combination, self.combinations[combination], distance, malformed)
@@ -181,7 +170,7 @@ class Arcs(World):
 
 
 def _on_segment(z: Tensor, a: Tensor, b: Tensor) -> Tensor:
-    """The nearest point to each z of the segment from a to b, all ``(n, D)``."""
+    """The nearest points to z of the segments from a to b, all ``(n, D)``."""
     along = b - a
     share = (((z - a) * along).sum(1) / along.square().sum(1)).clamp(0, 1)
     return a + share.unsqueeze(1) * along

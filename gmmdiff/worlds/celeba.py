@@ -2,10 +2,9 @@
 
 A data sheet.  *Source*: 202,599 aligned photographs with 40 binary attributes (Liu et al. 2015,
 arXiv 1411.7766), for research that is not commercial; nothing of it comes with this package.
-*What varies*: everything; of the attributes some are chosen.  *Splits*: those that are distributed,
-by person: training, validation and test; of every combination's images in the distributed
-validation split one in four is for validation here, the others teach the judge.
-*Frequencies*: as in the training split; a combination that it does not show is none of the
+*What varies*: everything; of the attributes some are chosen.  *Splits*: as distributed, by person;
+of the validation images of a combination one in four validates, the others teach the judge.
+*Frequencies*: those of the training split; a combination that it does not show is none of the
 world's.  *Judge*: none here; a network has to learn it, see notebooks/more/celeba.py.
 """
 
@@ -16,7 +15,8 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +28,15 @@ from torch import Tensor
 from gmmdiff.core.checks import indices, refuse, require, require_generator, whole
 from gmmdiff.worlds.world import Judged, Split, World
 
-# As list_eval_partition numbers them; one of them is shared by two.
-SPLITS: dict[str, int] = {"train": 0, "validation": 1, "judge": 1, "test": 2}
-SHARE = 4  # one image in so many of that one is for validation
+SPLITS: tuple[Split, ...] = ("train", "validation", "judge", "test")
+SHARE = 4  # one in so many of the distributed validation images validates here
 IMAGES, ATTRIBUTES, PARTITION = "img_align_celeba", "list_attr_celeba", "list_eval_partition"
-OWNER, INSTALL = "CelebA", "install it, or gmmdiff[celeba]"
+OWNER = "CelebA"
+CSV: dict[str, Any] = {"sep": ",", "skipinitialspace": True, "index_col": 0}
+TXT: dict[str, dict[str, Any]] = {
+    ATTRIBUTES: {"sep": r"\s+", "skiprows": 1},  # how many images, then a head without theirs
+    PARTITION: {"sep": r"\s+", "header": None, "index_col": 0},
+}
 
 
 class CelebA(World):
@@ -47,8 +51,8 @@ class CelebA(World):
         attributes: the chosen ones of the 40, each absent or present.
         size: pixels of a side.
         cache: a folder for the array, by default ``cache`` in the data's folder.
-        skip_corrupt: whether images that cannot be read are left out; if not, the first of them
-            is refused by name.
+        skip_corrupt: whether images that cannot be read are left out; if not, they are refused by
+            name.
 
     Attributes:
         images: ``(N, 3, size, size)``, uint8, memory-mapped, of all splits.
@@ -58,8 +62,7 @@ class CelebA(World):
     Raises:
         ValueError: on a file that is missing or does not fit the others, an attribute that is not
             there, an image that cannot be read, or a cache that cannot be written.
-        ModuleNotFoundError: where pandas is not installed, which reads the lists, or Pillow, which
-            reads the images.
+        ModuleNotFoundError: without pandas, which reads the lists, or Pillow, which reads images.
 
     Example:
         >>> from gmmdiff import CelebA
@@ -79,31 +82,30 @@ class CelebA(World):
         folder, size = Path(folder).expanduser(), whole(OWNER, "size", size, 1)
         self.shape = (3, size, size)
         self.values = [[f"not {name}", name] for name in attributes]
-        names, shown = _attributes(_list(folder, ATTRIBUTES), attributes)
-        split = _partition(_list(folder, PARTITION), names)
+        names, shown, split = _lists(folder, list(attributes))
         self.cache = Path(cache).expanduser() if cache else folder / "cache"
-        self.images, skipped, pixels = _images(_photographs(folder), names, size, self.cache)
-        if skipped and not skip_corrupt:
+        self.images, corrupt, pixels = _images(folder / IMAGES, names, size, self.cache)
+        if corrupt and not skip_corrupt:
             what = f"{IMAGES}, as cached in {self.cache},"
             allowed = "images that can be read, or left out by skip_corrupt"
-            refuse(OWNER, what, allowed, ", ".join(names[row] for row in skipped))
-        split[skipped] = -1
-        read = [pixels.encode(), shown.numpy().tobytes(), split.numpy().tobytes()]
-        self.digest = hashlib.sha256(b"".join(read)).hexdigest()
-        train = shown[split == SPLITS["train"]]
-        require(len(train) > 0, OWNER, PARTITION, "with images of the training split", "none")
-        self.combinations, counts = train.unique(dim=0, return_counts=True)
+            refuse(OWNER, what, allowed, ", ".join(names[row] for row in corrupt))
+        split[corrupt] = -1
+        data = pixels.encode(), shown.numpy().tobytes(), split.numpy().tobytes()
+        self.digest = hashlib.sha256(b"".join(data)).hexdigest()
+        taught = shown[split == 0]
+        require(len(taught) > 0, OWNER, PARTITION, "with images of the training split", "none")
+        self.combinations, counts = taught.unique(dim=0, return_counts=True)
         self.frequencies = counts.double() / counts.sum()
-        places = {tuple(row): place for place, row in enumerate(self.combinations.tolist())}
-        combination = torch.tensor([places.get(tuple(row), -1) for row in shown.tolist()])
-        self._parts = {}
-        for name, number in SPLITS.items():
-            rows = ((split == number) & (combination >= 0)).nonzero().flatten()
-            rows = rows[combination[rows].argsort(stable=True)]
-            if number == SPLITS["judge"]:
-                chosen = torch.arange(len(rows)) % SHARE == 0
-                rows = rows[chosen if name == "validation" else ~chosen]
-            self._parts[name] = rows, combination[rows]
+        numbers = {tuple(row): number for number, row in enumerate(self.combinations.tolist())}
+        combination = torch.tensor([numbers.get(tuple(row), -1) for row in shown.tolist()])
+        rows = combination.argsort(stable=True)
+        rows = rows[combination[rows] >= 0]
+        train, real, test = (rows[split[rows] == number] for number in range(3))
+        validates = torch.arange(len(real)) % SHARE == 0
+        parts = train, real[validates], real[~validates], test
+        self._parts = {
+            name: (rows, combination[rows]) for name, rows in zip(SPLITS, parts, strict=True)
+        }
 
     def __getstate__(self) -> dict[str, Any]:
         """With the array's path in place of gigabytes, which every worker would get."""
@@ -113,14 +115,12 @@ class CelebA(World):
         self.__dict__ |= state | {"images": np.load(state["images"], mmap_mode="r")}
 
     def part(self, split: Split) -> tuple[Tensor, Tensor]:
-        """The rows in ``images`` of a split ``(n,)`` and their combinations ``(n,)``, in order of
-        the combinations.
+        """A split's rows in ``images`` ``(n,)`` and their combinations ``(n,)``, by combination.
 
         Raises:
             ValueError: on an unknown split.
         """
-        allowed = f"one of {', '.join(SPLITS)}"
-        require(split in SPLITS, OWNER, "split", allowed, repr(split))
+        require(split in SPLITS, OWNER, "split", f"one of {', '.join(SPLITS)}", repr(split))
         return self._parts[split]
 
     def load(self, rows: Tensor) -> Tensor:
@@ -162,55 +162,48 @@ class CelebA(World):
         raise NotImplementedError("CelebA: there are no images without noise to measure from")
 
 
-def _list(folder: Path, name: str) -> Any:
-    """A list as it is distributed, ``.txt`` or ``.csv``: a DataFrame of texts, a row an image."""
+@contextmanager
+def _needed(what: str) -> Iterator[None]:
     try:
-        import pandas as pd
+        yield
     except ModuleNotFoundError:
-        raise ModuleNotFoundError(f"CelebA: pandas reads the lists; {INSTALL}") from None
-    found = [path for ext in ("txt", "csv") if (path := folder / f"{name}.{ext}").is_file()]
-    require(len(found) > 0, OWNER, "folder", f"one that holds {name}.txt or .csv", folder)
-    options: dict[str, Any] = {"sep": ",", "skipinitialspace": True, "index_col": 0}
-    if found[0].suffix == ".txt" and name == ATTRIBUTES:  # how many images, then the names alone
-        options = {"sep": r"\s+", "skiprows": 1}
-    elif found[0].suffix == ".txt":
-        options = {"sep": r"\s+", "header": None, "index_col": 0}
-    try:
-        table = pd.read_csv(found[0], dtype=str, encoding="utf-8-sig", **options).dropna(how="all")
-    except ValueError as error:  # its own errors among them
-        refuse(OWNER, name, "a table with an image a line", f"{found[0]} ({error})")
-    good, columns = table.size > 0, [table.index.name, *table.columns]
-    require(good, OWNER, name, "a name and what is known of it, an image a line", columns)
-    return table
+        message = f"{OWNER}: {what}; install it, or gmmdiff[celeba]"
+        raise ModuleNotFoundError(message) from None
 
 
-def _attributes(table: Any, chosen: Sequence[str]) -> tuple[list[str], Tensor]:
-    """Names of the images, sorted, and which of the chosen attributes each shows: ``(N, m)``, 0
-    or 1.
+def _lists(folder: Path, chosen: list[str]) -> tuple[list[str], Tensor, Tensor]:
+    """Of every image, by name: the name, which chosen attributes it shows ``(N, m)``, 0 or 1, and
+    the number of its split ``(N,)``.
     """
-    good, head = len(chosen) > 0 and len(set(chosen)) == len(chosen), list(table.columns)
-    require(good, OWNER, "attributes", "distinct names, at least one", list(chosen))
+    table = _list(folder, ATTRIBUTES)
+    good, head = 0 < len(chosen) == len(set(chosen)), list(table.columns)
+    require(good, OWNER, "attributes", "distinct names, at least one", chosen)
     for name in chosen:
         require(name in head, OWNER, "attributes", f"among {', '.join(head)}", repr(name))
     table = table.sort_index()
     for name in table.index[~table.isin(["1", "-1"]).all(axis=1)]:
         refuse(OWNER, ATTRIBUTES, f"a name and {len(head)} times 1 or -1 a line", f"not for {name}")
-    return list(table.index), torch.tensor((table[list(chosen)] == "1").to_numpy()).long()
-
-
-def _partition(table: Any, names: Sequence[str]) -> Tensor:
-    """The split's number of every image ``(N,)``."""
-    found = table.iloc[:, 0].reindex(names)
-    for name in found.index[~found.isin(["0", "1", "2"])]:
+    split = _list(folder, PARTITION).iloc[:, 0].reindex(table.index)
+    for name in split.index[~split.isin(["0", "1", "2"])]:
         refuse(OWNER, PARTITION, "0, 1 or 2 for every image", f"none for {name}")
-    return torch.tensor(found.astype(int).to_numpy())
+    shown = torch.tensor((table[chosen] == "1").to_numpy()).long()
+    return list(table.index), shown, torch.tensor(split.astype(int).to_numpy())
 
 
-def _photographs(folder: Path) -> Path:
-    """Where the images lie."""
-    outer = folder / IMAGES
-    require(outer.is_dir(), OWNER, "folder", f"one that holds {IMAGES}", folder)
-    return outer / IMAGES if (outer / IMAGES).is_dir() else outer
+def _list(folder: Path, name: str) -> Any:
+    """A list as it is distributed, ``.txt`` or ``.csv``: a DataFrame of texts, a row an image."""
+    with _needed("pandas reads the lists"):
+        import pandas as pd
+    paths = [path for ext in ("txt", "csv") if (path := folder / f"{name}.{ext}").is_file()]
+    require(len(paths) > 0, OWNER, "folder", f"one that holds {name}.txt or .csv", folder)
+    options = TXT[name] if paths[0].suffix == ".txt" else CSV
+    try:
+        table = pd.read_csv(paths[0], dtype=str, encoding="utf-8-sig", **options).dropna(how="all")
+    except ValueError as error:  # its own errors among them
+        refuse(OWNER, name, "a table with an image a line", f"{paths[0]} ({error})")
+    columns = [table.index.name, *table.columns]
+    require(table.size > 0, OWNER, name, "a name and what is known of it, an image a line", columns)
+    return table
 
 
 def _images(
@@ -219,18 +212,19 @@ def _images(
     """All images ``(N, 3, size, size)``, uint8, from the cache or made there; the rows of those
     that cannot be read; and a digest of all.
     """
+    require(folder.is_dir(), OWNER, "folder", f"one that holds {IMAGES}", folder.parent)
+    folder = folder / IMAGES if (folder / IMAGES).is_dir() else folder
     there = {entry.name: entry.stat() for entry in os.scandir(folder) if entry.is_file()}
     for name in names:
         require(name in there, OWNER, IMAGES, "with every image of the lists", f"no {name}")
     states = [(name, there[name].st_size, there[name].st_mtime_ns) for name in names]
     told = json.dumps([str(folder.resolve()), states])
     path = cache / f"images_{size}_{hashlib.sha256(told.encode()).hexdigest()[:12]}.npy"
-    beside = path.with_suffix(".json")
+    beside, aside = path.with_suffix(".json"), path.with_suffix(".part")
     if not path.is_file():  # written last
-        aside = path.with_suffix(".part")
+        shape = len(names), 3, size, size
         try:
             cache.mkdir(parents=True, exist_ok=True)
-            shape = len(names), 3, size, size
             free, wanted = shutil.disk_usage(cache).free, math.prod(shape)
             require(free > wanted, OWNER, "cache", f"a folder with {wanted} bytes free", free)
             array = open_memmap(aside, "w+", np.uint8, shape)
@@ -238,36 +232,25 @@ def _images(
             array.flush()
             os.replace(aside, path)
         except OSError as error:
-            allowed = "a folder that can be written"
-            refuse(OWNER, "cache", allowed, f"{cache} ({error.strerror})")
-    skipped, pixels = json.loads(beside.read_text(encoding="utf-8"))
-    return np.load(path, mmap_mode="r"), skipped, pixels
+            told = f"{cache} ({error.strerror})"
+            refuse(OWNER, "cache", "a folder that can be written", told)
+    corrupt, pixels = json.loads(beside.read_text(encoding="utf-8"))
+    return np.load(path, mmap_mode="r"), corrupt, pixels
 
 
 def _read(folder: Path, names: Sequence[str], array: np.ndarray) -> tuple[list[int], str]:
     """Fills the array, image by image; the rows of those that cannot be read, and a digest."""
-    fit, skipped, digest = _fitted(array.shape[-1]), [], hashlib.sha256()
+    with _needed("Pillow reads the images"):
+        from PIL import Image, ImageOps
+    size, corrupt, digest = array.shape[2:], [], hashlib.sha256()
     for row, name in enumerate(names):
         try:
-            array[row] = fit(folder / name)
+            with Image.open(folder / name) as image:
+                square = ImageOps.fit(image.convert("RGB"), size, Image.Resampling.BOX)
+            array[row] = np.asarray(square).transpose(2, 0, 1)
         except (OSError, SyntaxError) as error:  # both are Pillow's
             if isinstance(error, OSError) and error.errno:  # the system's, which may pass
                 refuse(OWNER, IMAGES, "readable, all of it", f"{name} ({error.strerror})")
-            skipped.append(row)
+            corrupt.append(row)
         digest.update(array[row])
-    return skipped, digest.hexdigest()
-
-
-def _fitted(size: int) -> Any:
-    """Reads a file, cut to the square in its middle: ``(3, size, size)``, uint8."""
-    try:
-        from PIL import Image, ImageOps
-    except ModuleNotFoundError:
-        raise ModuleNotFoundError(f"CelebA: Pillow reads the images; {INSTALL}") from None
-
-    def fit(path: Path) -> np.ndarray:
-        with Image.open(path) as image:
-            colours = ImageOps.fit(image.convert("RGB"), (size, size), Image.Resampling.BOX)
-        return np.asarray(colours).transpose(2, 0, 1)
-
-    return fit
+    return corrupt, digest.hexdigest()

@@ -66,11 +66,7 @@ class Digits(World):
     def sample(
         self, combination: Tensor, generator: torch.Generator, split: Split = "train"
     ) -> Tensor:
-        """One pair for each combination, as ``World.sample``: two random images of its digits.
-
-        Raises:
-            ValueError: on an unknown split.
-        """
+        """As ``World.sample``: two random images of each combination's digits."""
         owner = "Digits.sample"
         require(split in SPLITS, owner, "split", f"one of {', '.join(SPLITS)}", repr(split))
         require_generator(owner, generator)
@@ -84,12 +80,11 @@ class Digits(World):
 
     @in_own_precision
     def judge(self, z: Tensor) -> Judged:
-        """What pairs ``(n, 8, 16)`` show, as ``World.judge``.
+        """As ``World.judge``; *distance*, to the nearest pair of the judge's images, any with any.
 
-        *distance*: to the nearest pair of the judge's images, any with any.
-        *malformed*: a half outside the k-nearest-neighbour sphere of every such image
-        (Kynkaanniemi et al. 2019, arXiv 1904.06991), where all radii are widened by one factor, so
-        that a half of one in a hundred test pairs is.
+        *malformed*, a half outside the k-nearest-neighbour sphere of every such image
+        (Kynkaanniemi et al. 2019, arXiv 1904.06991), all radii widened by the one factor with which
+        a half of one in a hundred test pairs is.
         """
         z = array("Digits.judge", "z", z, "n", *self.shape)
         flat = self._halves(z).flatten(0, 1)
@@ -103,8 +98,7 @@ class Digits(World):
     @in_own_precision
     def distance(self, z: Tensor, combination: Tensor) -> Tensor:
         """As ``World.distance``: to the nearest pair of the judge's images of these digits."""
-        owner, count = "Digits.distance", len(self.combinations)
-        combination = indices(owner, "combination", combination, count)
+        combination = indices("Digits.distance", "combination", combination, DIGITS**2)
         away = pairwise_distances(self._halves(z).flatten(0, 1), self._manifold[0])
         other = self._digits("judge") != self.combinations[combination].flatten().unsqueeze(1)
         return away.masked_fill(other, torch.inf).min(1).values.unflatten(0, (-1, 2)).norm(dim=1)

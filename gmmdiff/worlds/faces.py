@@ -94,11 +94,13 @@ class Faces(World):
         """Faces without noise: ``(n,)`` and ``(n, 3)``, right, down and size -> ``(n, *shape)``."""
         combination = indices("Faces.draw", "combination", combination, len(self.combinations))
         nuisances = array("Faces.draw", "nuisances", nuisances, len(combination), 3).float()
-        hair, glasses, smile, beard, hat, ears, mole, bright = self._flags(combination)
+        flags = torch.zeros(len(combination), len(VALUES), 1, 1)  # those there are not, 0
+        flags[:, : self.combinations.shape[1], 0, 0] = self.combinations[combination].float()
+        hair, glasses, smile, beard, hat, ears, mole, bright = flags.unbind(1)
         right, down, size = nuisances.unsqueeze(-1).unsqueeze(-1).unbind(1)
         at = (torch.arange(self.shape[0]).to(nuisances) + 0.5) * (2 / self.shape[0]) - 1
-        # In units of the face's size, from its middle, y downwards: a row and a column a face, so
-        # that what depends on one of them alone costs a pixel of each.
+        # In units of the face's size, from its middle, y downwards; a row and a column a face: what
+        # depends on one of them alone costs a pixel of each.
         x, y = (at - right) / size, (at.unsqueeze(1) - down) / size
         edge = 2 * self.shape[0] * size  # how steep edges are: about one pixel wide
 
@@ -130,17 +132,12 @@ class Faces(World):
         paint((frames + box(-0.08, -0.3, 0.08, 0.1)).clamp(0, 1) * glasses, 1.0)
         paint(box(-0.32, 0.52, 0.32, 0.66) * (1 - smile), 0.05)
         paint(ellipse(0, 0.44, 0.5, 0.42) * (inside(y - 0.44) * smile), 1.0)
-        paint(ellipse(0.52, 0.3, 0.13, 0.13) * mole, 0.05)
+        if mole.any():  # no face of six attributes or fewer has one
+            paint(ellipse(0.52, 0.3, 0.13, 0.13) * mole, 0.05)
         brim = box(-1.1, -0.72, 1.1, -0.54)
         paint(torch.maximum(box(-0.6, -1.4, 0.6, -0.6), brim) * hat, 1.0)
         paint(box(-0.6, -0.86, 0.6, -0.72) * hat, 0.1)
         return image
-
-    def _flags(self, combination: Tensor) -> list[Tensor]:
-        """Each of the eight attributes as ``(n, 1, 1)`` in {0, 1}; those there are not, 0."""
-        flags = torch.zeros(len(combination), len(VALUES), 1, 1)
-        flags[:, : self.combinations.shape[1], 0, 0] = self.combinations[combination].float()
-        return list(flags.unbind(1))
 
     def sample(
         self, combination: Tensor, generator: torch.Generator, split: Split = "train"
@@ -160,8 +157,7 @@ class Faces(World):
 
     @in_own_precision
     def judge(self, z: Tensor) -> Judged:
-        """What images ``(n, *shape)`` show, as ``World.judge``; malformed, farther from the nearest
-        face than the two combinations most alike are from each other.
+        """As ``World.judge``; malformed, farther from the nearest face than ``spacing``.
 
         The nearest face is sought on a grid of nuisances for every combination; of the nearest
         combinations the planes tangent to the grid's faces are compared, and of the nearest of
@@ -174,12 +170,11 @@ class Faces(World):
 
     @in_own_precision
     def clean(self, z: Tensor, combination: Tensor) -> Tensor:
-        """As ``World.clean``: from the nearest face of the grid on, as the judge."""
+        """As ``World.clean``: from the grid's nearest face on, as the judge."""
         combination = indices("Faces.clean", "combination", combination, len(self.combinations))
         flat = self._flat("clean", z, len(combination))
-        faces, slopes, grid = self._templates
-        own = faces.unflatten(0, (-1, len(grid)))
-        place = torch.empty_like(combination)
+        faces, slopes, grid = _templates(self.combinations.shape[1], self.shape[0])
+        own, place = faces.unflatten(0, (-1, len(grid))), torch.empty_like(combination)
         for c in combination.unique().tolist():
             asked = combination == c
             squares = torch.addmm(own[c].square().sum(1), flat[asked], own[c].T, alpha=-2)
@@ -199,18 +194,14 @@ class Faces(World):
 
     @cached_property
     def spacing(self) -> float:
-        """As ``World.spacing``, of faces of one position and size, in the middle of their ranges.
+        """As ``World.spacing``, of faces in the middle of the nuisances' ranges.
 
-        At the ends of the ranges, where the image's edge cuts off a beard, or between pixels, two
-        combinations can be less far apart than noise alone reaches: 0.33 instead of 0.48.
+        At their ends, where the image's edge cuts off a beard, or between pixels, two combinations
+        can be less far apart than noise alone reaches: 0.33 instead of 0.48.
         """
         combination = torch.arange(len(self.combinations))
         middle = ((LEAST + MOST) / 2).expand(len(combination), 3)
         return float(torch.pdist(self.draw(combination, middle).flatten(1)).min())
-
-    @property
-    def _templates(self) -> tuple[Tensor, Tensor, Tensor]:
-        return _templates(self.combinations.shape[1], self.shape[0])
 
     def _flat(self, function: str, z: Tensor, n: int | str = "n") -> Tensor:
         """Images ``(n, *shape)`` as ``(n, pixels)``, float32."""
@@ -218,8 +209,8 @@ class Faces(World):
         return z.float().flatten(1)
 
     def _nearest(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """The nearest combination ``(n,)`` and the distance to it ``(n,)``."""
-        faces, slopes, grid = self._templates
+        """The nearest combination to each image ``(n, pixels)``, and the distance to it."""
+        faces, slopes, grid = _templates(self.combinations.shape[1], self.shape[0])
         count = min(NEAREST, len(self.combinations))
         squares = torch.addmm(faces.square().sum(1), z, faces.T, alpha=-2)
         best = squares.unflatten(1, (-1, len(grid))).min(2)

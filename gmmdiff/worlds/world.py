@@ -1,4 +1,4 @@
-"""What all worlds share: data with attributes, a judge of what samples show, defects and copies."""
+"""What all worlds share: data with attributes and their judge, defects and copies."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ class World(ABC):
     def sample_combinations(
         self, n: int, generator: torch.Generator, allowed: Tensor | None = None
     ) -> Tensor:
-        """``(n,)`` combinations by frequency, of the ``allowed`` ones where they are given.
+        """``(n,)`` combinations by frequency, of the ``allowed`` where they are given.
 
         Raises:
             ValueError: on n < 1, or when ``allowed`` is empty.
@@ -117,7 +117,7 @@ class Defects(NamedTuple):
 
     wrong: Tensor  # shows nothing that the condition admits
     malformed: Tensor  # see the world's judge
-    defect: Tensor  # wrong or malformed
+    defect: Tensor  # either
 
 
 def find_defects(
@@ -127,7 +127,7 @@ def find_defects(
 
     Args:
         shown, malformed: ``(n,)``, of ``World.judge``.
-        combination: ``(n,)``, the combination whose attributes were drawn, in 0..C - 1.
+        combination: ``(n,)`` in 0..C - 1, that which was asked for.
         admitted: ``(C, C)``, as in ``Conditioning``.
 
     Raises:
@@ -161,7 +161,6 @@ class Copies:
     all ranks are equally probable, a new sample stays below it with probability 1/100 exactly.
 
     Args:
-        world: whose samples they are.
         z, combination: ``(n, *shape)`` and ``(n,)``, the training samples.
         generator: draws the fresh samples.
 
@@ -190,8 +189,7 @@ class Copies:
         rows = combination.argsort(stable=True)
         sizes = combination.bincount(minlength=count).tolist()
         own = world.clean(z, combination).flatten(1)[rows]
-        self._clean = own.split(sizes)  # by combination, as the next
-        self._rows = rows.split(sizes)
+        self._clean, self._rows = own.split(sizes), rows.split(sizes)  # by combination
         present = combination.unique()
         fresh = present.repeat_interleave(ONE_IN * RANK - 1)
         distance, _ = self.nearest(world.sample(fresh, generator, "test"), fresh)
@@ -199,17 +197,15 @@ class Copies:
         self.thresholds = ranked.new_zeros(count).index_put((present,), ranked)
 
     def __call__(self, z: Tensor, shown: Tensor) -> Tensor:
-        """Whether samples ``(n, *shape)`` are copies: ``(n,)`` bool.
-
-        Args:
-            shown: ``(n,)``, the combination that each shows, of ``World.judge``.
-        """
+        """Whether samples are copies: ``(n,)`` bool; arguments as ``nearest``."""
         distance, index = self.nearest(z, shown)
-        shown = torch.as_tensor(shown).long()
-        return (index >= 0) & (distance < self.thresholds[shown])
+        return (index >= 0) & (distance < self.thresholds[torch.as_tensor(shown).long()])
 
     def nearest(self, z: Tensor, shown: Tensor) -> tuple[Tensor, Tensor]:
         """The nearest training sample of the combination that each sample ``(n, *shape)`` shows.
+
+        Args:
+            shown: ``(n,)``, of ``World.judge``.
 
         Returns:
             The distance between the clean versions and the number of the training sample, ``(n,)``

@@ -53,7 +53,7 @@ SMALLEST = 4  # pixels of a side to which the judge halves images
 CHUNK = 500  # images that the judge sees at once
 REFUSED = 0.01  # share of real images that are called malformed
 SMALLEST_UNIT = 0.01  # of a feature, in units of the average one: what hardly varies stays small
-# A run's weights depend on these and, but for the judge's, on those.
+# All weights depend on the former, a denoiser's also on the latter.
 TRAINED_BY = ("batch", "accumulation", "learning_rate", "ema", "precision")
 SHARED = ("held_out", "widths", "layers", "dim")
 Loss = Callable[[Module, Tensor, torch.Generator], Tensor]  # of some rows of the training images
@@ -61,10 +61,7 @@ Loss = Callable[[Module, Tensor, torch.Generator], Tensor]  # of some rows of th
 
 def make_accelerator(asked: SimpleNamespace) -> Accelerator:
     """Of this process, or of all that ``accelerate launch`` has started.  A CPU, where few have
-    bf16 and the others imitate it slowly, computes in single precision.
-
-    Raises:
-        ValueError: on a batch that does not divide into its parts, or CUDA where there is none.
+    bf16, computes in single precision.
     """
     cuda, parts = resolve_device(asked.device) == "cuda", asked.accumulation
     precision = asked.precision if cuda else "no"
@@ -106,18 +103,19 @@ def fit(
     progress: Callable,
     validate: Callable[[Module], Tensor] | None = None,
 ) -> tuple[Module, list[float]]:
-    """Trains to a number of steps, from the last checkpoint in the folder where there is one.
+    """Trains to a number of steps, from the last checkpoint in the run's folder where there is one.
 
     Every step, and every part of it, by accumulation or on several GPUs, draws from a stream of its
     own: so a run that was stopped goes on as if it never had been, and four parts are the same four
     on one GPU or on two.
 
     Args:
-        count: of the images that it trains on. folder: of this run alone, for its checkpoint.
+        count: of the training images.
         validate: the loss on other images; without it the last weights are kept.
 
-    Returns: the network with the moving average of its weights at the least validation loss, in
-    evaluation mode; and the validation losses.
+    Returns:
+        The network with the moving average of its weights at the least validation loss, in
+        evaluation mode; and the validation losses.
     """
     accelerator, best = make_accelerator(asked), _Best()
     parts = accelerator.num_processes * asked.accumulation
@@ -174,14 +172,13 @@ def _save(accelerator: Accelerator, folder: Path, step: int) -> None:
 class Reader(Module):
     """Images ``(n, 3, size, size)`` in [0, 1] -> logits ``(n, m)``, one an attribute.
 
-    Stages halve the image until its side is at most 4; ``width`` channels of the first one, a
-    multiple of 8, become eight times as many at most.
+    Stages halve the image until its side is at most 4, and double ``width`` channels thrice.
     """
 
     def __init__(self, size: int, attributes: int, width: int) -> None:
         super().__init__()
-        good, allowed = width % NORM_GROUPS == 0, f"a multiple of {NORM_GROUPS}"
-        require(good, OWNER, "judge_width", allowed, width)
+        good = width % NORM_GROUPS == 0
+        require(good, OWNER, "judge_width", f"a multiple of {NORM_GROUPS}", width)
         self.stages, channels = ModuleList(), 3
         for k in range(max(1, math.ceil(math.log2(size / SMALLEST)))):
             out = width * 2 ** min(k, 3)
@@ -206,15 +203,10 @@ class Reader(Module):
 
 
 class Judge:
-    """Reads images, and says which are malformed.
+    """Reads images by a trained reader, and says which are malformed.
 
-    Args:
-        reader: trained; its ``logits`` ``(n, m)`` of the test split are kept.
-        references: real images, at most, that stand for the manifold: of the judge's split, on
-            which nothing has trained, the first of a shuffle by the generator.
-
-    Raises:
-        ValueError: on a reader that diverged.
+    Up to ``references`` real images of the judge's split, on which nothing has trained, stand for
+    the manifold; ``logits`` ``(n, m)`` are those of the test split.
     """
 
     def __init__(
@@ -262,8 +254,8 @@ class Judge:
 class Arm:
     """One arm's conditions and network for one seed.
 
-    Either arm's conditions are a token an attribute, of fixed means of norm sqrt(dim) and the scale
-    ``s_c`` times the smallest distance of two of the *feature* arm's conditions.
+    Conditions are a token an attribute, of fixed means of norm sqrt(dim) and the scale ``s_c``
+    times the smallest distance of two of the *feature* arm's conditions.
     """
 
     def __init__(
@@ -331,8 +323,8 @@ class Experiment:
             least = min(len(self.shown(one, split)[0]) for one in self.seeds)
             require(least >= n, OWNER, f"{split} images of the combinations seen", f">= {n}", least)
         real = min(asked.references, len(self.data.part("judge")[0]))
-        allowed = f"more than {NEIGHBOURS}"
-        require(real > NEIGHBOURS, OWNER, "the judge's images, references", allowed, real)
+        what = "the judge's images, references"
+        require(real > NEIGHBOURS, OWNER, what, f"more than {NEIGHBOURS}", real)
         Arm(self.data, "class", 0.0, asked.seed, asked)  # refuses what it cannot be
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(stream(asked.seed, "reader").initial_seed())

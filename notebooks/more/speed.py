@@ -36,8 +36,9 @@ LOOPED = 4  # runs in one turn of the loops, whose time a run cannot depend on h
 
 
 def race(contestants: dict[str, tuple], turns: int) -> pd.DataFrame:
-    """Contestants take turns: columns turn, contestant, seconds, rate (work a second).  Each is by
-    name what it does in a turn, how much work that is, and on how many threads, by default all.
+    """A turn of each after the other: columns turn, contestant, seconds, rate (work a second).
+
+    A contestant is what it does in a turn, how much work that is, and on how many threads (all).
     """
     most, rows = torch.get_num_threads(), []
     for turn in range(turns):
@@ -66,9 +67,7 @@ class Program(NamedTuple):
     settings: TrainingSettings
 
     def blocks(self, rows: int, device: str = "cpu") -> list[list[Run]]:
-        """The first rows by seed, so that arms which share their draws come together, in the blocks
-        in which ``train`` trains them.
-        """
+        """The first rows by seed, so that arms share their draws, in the blocks of ``train``."""
         table = self.table.sort_values("seed", kind="stable").head(rows).reset_index(drop=True)
         shared = {seed: SeedData(seed, self.settings) for seed in table["seed"].unique()}
         every = table.itertuples(index=False)
@@ -76,8 +75,8 @@ class Program(NamedTuple):
         return [[runs[i] for i in block] for block in blocks_of(table, self.settings, device)]
 
     def engine(self, blocks: Sequence[Sequence[Run]], device: str = "cpu") -> Go:
-        """Trains the blocks side by side, made anew each time.  Without validation: a turn would
-        look far more often than a long training does.
+        """Trains the blocks, made anew each time; without validation, which is rarer in a long
+        training.
         """
 
         def block(runs: Sequence[Run]) -> None:
@@ -94,9 +93,7 @@ class Program(NamedTuple):
 
 
 def programs(settings: dict[str, TrainingSettings], table: pd.DataFrame) -> dict[str, Program]:
-    """The table's rows by the settings' names; the one called "with a classifier" has every cost
-    beside the denoiser, and as many times as many rows.
-    """
+    """By the settings' names; "with a classifier" has every row once for every cost."""
     joint = table.merge(pd.DataFrame({"cost": list(COSTS)}), how="cross")
     joint = joint.assign(signal="raw", lam=1.0, label_noise=0.0)
     return {
@@ -108,8 +105,8 @@ def programs(settings: dict[str, TrainingSettings], table: pd.DataFrame) -> dict
 
 
 def products(ensemble: Ensemble) -> Callable[[int], None]:
-    """The batched matrix products of so many of an ensemble's steps alone, on operands of their
-    own: the machine's rate.  As many rows in one product as the ensemble has runs.
+    """The batched matrix products alone of so many of an ensemble's steps, on operands of their
+    own: the machine's rate.
     """
     rows, batch, work = len(ensemble.runs), ensemble.runs[0].settings.batch, []
     for number, network in enumerate(ensemble.networks):
@@ -158,8 +155,8 @@ def training_turns(
 
 
 def thread_turns(program: Program, steps: int, turns: int) -> pd.DataFrame:
-    """The engine on one thread, two, four, ... and all of torch's, which take turns on the same
-    rows: contestants "1", "2", ..., rates in steps of a run a second.
+    """The engine takes turns on one thread, two, four, ... and all of torch's, on the same rows;
+    rates in steps of a run a second.
     """
     most, rows, contestants = torch.get_num_threads(), program.full, {}
     for threads in sorted({2**power for power in range(most.bit_length())} | {most}):
@@ -182,11 +179,8 @@ def adam(weights: Iterable[Tensor], row: tuple, fused: bool) -> tuple[Adam, Cosi
 
 
 def plain_loop(runs: Sequence[Run], device: str, fused: bool = False) -> None:
-    """What one would write without an engine: one run after another, ``torch.nn`` and
-    ``torch.optim.Adam``, without moving average and gradient norms.
-
-    Args:
-        fused: Adam as one operation, which torch does not choose by itself on the CPU.
+    """What one would write without an engine: one run after another, by ``torch.nn`` and Adam, also
+    ``fused``, which torch does not choose by itself on the CPU.
     """
     for run in runs:
         model, source = perceptron(run.sizes, device), run.batches()
@@ -205,8 +199,8 @@ def plain_loop(runs: Sequence[Run], device: str, fused: bool = False) -> None:
 
 
 def stacked_modules(runs: Sequence[Run], device: str) -> None:
-    """Many runs as ``torch.func`` trains an ensemble: modules stacked, one of them under ``vmap``,
-    Adam (fused) on the stack; batches are drawn as the engine draws them.
+    """As ``torch.func`` trains an ensemble: modules stacked, one of them under ``vmap``, Adam on
+    the stack; batches are the engine's.
     """
     models = [perceptron(run.sizes, device) for run in runs]
     stack, _ = torch.func.stack_module_state(models)
@@ -230,11 +224,7 @@ def stacked_modules(runs: Sequence[Run], device: str) -> None:
 
 
 def growth_turns(program: Program, rows: int, turns: int, device: str) -> pd.DataFrame:
-    """Engine, ``torch.func`` and both loops take turns; rates in steps of a run a second.
-
-    The tuned loop has a fused Adam and one thread: so small products lose more by sharing them out
-    than they gain.
-    """
+    """Engine, ``torch.func`` and both loops take turns; rates in steps of a run a second."""
     blocks = program.blocks(rows, device)
     runs = [run for block in blocks for run in block]
     few, steps = runs[:LOOPED], runs[0].row.steps
@@ -249,11 +239,8 @@ def growth_turns(program: Program, rows: int, turns: int, device: str) -> pd.Dat
 
 
 class ExactLaw:
-    """A law whose probability-flow map is known: independent mixtures on the axes of a frame, each
-    of which the flow carries along its own quantiles.
-
-    Args:
-        axes: D mixtures on the line. n: points that the flow is known for.
+    """A law whose probability-flow map is known at n points: independent mixtures on the line along
+    the axes of a frame, each of which the flow carries along its own quantiles.
     """
 
     def __init__(self, axes: Sequence[GaussianMixture], n: int, generator: torch.Generator) -> None:
@@ -287,12 +274,19 @@ class ExactLaw:
 
 
 def exact_laws() -> dict[str, ExactLaw]:
-    """Three overlapping modes on the line, and four components in R^8."""
-    pair = [[0.3, 0.7], [[-1.0], [0.6]], [[0.3], [0.3]]], [[0.5, 0.5], [[-0.8], [0.8]], [[0.3]] * 2]
-    axes = [GaussianMixture(*map(torch.tensor, of)) for of in pair]
-    axes += [GaussianMixture(torch.ones(1), torch.zeros(1, 1), torch.tensor([[0.3]]))] * 6
-    line = ExactLaw([example_mixture()], 200, stream(0, "line"))
-    return {"line": line, "R^8": ExactLaw(axes, 100, stream(0, "space"))}
+    """Three overlapping modes on the line, four components in R^8, 25 narrow ones in the plane."""
+
+    def axis(weights: Sequence[float], means: Sequence[float], scale: float) -> GaussianMixture:
+        return GaussianMixture(weights, [[mean] for mean in means], [[scale]] * len(means))
+
+    axes = [axis([0.3, 0.7], [-1.0, 0.6], 0.3), axis([0.5, 0.5], [-0.8, 0.8], 0.3)]
+    axes += [axis([1.0], [0.0], 0.3)] * 6
+    row = axis([0.2] * 5, [-1.4, -0.7, 0.0, 0.7, 1.4], 0.1)
+    return {
+        "line": ExactLaw([example_mixture()], 200, stream(0, "line")),
+        "R^8": ExactLaw(axes, 100, stream(0, "space")),
+        "grid": ExactLaw([row, row], 100, stream(0, "plane")),
+    }
 
 
 def rates(ratio: float) -> tuple[float, float]:

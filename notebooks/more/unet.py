@@ -19,8 +19,7 @@ with warnings.catch_warnings():  # it wants widgets for progress bars that nobod
     warnings.simplefilter("ignore")
     from diffusers import DDPMScheduler, DPMSolverMultistepScheduler, UNet2DConditionModel
 
-# The cosine schedule (Nichol & Dhariwal 2021, arXiv 2102.09672) as diffusers calls it, for training
-# and for sampling.
+# The cosine schedule (Nichol & Dhariwal 2021, arXiv 2102.09672) as diffusers calls it.
 DISCRETE = {
     "num_train_timesteps": 1000,
     "beta_schedule": "squaredcos_cap_v2",
@@ -36,15 +35,13 @@ NORM_GROUPS = 8  # of channels, that a group normalisation takes together
 def unet(
     size: int, dim: int, channels: int, widths: Sequence[int], layers: int
 ) -> UNet2DConditionModel:
-    """A U-Net for images ``(batch, channels, size, size)`` and any number of tokens.
+    """A U-Net for images ``(batch, channels, size, size)`` and any number of tokens of size dim,
+    at which every resolution but the first looks by cross-attention.
 
-    Every resolution but the first looks at the tokens by cross-attention.  Starting weights are
-    drawn from torch's default generator.
+    Starting weights are drawn from torch's default generator.
 
     Args:
         size: pixels of a side, a multiple of 2^(len(widths) - 1).
-        dim: of a token.
-        channels: 1 for grey, 3 for colour.
         widths: channels at each resolution, each half the one before it; two at least, multiples
             of ``NORM_GROUPS``.
         layers: residual blocks a resolution.
@@ -71,9 +68,8 @@ def unet(
 
 
 def denoising_loss(network: Any, x_0: Tensor, tokens: Tensor, generator: torch.Generator) -> Tensor:
-    """The v-loss of x_0-prediction, a number: (x_0_hat - x_0)^2 / sigma^2, the weight capped.
-
-    See Li & He 2025, arXiv 2511.13720.
+    """The v-loss of x_0-prediction (Li & He 2025, arXiv 2511.13720): (x_0_hat - x_0)^2 / sigma^2,
+    the weight capped.
 
     Args:
         network: of ``unet``, also wrapped (by accelerate, say).
@@ -102,14 +98,12 @@ def sample(
     network is.
 
     Guided predictions are null + guidance (conditioned - null) (Ho & Salimans 2022, arXiv
-    2207.12598, in the words of ``diffusers``): 1 is no guidance, more than 1 exaggerates what the
-    condition says, 0 ignores it.
+    2207.12598, in the words of ``diffusers``): 1 is no guidance, 0 ignores the condition.
 
     Args:
         network: of ``unet``, in evaluation mode.
         tokens: ``(n, tokens, dim)``, one condition an image.
-        null: the condition that says nothing, of a shape that broadcasts to that of ``tokens``:
-            ``conditioning.null``.
+        null: the condition that says nothing, ``conditioning.null``; broadcasts to ``tokens``.
         generator: of the noise to start from; on the CPU.
         guidance: >= 0.
         steps: network evaluations of each image, in 1 .. 1000 (twice as many with guidance).

@@ -7,39 +7,28 @@ import pytest
 import torch
 from sklearn import mixture as sklearn
 
-from gmmdiff import (
-    COSTS,
-    NGMG,
-    Arcs,
-    Conditioning,
-    Copies,
-    CosineSchedule,
-    Costs,
-    Digits,
-    Faces,
-    GaussianMixture,
-    GaussianMixtureConditioning as Layer,
+from gmmdiff import COSTS, NGMG, Arcs, Copies, CosineSchedule, Digits, Faces, GaussianMixture
+from gmmdiff.core.conditioning import GaussianMixtureConditioning as Layer
+from gmmdiff.core.diffusion import (
     LinearBetaSchedule,
-    NGMGLoss,
-    NGMGMulticlassLoss,
-    NGMGWithLogitsLoss,
-    adams_bashforth,
+    adams_bashforth_moulton,
     ancestral,
-    energy_distance,
-    find_defects,
-    ngmg_loss,
-    stream,
-    wasserstein1,
+    split_prediction,
 )
-from gmmdiff.core.diffusion import split_prediction
+from gmmdiff.core.distances import energy_distance, wasserstein1
+from gmmdiff.core.losses import NGMGLoss, NGMGMulticlassLoss, ngmg_loss
 from gmmdiff.core.sample_metrics import authenticity, kid, neighbour_metrics, wasserstein2
-from gmmdiff.core.statistics import bootstrap, holm, paired
-from gmmdiff.core.streams import numpy_stream
+from gmmdiff.core.statistics import bootstrap, holm
+from gmmdiff.core.streams import numpy_stream, stream
+from gmmdiff.engine.arms import Conditioning
+from gmmdiff.engine.joint.batched_costs import Costs
 from gmmdiff.experiments.feature_vs_class.common_metrics import common_metrics
+from gmmdiff.worlds.world import find_defects
 
 ONES, ZERO, NAN = torch.ones(4, 2), torch.zeros(1, 2), torch.full((1, 2), math.nan)
 X, Y = torch.zeros(80, 2, 3), torch.zeros(60, 2, 3)
 EACH = torch.eye(3, dtype=torch.bool)
+NARROW = np.array([[1e-170]])
 DATA = np.random.default_rng(0).normal(size=(30, 2))
 ARCS, FACES = Arcs(5, stream(0, "arcs")), Faces(2, generator=stream(0, "faces"))
 DIGITS = Digits(generator=stream(0, "digits"))
@@ -64,51 +53,31 @@ def density(weights=(1.0,), means=ZERO, scales=ONES[:1]):
     return GaussianMixture(torch.tensor(weights), means, scales)
 
 
-def logits(cost, method, bad):
-    z = torch.tensor([[[0.5, bad]]])
-    return getattr(cost, method)(z, torch.ones_like(z))
-
-
 BAD = [
     # Mixtures
-    (lambda: density(scales=-ONES[:1]), r"GaussianMixture: scales must be > 0, got \[\[-1.0, -1"),
-    (lambda: density(scales=ZERO), r"scales must be > 0, got \[\[0.0"),
+    (lambda: density(scales=ZERO), r"GaussianMixture: scales must be > 0, got \[\[0.0, 0.0"),
     (lambda: density((0.5,)), "the sum of weights must be 1, got 0.5"),
     (lambda: density((2.0, -1.0), ONES[:2], ONES[:2]), "weights must be >= 0"),
     (lambda: density(means=ONES[:2]), r"means must be \(1, D\), got \(2, 2\)"),
     (lambda: density(scales=torch.ones(1, 3)), r"scales must be \(1, 2\), got \(1, 3\)"),
-    (lambda: density(means=NAN), "means must be finite, got 2 NaN or infinite of 2"),
     (lambda: density().log_prob(X), r"x must be \(..., 2\), got \(80, 2, 3\)"),
-    (lambda: fitted("full"), "covariance_type must be diag or spherical, got full"),
     (lambda: fitted("tied"), "covariance_type must be diag or spherical, got tied"),
     (
-        lambda: GaussianMixture.from_sklearn(sklearn.GaussianMixture(covariance_type="diag")),
-        "fitted must be a fitted sklearn.mixture.GaussianMixture, got GaussianMixture",
+        lambda: GaussianMixture.from_sklearn(sklearn.GaussianMixture()),
+        "a fitted sklearn.mixture.Ga",
     ),
-    (
-        lambda: fitted("diag", sklearn.BayesianGaussianMixture),  # not its means' and variances'
-        "fitted must be a fitted sklearn.mixture.GaussianMixture, got Bayesian",
-    ),
-    (
-        lambda: density((0.0, 1.0), ONES[:2], ONES[:2]).to_sklearn(),
-        r"GaussianMixture.to_sklearn: weights must be > 0, got \[0.0, 1.0\]",
-    ),
-    (
-        lambda: GaussianMixture([1.0], [[0.0]], np.array([[1e-170]])).to_sklearn(),
-        "variances must be > 0 and finite, and 1 / variances",
-    ),
+    (lambda: fitted("diag", sklearn.BayesianGaussianMixture), "must be a fitted .* got Bayesian"),
+    (lambda: density((0.0, 1.0), ONES[:2], ONES[:2]).to_sklearn(), "weights must be > 0, got"),
+    (lambda: GaussianMixture([1.0], [[0.0]], NARROW).to_sklearn(), "and finite, and 1 / variances"),
     # NGMG, costs and losses
     (lambda: NGMG([0.0]), "NGMG: scales must be > 0 and finite, got"),
-    (lambda: NGMG([-1.0]), "NGMG: scales must be > 0 and finite, got"),
     (lambda: NGMG([]), r"NGMG: scales must be \(n,\) with n >= 1, got \(0,\)"),
     (lambda: NGMG([1.0], [1.0, 2.0]), r"NGMG: weights must be \(1,\), got \(2,\)"),
     (lambda: NGMG.scale_mixture(1.0, 0.5, 4), "s_min, s_max must be 0 < s_min < s_max"),
     (lambda: NGMG.scale_mixture(0.1, 0.5, 1), "n_scales must be a whole number >= 2, got 1"),
     (lambda: NGMG([1.0]).cost(ONES, torch.zeros(3, 4)), r"y must be \(n, 2\) with n >= 2"),
     (lambda: NGMG([1.0]).cost(ZERO, ONES), r"NGMG.cost: x must be \(n, D\) with n >= 2, got"),
-    (lambda: NGMG([1.0]).cost(ONES[0], ONES), r"NGMG.cost: x must be \(n, D\) with n >= 2, got"),
     (lambda: NGMG([1.0]).mean_potential(ZERO), r"x must be \(..., n, D\) with n >= 2, got \(1, 2"),
-    (lambda: NGMG([1.0]).cost(ONES * math.nan, ONES), "x must be finite, got 8 NaN"),
     (lambda: COSTS["BCE"].value(ONES, ONES[:3]), r"labels must be \(4, 2\), got \(3, 2\)"),
     (lambda: COSTS["BCE"].value(ONES, ONES / 2), r"labels must be 0 or 1, got \[\[0.5"),
     (lambda: COSTS["BCE"].value(ONES, ONES, "odds"), "kind must be one of logits, probabilities"),
@@ -120,13 +89,9 @@ BAD = [
     (lambda: NGMGMulticlassLoss([1.0])(-ONES / 0, [0] * 4), "input must be finite, got 8 NaN or"),
     (lambda: ngmg_loss(ONES, ONES, [1.0], activation="relu"), "one of None, sigmoid, softmax, got"),
     (lambda: NGMGLoss([1.0], reduction="batchmean"), "reduction must be one of none, mean, sum"),
-    (lambda: NGMGWithLogitsLoss([0.0]), "scales must be > 0 and finite"),
-    *(
-        (lambda m=method, bad=bad: logits(COSTS["BCE"], m, bad), "Cost: logits must be finite, got")
-        for method in ("value", "gradient")
-        for bad in (math.nan, math.inf, -math.inf)
-    ),
-    (lambda: logits(Costs(["BCE"]), "gradient", math.nan), "Costs: logits must be finite, got 1"),
+    (lambda: COSTS["BCE"].value(-ONES / 0, ONES), "Cost: logits must be finite, got 8 NaN or inf"),
+    (lambda: COSTS["BCE"].gradient(NAN, ZERO), "Cost: logits must be finite, got 2 NaN or inf"),
+    (lambda: Costs(["BCE"]).gradient(X / 0, X), "Costs: logits must be finite, got 480 NaN"),
     # The conditioning
     (lambda: layer()([[2, 0, 0]]), r"index must be in 0 .. \[1, 2, 3\], or -1 for none, got"),
     (lambda: layer()([[0, 0]]), r"index must be \(..., 3\), got \(1, 2\)"),
@@ -135,66 +100,45 @@ BAD = [
     (lambda: layer(True, 0.0), "scales must be > 0 to be learned, got values in"),
     (lambda: Layer(ONES, torch.ones(3)), r"scales must be of a shape that broadcasts to \(4, 2\)"),
     (lambda: Layer([1.0, 2.0], 0.1), r"means must be \(K, ..., dim\), K >= 1, got \(2,\)"),
-    (lambda: Layer(NAN, 0.1), "means must be finite, got 2"),
     (lambda: Layer(ONES, 0.1, counts=[1, 1]), "the sum of counts must be 4 as means, got 2"),
     (lambda: Layer(ONES, 0.1, counts=[5, -1]), "counts must be a whole number >= 0, got -1"),
-    (lambda: Layer.for_features([2, 0], 4), "values_per_attribute must be a whole number >= 1"),
     (lambda: Layer.for_features([], 4), "at least one number"),
     (lambda: Layer.for_classes(0, 4, 2), "n must be a whole number >= 1, got 0"),
     (lambda: layer().drop([[0, 0, 0]], 1.2), r"probability must be in \[0, 1\], got 1.2"),
     (lambda: layer().soft(torch.ones(9)), ">= 0 with sum 1, or all 0"),
-    (lambda: layer().soft(torch.ones(8)), r"weights must be \(..., 9\), got \(8,\)"),
-    (lambda: Layer.from_sklearn(sklearn.GaussianMixture(2).fit(DATA)), "diag or spherical, got f"),
     (lambda: ARM.sample([True, False], stream(0, "d")), r"\(n,\) in 0 .. 1, got \[True, False\]"),
-    (lambda: ARM.sample(np.array([True]), stream(0, "d")), r"\(n,\) in 0 .. 1, got \[True\]"),
     # Diffusion
-    (lambda: sampled(times=[0.0, 1.0]), r"times must be at least 2 times in \[0, 1\], strictly f"),
-    (lambda: sampled(times=[1.0]), "times must be at least 2 times"),
-    (lambda: sampled(adams_bashforth, times=[[0.9] * 2, [0.5] * 2]), "times must be at least 2"),
+    (lambda: sampled(times=[0.5, 0.5]), r"times must be at least 2 times in \[0, 1\], strictly f"),
+    (
+        lambda: sampled(adams_bashforth_moulton, times=[[0.9] * 2, [0.5] * 2]),
+        "times must be at least 2",
+    ),
     (lambda: sampled(prediction="x"), 'one of "epsilon", "sample", "v_prediction", got \'x\''),
     (lambda: sampled(prediction="epsilon"), "epsilon prediction: alpha must be > 0"),
     (lambda: sampled(generator=None), "generator must be a torch.Generator, got None"),
     (lambda: sampled(denoiser=lambda x, t: x[:, :1]), r"prediction must be \(2, 2\) as x_t, got"),
-    (lambda: sampled(adams_bashforth, order=0), "adams_bashforth: order must be a whole number >="),
-    (lambda: sampled(adams_bashforth, order=1.5), "order must be a whole number >= 1, got 1.5"),
-    (
-        lambda: split_prediction(ONES, ONES, 1.0, 0.0, "sample"),
-        "sample prediction: sigma must be >",
-    ),
-    (lambda: CosineSchedule().even_times(0), "steps must be a whole number >= 1, got 0"),
+    (lambda: sampled(adams_bashforth_moulton, order=0), "order must be a whole number >= 1, got 0"),
+    (lambda: split_prediction(ONES, ONES, 1.0, 0.0, "sample"), "sample prediction: sigma must be"),
     (lambda: CosineSchedule().even_times(True), "steps must be a whole number >= 1, got True"),
     (lambda: CosineSchedule().even_times(5, start=1.0), "start, end must be 1 > start > end > 0"),
     (lambda: CosineSchedule().even_times(5, end=0.0), "start, end must be 1 > start > end > 0"),
     (lambda: CosineSchedule().even_times(5, bend=0), "bend must be > 0, got 0"),
     (lambda: LinearBetaSchedule(beta_start=0.5, beta_end=0.1), "0 < beta_start <= beta_end < 1"),
     # Distances, metrics of samples, statistics
-    *(
-        case
-        for distance in (wasserstein1, energy_distance)
-        for case in (
-            (lambda d=distance: d(NAN, ZERO), "x must be finite, got 2 NaN"),
-            (
-                lambda d=distance: d(ZERO, ONES[:, :1]),
-                r"y must be \(n, 2\) with n >= 1, got \(4, 1",
-            ),
-            (lambda d=distance: d(ZERO[:0], ZERO), r"x must be \(n, D\) with n >= 1, got \(0, 2\)"),
-        )
-    ),
+    (lambda: wasserstein1(NAN, ZERO), "wasserstein1: x must be finite, got 2 NaN"),
+    (lambda: energy_distance(ZERO, ONES[:, :1]), r"y must be \(n, 2\) with n >= 1, got \(4, 1"),
+    (lambda: energy_distance(ZERO[:0], ZERO), r"x must be \(n, D\) with n >= 1, got \(0, 2\)"),
     (lambda: neighbour_metrics(X, Y, k=60), "k must be below 60, the size of"),
-    (lambda: neighbour_metrics(X, Y, k=0), "k must be a whole number >= 1, got 0"),
     (lambda: authenticity(X, Y[:1]), r"train must be \(n, 6\) with n >= 2"),
     (lambda: kid(X[:1], Y), r"x must be \(n, D\) with n >= 2"),
-    (lambda: kid(X, Y[..., :2]), r"real must be \(n, 6\)"),
     (lambda: wasserstein2(X, Y), "y must be as many samples as x, 80, got 60"),
-    (lambda: wasserstein2(X / 0, Y), "x must be finite"),
     (lambda: common_metrics(X[:5], Y, Y, stream(0, "n")), "k must be below 5"),
-    (lambda: paired(np.ones(3), np.ones(2), None), r"second must be of first's shape \(3,\), got"),
     *(
         (lambda bad=bad: holm(bad), r"holm: p_values must be \(n,\) in \[0, 1\], got")
         for bad in ([0.01, np.nan, 0.04], [0.5, 1.5], [-0.1], [[0.1, 0.2]], [np.inf])
     ),
     (lambda: bootstrap([], None), "strata must be arrays"),
-    (lambda: bootstrap([np.ones(1)], None), r"arrays \(n,\) with n >= 2, got sizes \[1\]"),
+    (lambda: bootstrap([np.ones(1)], None), r"arrays \(n,\) with n >= 2, got \[\(1,\)\]"),
     (lambda: bootstrap([np.array([1.0, np.nan])], None), "strata must be finite"),
     (lambda: bootstrap([np.ones(3)], numpy_stream(0, "b"), level=1.0), "between 0 and 1, got 1.0"),
     *(
@@ -218,20 +162,18 @@ BAD = [
     (lambda: ARCS.with_attribute(4, 0), r"attribute must be in 0..3, got 4"),
     (lambda: ARCS.sample_combinations(5, stream(0, "a"), []), "allowed must be at least one comb"),
     (lambda: Faces(1, generator=stream(0, "a")), "Faces: attributes must be in 2..8, got 1"),
-    (lambda: Faces(9, generator=stream(0, "a")), "Faces: attributes must be in 2..8, got 9"),
     (lambda: Faces(size=15, generator=stream(0, "a")), "size must be a whole number >= 16, got 15"),
     (lambda: Faces(noise=0.0, generator=stream(0, "a")), "Faces: noise must be > 0, got 0.0"),
     (lambda: Faces(generator=None), "Faces: generator must be a torch.Generator, got None"),
-    (lambda: FACES.judge(torch.zeros(2, 8, 8)), r"Faces.judge: z must be \(n, 16, 16\), got \(2"),
     (lambda: FACES.clean(torch.zeros(2, 16, 16), [0] * 3), r"z must be \(3, 16, 16\), got \(2"),
+    (lambda: FACES.judge(torch.zeros(2, 8, 8)), r"Faces.judge: z must be \(n, 16, 16\), got \(2"),
     (lambda: Digits(generator=None), "Digits: generator must be a torch.Generator"),
-    (lambda: DIGITS.sample([0], stream(0, "a"), "floor"), "one of train, validation, judge, test"),
     (lambda: DIGITS.judge(torch.zeros(2, 8, 8)), r"z must be \(n, 8, 16\), got \(2, 8, 8\)"),
+    (lambda: DIGITS.sample([0], stream(0, "a"), "floor"), "one of train, validation, judge, test"),
     (lambda: DIGITS.spacing, r"^Digits: spacing must be of a world of known .* none$"),
     (lambda: COPIES(torch.zeros(60, 5), [0, 1]), r"^Copies: z must be \(2, 5\), got \(60, 5\)$"),
     (lambda: Copies(ARCS, ONES, [0], None), "^Copies: generator must be a torch.Generator, got No"),
     (lambda: find_defects([0, 1], [False], [0, 1], EACH), r"malformed must be \(2,\), got \(1,\)"),
-    (lambda: find_defects([0], [False] * 2, [0, 1], EACH), r"shown must be \(2,\), got \(1,\)"),
     (lambda: find_defects([0], [False], [3], EACH), "combination must be .* 0 .. 2"),
     (lambda: find_defects([0], [False], [0], EACH[:2]), r"admitted must be \(2, 2\), got \(2, 3\)"),
 ]

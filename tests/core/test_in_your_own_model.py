@@ -26,6 +26,14 @@ def points(count, generator):
     return 2.0 * attributes - 1 + 0.1 * torch.randn(count, 2, generator=generator), attributes
 
 
+def minimise(loss, parameters, steps, lr):
+    optimiser = torch.optim.Adam([p for p in parameters if p.requires_grad], lr)
+    for _ in range(steps):
+        optimiser.zero_grad()
+        loss().backward()
+        optimiser.step()
+
+
 def denoiser_with_conditioning():
     from gmmdiff import GaussianMixtureConditioning  # gmmdiff
 
@@ -33,8 +41,8 @@ def denoiser_with_conditioning():
     g = torch.Generator().manual_seed(0)
     conditioning = GaussianMixtureConditioning.for_features([2, 2], dim=8)  # gmmdiff
     network = mlp(2 + 1 + 2 * 8, 2)
-    optimiser = torch.optim.Adam(network.parameters(), lr=1e-2)
-    for _ in range(400):
+
+    def loss():
         x_0, attributes = points(256, g)
         t = torch.rand(256, 1, generator=g)
         alpha, sigma = torch.cos(t * torch.pi / 2), torch.sin(t * torch.pi / 2)
@@ -42,10 +50,9 @@ def denoiser_with_conditioning():
         index = conditioning.drop(attributes, 0.1, g)  # gmmdiff
         tokens = conditioning(index, generator=g)  # gmmdiff
         predicted = network(torch.cat([x_t, t, tokens.flatten(1)], 1))  # gmmdiff
-        loss = (predicted - x_0).square().mean()
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
+        return (predicted - x_0).square().mean()
+
+    minimise(loss, network.parameters(), 400, 1e-2)
     return conditioning, network
 
 
@@ -55,14 +62,13 @@ def classifier_with_ngmg():
     torch.manual_seed(0)
     g = torch.Generator().manual_seed(0)
     classifier, cost = mlp(2, 2), NGMGWithLogitsLoss([1.0])  # gmmdiff
-    optimiser = torch.optim.Adam(classifier.parameters(), lr=1e-2)
-    for _ in range(200):
+
+    def loss():
         x, attributes = points(256, g)
         wrong = torch.rand(256, 2, generator=g) < 0.2  # a fifth of the labels is not true
-        loss = cost(classifier(x), attributes ^ wrong)  # gmmdiff
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
+        return cost(classifier(x), attributes ^ wrong)  # gmmdiff
+
+    minimise(loss, classifier.parameters(), 200, 1e-2)
     return classifier
 
 
@@ -79,20 +85,18 @@ def test_each_idea_takes_at_most_five_lines():
 def test_the_denoiser_follows_its_condition_and_knows_none():
     """At the noise alone the best guess is the corner asked for; with no condition the middle."""
     conditioning, network = denoiser_with_conditioning()
-    network.requires_grad_(False)
-    g, ask = stream(0, "ask"), torch.tensor(list(itertools.product((0, 1), repeat=2)))
-    ask = ask.repeat_interleave(200, 0)
+    g = stream(0, "ask")
+    ask = torch.tensor(list(itertools.product((0, 1), repeat=2))).repeat_interleave(200, 0)
     noise, t = torch.randn(800, 2, generator=g), torch.ones(800, 1)
-    guess = {
-        name: network(torch.cat([noise, t, conditioning(index, generator=g).flatten(1)], 1))
-        for name, index in (("asked", ask), ("null", torch.full_like(ask, conditioning.NULL)))
-    }
-    assert ((guess["asked"] > 0) == (ask > 0)).all(1).double().mean() > 0.99
-    assert (guess["asked"] - (2.0 * ask - 1)).abs().mean() < 0.2
-    assert guess["null"].abs().mean() < 0.5
+    asked, null = (
+        network(torch.cat([noise, t, conditioning(index, generator=g).flatten(1)], 1)).detach()
+        for index in (ask, torch.full_like(ask, conditioning.NULL))
+    )
+    assert ((asked > 0) == (ask > 0)).all(1).double().mean() > 0.99
+    assert (asked - (2.0 * ask - 1)).abs().mean() < 0.2
+    assert null.abs().mean() < 0.5
     # Guidance away from the null condition overshoots where the condition points to.
-    guided = guess["null"] + 2 * (guess["asked"] - guess["null"])
-    assert (guided * (2.0 * ask - 1)).mean() > 1.5
+    assert ((null + 2 * (asked - null)) * (2.0 * ask - 1)).mean() > 1.5
 
 
 def test_the_classifier_reads_the_attributes_despite_wrong_labels():
@@ -106,24 +110,19 @@ def spread_of_draws(learn_scales):
     g, truth = stream(0, "spread"), torch.tensor([[0.2, 1.0], [1.0, 0.2]])
     layer = GaussianMixtureConditioning(torch.zeros(2, 2), 0.5, learned=True)
     layer.log_scales.requires_grad_(learn_scales)
-    trained = [parameter for parameter in layer.parameters() if parameter.requires_grad]
-    optimiser, ngmg = torch.optim.Adam(trained, 0.03), NGMG.scale_mixture(0.05, 10, 8)
+    ngmg = NGMG.scale_mixture(0.05, 10, 8)
 
     def pairs(count):
         for k in range(2):
             real = 2 * k + truth[k] * torch.randn(count, 2, generator=g)
             yield layer(torch.full((count,), k), generator=g), real
 
-    for _ in range(150):
-        optimiser.zero_grad()
-        sum(ngmg.cost(drawn, real) for drawn, real in pairs(128)).backward()
-        optimiser.step()
-    return sum(energy_distance(drawn.detach(), real) for drawn, real in pairs(1000)) / 2
+    minimise(lambda: sum(ngmg.cost(*pair) for pair in pairs(128)), layer.parameters(), 150, 0.03)
+    return sum(energy_distance(*pair) for pair in pairs(1000)) / 2
 
 
 def test_learned_scales_help_where_a_draw_must_have_the_spread_of_data():
-    learned, fixed = spread_of_draws(True), spread_of_draws(False)
-    assert learned < fixed / 5
+    assert spread_of_draws(True) < spread_of_draws(False) / 5
 
 
 def denoising_loss(scale, learned, learn_scales):
@@ -134,22 +133,16 @@ def denoising_loss(scale, learned, learn_scales):
     if learned:
         layer.log_scales.requires_grad_(learn_scales)
     network = mlp(2 + 1 + 8, 2)
-    trained = [*network.parameters(), *layer.parameters()]
-    optimiser = torch.optim.Adam([p for p in trained if p.requires_grad], 5e-3)
 
-    def loss(count):
+    def loss(count=256):
         x_0, attributes = points(count, g)
         t, noise = torch.rand(count, 1, generator=g), torch.randn(count, 2, generator=g)
         x_t = diffuse(x_0, noise, schedule.alpha(t), schedule.sigma(t))
         condition = layer(attributes @ torch.tensor([2, 1]), generator=g).flatten(1)
         return (network(torch.cat([x_t, t, condition], 1)) - x_0).square().mean()
 
-    for _ in range(600):
-        optimiser.zero_grad()
-        loss(256).backward()
-        optimiser.step()
-    with torch.no_grad():
-        return float(loss(20_000)), layer.scales
+    minimise(loss, [*network.parameters(), *layer.parameters()], 600, 5e-3)
+    return float(loss(20_000).detach()), layer.scales
 
 
 def test_under_the_denoising_loss_learned_scales_shrink_towards_points():

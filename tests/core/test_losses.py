@@ -1,16 +1,23 @@
 """The losses against torch.distributions, closed forms, torch's conventions and autograd."""
 
-import itertools
 import math
 
 import pytest
 import torch
 from torch.autograd import grad as gradient
 from torch.distributions import Normal
+from torch.nn.functional import one_hot
 
 from gmmdiff.core.costs import COSTS
 from gmmdiff.core.losses import NGMGLoss, NGMGMulticlassLoss, NGMGWithLogitsLoss, ngmg_loss
 from gmmdiff.core.ngmg import NGMG
+
+SCALES, WEIGHTS = [0.3, 2.0], [0.5, 1.5]
+LOSSES = {  # activation -> the loss, and the shape of its elements where inputs are (7, 5, 3)
+    None: (NGMGLoss(SCALES, WEIGHTS), (7, 5)),
+    "sigmoid": (NGMGWithLogitsLoss(SCALES, WEIGHTS), (7, 5, 3)),
+    "softmax": (NGMGMulticlassLoss(SCALES, WEIGHTS), (7, 3)),
+}
 
 
 @pytest.fixture
@@ -19,16 +26,25 @@ def batch(generator):
     return torch.randn(2, 7, 5, 3, generator=generator, dtype=torch.float64)
 
 
-def test_it_is_the_negative_mixture_of_torchs_gaussians(batch):
-    """-sum_k w_k N(e; 0, s_k^2) / N(0; 0, s_k^2), up to a constant."""
+@pytest.fixture(params=LOSSES, ids=str)
+def case(request, batch):
+    """An activation, its loss, inputs, and targets: vectors, binary labels or classes."""
     x, y = batch
-    scales, weights = [0.3, 2.0], [0.5, 1.5]
+    targets = {None: y, "sigmoid": (y > 0).long(), "softmax": torch.arange(21).view(7, 3) % 5}
+    return request.param, LOSSES[request.param][0], x, targets[request.param]
+
+
+def test_it_is_the_negative_mixture_of_torchs_gaussians(batch):
+    """-sum_k w_k N(e; 0, s_k^2) / N(0; 0, s_k^2), up to a constant; its gradient is the NGMG."""
+    x, y = batch[0].requires_grad_(), batch[1]
     mixture = sum(
         w * (law.log_prob(x - y) - law.log_prob(torch.zeros_like(x))).sum(-1).exp()
-        for w, law in zip(weights, (Normal(0.0, s) for s in scales), strict=True)
+        for w, law in zip(WEIGHTS, (Normal(0.0, s) for s in SCALES), strict=True)
     )
-    loss = NGMGLoss(scales, weights, "none")(x, y)
-    torch.testing.assert_close(loss, sum(weights) - mixture)
+    loss = NGMGLoss(SCALES, WEIGHTS, "none")(x, y)
+    torch.testing.assert_close(loss, sum(WEIGHTS) - mixture)
+    (found,) = gradient(loss.sum(), x)
+    torch.testing.assert_close(found, NGMG(SCALES, WEIGHTS).gradient(x.detach() - y))
 
 
 def test_welschs_loss_and_the_correntropy_loss(generator):
@@ -39,44 +55,19 @@ def test_welschs_loss_and_the_correntropy_loss(generator):
     welsch = c**2 / 2 * (1 - torch.exp(-((e / c) ** 2))).squeeze(-1)
     torch.testing.assert_close(s**2 * psi, welsch)
     beta = 1 / (1 - math.exp(-1 / (2 * s**2)))
-    margin = torch.tensor([[0.0], [1.0]], dtype=torch.float64)
-    c_loss = beta * ngmg_loss(margin, torch.ones_like(margin), [s], reduction="none")
-    torch.testing.assert_close(c_loss, torch.tensor([1.0, 0.0], dtype=torch.float64))
+    c_loss = beta * ngmg_loss(torch.tensor([[0.0], [1.0]]), torch.ones(2, 1), [s], reduction="none")
+    torch.testing.assert_close(c_loss, torch.tensor([1.0, 0.0]))
 
 
-LOSSES = {  # activation -> the loss, and the shape of its elements where inputs are (7, 5, 3)
-    None: (NGMGLoss([0.5, 2.0]), (7, 5)),
-    "sigmoid": (NGMGWithLogitsLoss([0.5, 2.0]), (7, 5, 3)),
-    "softmax": (NGMGMulticlassLoss([0.5, 2.0]), (7, 3)),
-}
-
-
-def targets(activation, batch):
-    """Labels of two classes where there is an activation, else the second half of the batch."""
-    labels = (batch[1] > 0).long()
-    return {None: batch[1], "sigmoid": labels, "softmax": labels[:, 0]}[activation]
-
-
-@pytest.mark.parametrize("activation", LOSSES)
-def test_reductions_are_torchs(activation, batch):
+def test_reductions_are_torchs(case):
     """Shapes and sums as ``SmoothL1Loss`` has them, of the vectors' losses or the elements'."""
-    (module, shape), x, y = LOSSES[activation], batch[0], targets(activation, batch)
-    of = {r: type(module)([0.5, 2.0], reduction=r)(x, y) for r in ("none", "mean", "sum")}
-    assert of["none"].shape == shape
+    activation, module, x, y = case
+    of = {r: type(module)(SCALES, WEIGHTS, r)(x, y) for r in ("none", "mean", "sum")}
+    assert of["none"].shape == LOSSES[activation][1]
     assert torch.equal(of["mean"], of["none"].mean()) and torch.equal(of["sum"], of["none"].sum())
     assert torch.equal(module(x, y), of["mean"])
     for reduction, value in of.items():
-        found = ngmg_loss(x, y, [0.5, 2.0], reduction=reduction, activation=activation)
-        assert torch.equal(found, value)
-
-
-def test_the_gradient_is_the_ngmg(batch):
-    x, y = batch[0].requires_grad_(), batch[1]
-    scales, weights = [0.5, 2.0], [1.0, 3.0]
-    (found,) = torch.autograd.grad(ngmg_loss(x, y, scales, weights, "sum"), x)
-    torch.testing.assert_close(found, NGMG(scales, weights).gradient(x.detach() - y))
-    loss = NGMGLoss.scale_mixture(0.05, 5.0, 8)
-    assert torch.autograd.gradcheck(loss, (x[:2].detach().requires_grad_(), y[:2]))
+        assert torch.equal(ngmg_loss(x, y, SCALES, WEIGHTS, reduction, activation), value)
 
 
 def test_of_logits_it_is_the_loss_of_their_probabilities(batch):
@@ -89,69 +80,39 @@ def test_of_logits_it_is_the_loss_of_their_probabilities(batch):
 
 
 def test_of_classes_it_is_the_mean_of_the_closed_form(batch):
-    """One element at a time, in Python's own arithmetic."""
-    logits, scales, weights = batch[0], [0.3, 1.0], [0.5, 2.0]
     labels = torch.arange(21).view(7, 3) % 5
-    found = NGMGMulticlassLoss(scales, weights, "none")(logits, labels)
-    for i, j in itertools.product(range(7), range(3)):
-        powers = [math.exp(z) for z in logits[i, :, j].tolist()]
-        errors = [power / sum(powers) - int(k == labels[i, j]) for k, power in enumerate(powers)]
-        pairs = list(zip(scales, weights, strict=True))
-        psi = [sum(w * (1 - math.exp(-(e**2) / (2 * s**2))) for s, w in pairs) for e in errors]
-        assert float(found[i, j]) == pytest.approx(sum(psi) / 5, rel=1e-12)
+    e = batch[0].exp() / batch[0].exp().sum(1, keepdim=True) - one_hot(labels, 5).movedim(-1, 1)
+    psi = sum(w * (1 - (-(e**2) / (2 * s**2)).exp()) for s, w in zip(SCALES, WEIGHTS, strict=True))
+    found = NGMGMulticlassLoss(SCALES, WEIGHTS, "none")(batch[0], labels)
+    torch.testing.assert_close(found, psi.mean(1))
 
 
-def test_gradients_of_classes_are_right(batch):
-    labels = torch.arange(21).view(7, 3) % 5
-    logits = batch[0].requires_grad_()
-    assert torch.autograd.gradcheck(lambda x: NGMGMulticlassLoss([0.3, 1.0])(x, labels), logits)
+def test_gradients_are_right(case):
+    _, module, x, y = case
+    assert torch.autograd.gradcheck(lambda x: module(x, y), x.requires_grad_())
 
 
-def test_two_classes_are_one_binary_label(batch):
-    logits, labels = batch[0][..., :2], (batch[1][..., 0] > 0).long()
-    found = NGMGMulticlassLoss([0.5], reduction="none")(logits.flatten(0, 1), labels.flatten())
-    binary = NGMGWithLogitsLoss([0.5], reduction="none")(logits[..., 1] - logits[..., 0], labels)
-    torch.testing.assert_close(found, binary.flatten())
-
-
-def test_a_wide_scale_tends_to_briers_score_of_classes(batch):
-    labels = torch.arange(7) % 5
-    logits, s = batch[0][..., 0], 1e3
-    one_hot = torch.nn.functional.one_hot(labels, 5)
-    brier = (logits.softmax(1) - one_hot).square().sum(1).mean()
-    torch.testing.assert_close(2 * 5 * s**2 * NGMGMulticlassLoss([s])(logits, labels), brier)
-
-
-@pytest.mark.parametrize("activation", LOSSES)
-def test_a_step_under_autocast_compiles_as_a_whole(activation, batch):
-    (module, _), y = LOSSES[activation], targets(activation, batch)
-    x = batch[0].float().requires_grad_()
+def test_one_compiled_step_under_autocast_serves_batches_of_every_size(case):
+    """The last batch of an epoch is smaller: torch.compile then traces sizes as symbols."""
+    _, module, x, y = case
     weight = torch.eye(3).requires_grad_()
 
     def step(x, y):
         with torch.autocast("cpu", dtype=torch.bfloat16):
             return module(x @ weight, y)
 
-    compiled = torch.compile(step, fullgraph=True, backend="aot_eager")
-    found, expected = ([value := f(x, y), *gradient(value, weight)] for f in (compiled, step))
-    torch.testing.assert_close(found, expected)
+    compiled = torch.compile(step, fullgraph=True, backend="aot_eager", dynamic=True)
+    for n in (7, 5, 3):
+        given = x[:n].float(), y[:n]
+        found, expected = ([value := f(*given), *gradient(value, weight)] for f in (compiled, step))
+        torch.testing.assert_close(found, expected)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         inside = torch.compile(module, fullgraph=True, backend="aot_eager")(x, y)
     torch.testing.assert_close(inside, module(x, y))
 
 
-@pytest.mark.parametrize("activation", LOSSES)
-def test_one_graph_serves_batches_of_every_size(activation, batch):
-    """The last batch of an epoch is smaller: torch.compile then traces sizes as symbols."""
-    (module, _), y = LOSSES[activation], targets(activation, batch)
-    compiled = torch.compile(module, fullgraph=True, backend="aot_eager", dynamic=True)
-    for n in (7, 5, 3):
-        torch.testing.assert_close(compiled(batch[0][:n], y[:n]), module(batch[0][:n], y[:n]))
-
-
-@pytest.mark.parametrize("activation", LOSSES)
-def test_one_sample_at_a_time_under_vmap(activation, batch):
-    x, y = batch[0].unsqueeze(1), targets(activation, batch).unsqueeze(1)
-    module = LOSSES[activation][0]
+def test_one_sample_at_a_time_under_vmap(case):
+    _, module, x, y = case
+    x, y = x.unsqueeze(1), y.unsqueeze(1)
     each = torch.stack([module(a, b) for a, b in zip(x, y, strict=True)])
     torch.testing.assert_close(torch.vmap(module)(x, y), each)

@@ -127,7 +127,7 @@ def test_training_teaches_the_classifier(ensemble):
 
 
 BAD = {
-    "cost": (table(costs=("hinge",)), "cost must be one of BCE, .*, got 'hinge'"),
+    "cost": (table(costs=("hinge",)), "cost must be one of BCE, .*, got hinge"),
     "lambda": (table(lam=(-1.0,)), "run table: lam must be >= 0, got -1.0"),
     "signal": (table(signals=("loud",)), "run table: signal must be one of raw, .*, got loud"),
     "noise": (table(noise=(0.7,)), r"run table: label_noise must be in \[0, 0.5\], got 0.7"),

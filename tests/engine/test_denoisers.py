@@ -1,110 +1,42 @@
-"""Denoisers to load: they are the study's runs, come back from a file as they were, and their card
-says what the tables say.
-"""
+"""Denoisers to load: modules like any other, which come back from a file as they were."""
 
-import re
 import sys
 from functools import partial
 
-import pandas as pd
 import pytest
 import torch
-import yaml
 from safetensors.torch import save_file
-from tqdm import tqdm
 
+from gmmdiff.core.conditioning import GaussianMixtureConditioning
 from gmmdiff.core.streams import stream
 from gmmdiff.engine.denoiser import Denoiser, Settings, load, save
-from gmmdiff.engine.runs import Run
-from gmmdiff.engine.training import train
-from gmmdiff.experiments.feature_vs_class import faces
-from gmmdiff.experiments.feature_vs_class.image_runs import run_part
-from gmmdiff.pipeline import denoisers
-from gmmdiff.pipeline.denoisers import ARMS, METRICS, chosen, module_of
-from gmmdiff.pipeline.snapshot import run_records
 from tests.paths import PUBLISHED, ROOT
 
-FACES = {
-    "attributes": 4,
-    "mapped": [3],
-    "n_train": [30, 420],
-    "steps": [60, 60],
-    "judged_n_train": [30, 420],
-    "mixture_steps": [40, 40],
-    "story_n_train": 30,
-    "story": [40],
-    "s_c": 0.1,
-    "learning_rate": 0.01,
-    "seeds": 2,
-    "control_seeds": 2,
-    "seed": 7,
-    "size": 16,
-    "held_out": 0.125,
-    "width": 16,
-    "hidden": 1,
-    "batch": 16,
-    "ema": 0.9,
-    "evaluations": 6,
-    "n_eval": 3,
-}
-PART = "judged_30"
-FILES = PUBLISHED / "denoisers"
+WANTED = [[1, 0, 1, 0], [0, 1, 1, 0], [1, 1, 0, 0]]
 
 
-@pytest.fixture(scope="module")
-def experiment():
-    """The rows, settings and tables of a small experiment's judged part."""
-    rows, settings = faces.run_tables(FACES)[PART]
-    quiet = partial(tqdm, disable=True)
-    return rows, settings, run_part(rows, settings, "cpu", quiet)["runs"]
-
-
-@pytest.fixture(scope="module")
-def trained(experiment):
-    """A run and its denoiser, of either arm, and its samples for some combinations."""
-    rows, settings, _ = experiment
-    rows, combination = chosen(rows), torch.randint(16, (40,), generator=stream(0, "asked"))
-    made = []
-    for row, weights in zip(
-        rows.itertuples(index=False), train(rows, settings).parameters, strict=True
-    ):
-        run = Run(row, settings)
-        images = run.generate(weights, combination, 6).unflatten(1, (16, 16))
-        attributes = run.seed_data.world.combinations[combination]
-        made.append((run, module_of(run, weights), attributes, images))
+@pytest.fixture
+def denoiser(generator):
+    made = Denoiser(Settings(4, 16, seed=3, condition=8, width=8, hidden=1))
+    made.conditioning = GaussianMixtureConditioning(torch.randn(16, 8, generator=generator), 0.1)
     return made
 
 
-def test_the_two_arms_of_the_first_seed_are_chosen(experiment):
-    rows = chosen(experiment[0])
-    assert list(rows["granularity"]) == list(ARMS) == ["feature", "class"]
-    assert set(rows["seed"]) == {FACES["seed"]} and set(rows["s_c"]) == {0}
-
-
-def test_its_samples_are_the_runs_own(trained):
-    """Of the ensemble's network, which torch.nn's must equal."""
-    for run, denoiser, attributes, expected in trained:
-        images = denoiser.sample(attributes, stream(run.row.seed, "generation"), 6)
-        torch.testing.assert_close(images, expected, rtol=1e-3, atol=1e-4)
-        assert expected.std() > 0.02
-
-
-def test_a_file_gives_back_what_was_saved(trained, tmp_path):
+def test_a_file_gives_back_what_was_saved(denoiser, tmp_path):
     exactly = partial(torch.testing.assert_close, rtol=0, atol=0)
-    for run, denoiser, attributes, _ in trained:
-        for name in ("one", "two"):
-            save(denoiser, tmp_path / name)
-        assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
-        again = load(tmp_path / "one")
-        assert not again.training and again.settings == denoiser.settings
-        exactly(again.state_dict(), denoiser.state_dict())
-        exactly(*(one.sample(attributes, stream(0, "noise")) for one in (denoiser, again)))
-        exactly(again.world.frequencies, run.seed_data.world.frequencies)
+    for name in ("one", "two"):
+        save(denoiser, tmp_path / name)
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+    again = load(tmp_path / "one")
+    assert not again.training and again.settings == denoiser.settings
+    exactly(again.state_dict(), denoiser.state_dict())
+    exactly(*(one.sample(WANTED, stream(0, "noise")) for one in (denoiser, again)))
+    exactly(again.world.frequencies, denoiser.world.frequencies)
 
 
 def test_published_ones_are_found_from_any_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    file = FILES / "faces-class.safetensors"
+    file = PUBLISHED / "denoisers" / "faces-class.safetensors"
     for path in ("faces-class", file.relative_to(ROOT), str(file)):
         assert load(path).settings == load(file).settings
     for path in ("faces", tmp_path / "faces-class"):
@@ -118,10 +50,9 @@ def test_a_missing_package_is_named_with_its_extra(monkeypatch):
         load("faces-class")
 
 
-def test_it_is_a_module_like_any_other(trained):
-    _, denoiser, attributes, _ = trained[0]
+def test_it_is_a_module_like_any_other(denoiser):
     x_t = torch.randn(3, 16, 16, generator=stream(0, "x"), requires_grad=True)
-    condition = denoiser.condition(attributes[:3])
+    condition = denoiser.condition(WANTED)
     many = denoiser(x_t, torch.tensor([0.2, 0.5, 0.9]), condition)
     many.sum().backward()
     assert x_t.grad.abs().sum() > 0 and denoiser.network[0].weight.grad is not None
@@ -141,100 +72,6 @@ def test_it_samples_in_its_own_precision(dtype):
     assert (images.float() - expected).square().mean().sqrt() < 0.1  # greys
 
 
-@pytest.fixture(scope="module")
-def made(experiment, tmp_path_factory):
-    """The stage's folder at small size, and the table it read."""
-    folder = tmp_path_factory.mktemp("stage")
-    given = {k: v for k, v in FACES.items() if k != "seed"}
-    params = {"seed": FACES["seed"], "device": "cpu", "faces": given}
-    (folder / "params.yaml").write_text(yaml.safe_dump(params))
-    table = folder / "tables" / "faces_runs" / PART
-    table.mkdir(parents=True)
-    experiment[2].to_csv(table / "runs.csv", index=False, float_format="%.10g")
-    denoisers.make(folder / "params.yaml", folder)
-    return folder
-
-
-def test_the_stage_gives_equal_bytes_each_time(made):
-    def contents():
-        return {path.name: path.read_bytes() for path in (made / "denoisers").iterdir()}
-
-    first = contents()
-    denoisers.make(made / "params.yaml", made)
-    assert contents() == first
-    assert set(first) == {"card.md", "faces-feature.safetensors", "faces-class.safetensors"}
-    record = run_records(made / "environment")["denoisers"]
-    assert record["seconds"] > 0 and record["memory"] > 100
-
-
-def check_card(card, table, n_train, seed):
-    """Every error of the card is the table's, to its digits; every error of the table is there."""
-    lines = [line.strip("| \n").split(" | ") for line in re.findall(r"^\|.*\|$", card, re.M)]
-    head, _, *rows = lines
-    columns = [tuple(name.split(": ")) for name in head[1:]]
-    of_card = {
-        (row[0], arm, metric): float(value.rstrip("%")) / (100 if "%" in value else 1)
-        for row in rows
-        for (arm, metric), value in zip(columns, row[1:], strict=True)
-    }
-    table = table[(table["n_train"] == n_train) & (table["seed"] == seed) & (table["s_c"] == 0)]
-    table = table[table["granularity"].isin(ARMS) & table["metric"].isin(METRICS)]
-    table = table[table["condition"] == "drawn"].set_index(["group", "granularity", "metric"])
-    of_table = table["value"].to_dict()
-    assert of_card.keys() == of_table.keys() and len(of_card) >= 24
-    for key, value in of_table.items():
-        assert of_card[key] == pytest.approx(value, abs=0.0051 if "law" in key else 0.00051)
-
-
-def test_the_card_says_what_the_table_and_the_files_say(made, experiment):
-    card = (made / "denoisers" / "card.md").read_text()
-    check_card(card, experiment[2], 30, FACES["seed"])
-    for part in ("## Data", "## Training", "## Errors", "## Licence\n\nMIT License", "60 steps of"):
-        assert part in card
-    assert "{" not in card.replace("```python", "") and card.endswith("as the code.\n")
-
-
-def test_the_cards_five_lines_run(made, monkeypatch, capsys):
-    (code,) = re.findall(r"```python\n(.*?)```", (made / "denoisers" / "card.md").read_text(), re.S)
-    assert len([line for line in code.splitlines() if line]) == 5
-    monkeypatch.chdir(made / "denoisers")
-    exec(code, {})
-    assert capsys.readouterr().out.count(", ") == 3
-
-
-def published():
-    """The published parameters and table of sparse faces."""
-    params = yaml.safe_load((ROOT / "params.yaml").read_text())
-    part = f"judged_{params['faces']['story_n_train']}"
-    return params, pd.read_csv(PUBLISHED / "tables" / "faces_runs" / part / "runs.csv")
-
-
-def test_what_is_published_is_small_and_says_what_the_published_tables_say():
-    sizes, (params, table) = [path.stat().st_size for path in FILES.iterdir()], published()
-    assert len(sizes) == 3 and sum(sizes) <= 3e6
-    card = (FILES / "card.md").read_text()
-    check_card(card, table, params["faces"]["story_n_train"], params["seed"])
-
-
-def test_published_denoisers_err_as_the_published_table_says():
-    """Asked as the study asked them; another machine rounds otherwise, so a face may differ."""
-    rows, settings, *_ = denoisers.first_runs(ROOT / "params.yaml")
-    table = published()[1].query("metric == 'defect'")
-    for row in rows.itertuples(index=False):
-        denoiser, seed_data = load(f"faces-{row.granularity}"), Run(row, settings).seed_data
-        wanted = torch.arange(64).repeat_interleave(settings.n_eval)
-        attributes = seed_data.world.combinations[wanted]
-        images = denoiser.sample(attributes, stream(row.seed, "generation"), settings.evaluations)
-        shown = denoiser.world.judge(images)
-        defect = ((shown.combination != wanted) | shown.malformed).double().view(64, -1).mean(1)
-        expected = table[(table[list(row._fields)] == list(row)).all(axis=1)]
-        expected = expected.set_index("group")["value"]
-        groups = pd.Series(seed_data.groups(seed_data.combinations(row.n_train)))
-        shares = pd.Series(defect.numpy()).groupby(groups).mean()
-        for group in ("frequent", "held out"):
-            assert shares[group] == pytest.approx(expected[group], abs=0.02), (row, group)
-
-
 X_T, CONDITION = torch.zeros(2, 16, 16), torch.zeros(2, 8)
 BAD = {
     "few": ([[0, 1, 1]], r"attributes must be \(n, 4\) in \{0, 1\}, got \[\[0, 1, 1\]\]"),
@@ -247,8 +84,7 @@ BAD = {
 
 
 @pytest.mark.parametrize(("given", "message"), BAD.values(), ids=BAD)
-def test_other_attributes_and_shapes_are_refused(given, message):
-    denoiser = Denoiser(Settings(4, 16, seed=0, condition=8, width=8, hidden=1))
+def test_other_attributes_and_shapes_are_refused(given, message, denoiser):
     with pytest.raises(ValueError, match=f"^Denoiser: {message}"):
         denoiser(*given) if isinstance(given, tuple) else denoiser.sample(given, stream(0, "noise"))
 

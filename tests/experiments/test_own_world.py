@@ -9,24 +9,15 @@ import torch
 from gmmdiff import stream
 from tests.paths import ROOT
 
-
-@pytest.fixture(scope="module")
-def code():
-    (snippet,) = re.findall(
-        r"```python\n(.*?)```", (ROOT / ".docs/pages/own_world.md").read_text(), re.S
-    )
-    return snippet
+(CODE,) = re.findall(r"```python\n(.*?)```", (ROOT / ".docs/pages/own_world.md").read_text(), re.S)
 
 
 @pytest.fixture(scope="module")
-def names(code):
+def names():
+    assert len(CODE.splitlines()) <= 50
     found = {}
-    exec(code, found)
+    exec(CODE, found)
     return found
-
-
-def test_it_is_short(code):
-    assert len(code.splitlines()) <= 50
 
 
 def test_its_judge_reads_what_was_drawn(names):

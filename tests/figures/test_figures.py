@@ -12,6 +12,7 @@ from matplotlib.collections import LineCollection
 from matplotlib.text import Text
 from PIL import Image
 
+from gmmdiff import Arcs, Faces, stream
 from gmmdiff.experiments.ngmg_stability.known_terms import backward_signals
 from gmmdiff.experiments.theory.costs import mixtures_under_test
 from gmmdiff.figures import (
@@ -22,62 +23,58 @@ from gmmdiff.figures import (
     style,
     theory,
 )
-from gmmdiff.judging.tables import read_tables
+from gmmdiff.judging import tables
+from gmmdiff.judging.feature_vs_class import SETTINGS
 from gmmdiff.judging.tolerance import tolerance_table
 from gmmdiff.pipeline.results import RESULTS, Results
-from tests.judging import feature_vs_class_tables as made_up, ngmg_stability_tables as costs
 from tests.paths import PUBLISHED, ROOT
 
 MODULES = (theory, figures, curves, pictures, ngmg)
+DRAWING = {  # every function that draws a figure for a notebook of the study
+    name: function
+    for module in MODULES
+    for name, function in inspect.getmembers(module, inspect.isfunction)
+    if function.__module__ == module.__name__ and hasattr(function, "__wrapped__")
+}
 
 
-def drawing():
-    """Every function that draws a figure for a notebook of the study."""
-    for module in MODULES:
-        for name, function in inspect.getmembers(module, inspect.isfunction):
-            own = function.__module__ == module.__name__ and hasattr(function, "__wrapped__")
-            if own and function.__annotations__.get("return") == "Figure":
-                yield name, function
-
-
-DRAWING = dict(drawing())
-
-
-def drawn(name):
-    """The figure of one function, from the published checks or from tables as runs leave them."""
-    checks = read_tables(PUBLISHED / "tables" / "theory_checks")
-    arcs, faces = made_up.arcs(), made_up.faces()
-    given = {
-        "diffusion_checks": lambda: (checks["marginals"], checks["sampler_orders"]),
-        "latent_sets": lambda: (arcs, checks["latent_tests"]),
-        "line_costs": lambda: (checks["line_costs"], checks["line_estimates"]),
-        "affinity": lambda: (checks["affinity"], mixtures_under_test(1, 0.02, 20, 16), 3.0),
-        "laws": lambda: (checks["one_law"], checks["pairs_of_laws"]),
-        "descents": lambda: (checks["descent_lines"], checks["descent_helix"]),
-        "sample_complexity": lambda: (checks["sample_complexity"],),
-        "arm_pictures": lambda: (made_up.arc_pictures(), arcs),
-        "reverse_strip": lambda: (made_up.arc_strip(), arcs),
-        "sampler_check": lambda: (made_up.samplers(),),
-        "levels": lambda: (made_up.runs(), "Faces, few images"),
-        "controls": lambda: (made_up.runs(), "Faces, few images"),
-        "comparison_map": lambda: (made_up.sized(),),
-        "story": lambda: (made_up.story(),),
-        "notices": lambda: (made_up.notices(),),
-        "validation_curves": lambda: (made_up.validation(), made_up.settings()),
-        "ask_for_unseen": lambda: (made_up.pictures(), faces),
-        "every_arm": lambda: (made_up.pictures(), faces, "Which faces?"),
-        "nearest_training_image": lambda: (made_up.pictures(), faces),
-        "reverse_images": lambda: (made_up.face_strip(), faces),
-        "backward_signals": lambda: (backward_signals(),),
-        "gradient_traces": lambda: (costs.norm_curves(), "raw", ngmg.LOOKS),
-        "against_learning_rate": lambda: (costs.classifier(),),
-        "against_lambda": lambda: (costs.joint(costs.rising),),
-        "tolerated": lambda: (
-            costs.joint(costs.rising, seeds=range(5)),
-            tolerance_table(costs.joint(costs.rising, seeds=range(5))),
-        ),
+@pytest.fixture(scope="module")
+def given():
+    """What every figure is drawn from, as it was published."""
+    checks = tables.read_tables(PUBLISHED / "tables" / "theory_checks")
+    found = tables.feature_vs_class(PUBLISHED / "tables")
+    costs = tables.ngmg_stability(PUBLISHED / "tables")
+    faces, arcs = Faces(6, generator=stream(0, "faces")), Arcs(8, stream(0, "arcs"))
+    sparse, choice = (SETTINGS[1].runs(found), "Faces, few images"), costs["faces_choice"]
+    runs = pd.concat(found[world].assign(world=world) for world in ("arcs", "faces", "digits"))
+    images = found["faces_pictures"], faces
+    return {
+        "diffusion_checks": (checks["marginals"], checks["sampler_orders"]),
+        "latent_sets": (arcs, checks["latent_tests"]),
+        "line_costs": (checks["line_costs"], checks["line_estimates"]),
+        "affinity": (checks["affinity"], mixtures_under_test(1, 0.02, 20, 16), 3.0),
+        "laws": (checks["one_law"], checks["pairs_of_laws"]),
+        "descents": (checks["descent_lines"], checks["descent_helix"]),
+        "sample_complexity": (checks["sample_complexity"],),
+        "arm_pictures": (found["pictures"], arcs),
+        "reverse_strip": (found["strip"], arcs),
+        "sampler_check": (found["samplers"],),
+        "levels": sparse,
+        "controls": sparse,
+        "comparison_map": (found["faces_map"],),
+        "story": (found["story"],),
+        "notices": (found["notices"],),
+        "validation_curves": (found["validation"], runs),
+        "ask_for_unseen": images,
+        "every_arm": (*images, "Which faces?"),
+        "nearest_training_image": images,
+        "reverse_images": (found["faces_strip"], faces),
+        "backward_signals": (backward_signals(),),
+        "gradient_traces": (costs["norm_curves"], "raw", ngmg.LOOKS),
+        "against_learning_rate": (costs["classifier"],),
+        "against_lambda": (costs["faces_joint"],),
+        "tolerated": (choice, tolerance_table(choice).assign(beyond=["at most", "", "at least"])),
     }
-    return DRAWING[name](*given[name]())
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -96,9 +93,9 @@ def saved(figure, folder):
 
 
 @pytest.fixture(scope="module", params=DRAWING)
-def made(request, tmp_path_factory):
+def made(request, given, tmp_path_factory):
     """A function's name, its figure, the places of the words in it, and its image."""
-    figure = drawn(request.param)
+    figure = DRAWING[request.param](*given[request.param])
     figure.draw_without_rendering()
     places = [(text.get_text(), text.get_window_extent().padded(-1)) for text in words(figure)]
     image = Image.open(saved(figure, tmp_path_factory.mktemp("drawn")))
@@ -123,12 +120,8 @@ def test_a_figure_can_be_read_where_it_is_700_pixels_wide(made):
     assert image.width < 1.07 * 150 * style.WIDTH  # nothing sticks out of it
     sizes = [text.get_fontsize() for text in figure.findobj(Text) if text.get_text()]
     assert min(sizes) / 72 * 150 * 700 / image.width > 11  # pixels
-    over = [
-        (one, other)
-        for (one, box), (other, next_box) in combinations(places, 2)
-        if box.overlaps(next_box)
-    ]
-    assert not over
+    every = combinations(places, 2)
+    assert not [(one, other) for (one, box), (other, next_box) in every if box.overlaps(next_box)]
 
 
 def test_a_figure_says_what_drew_it_on_paper_of_its_own(made):
@@ -143,14 +136,13 @@ def test_a_figure_says_what_drew_it_on_paper_of_its_own(made):
 
 
 def test_the_same_figure_is_the_same_bytes(tmp_path):
-    assert len({saved(drawn("backward_signals"), tmp_path).read_bytes() for _ in range(2)}) == 1
+    files = (saved(ngmg.backward_signals(backward_signals()), tmp_path) for _ in range(2))
+    assert len({file.read_bytes() for file in files}) == 1
 
 
-@pytest.mark.parametrize("name", ["levels", "tolerated"])
-def test_no_interval_ends_at_an_edge(name):
-    figure = drawn(name)
-    figure.draw_without_rendering()
-    for axis in figure.axes:
+def test_no_interval_ends_at_an_edge(made):
+    name, figure, *_ = made
+    for axis in figure.axes if name in ("levels", "tolerated") else ():
         bars = [line.get_xdata() for line in axis.lines if line.get_xdata()[0] not in (0, 1)]
         bars += [
             path.vertices[:, 0]

@@ -2,12 +2,11 @@
 
 import itertools
 
-import numpy as np
 import pandas as pd
 
 from gmmdiff.core.costs import COSTS
 from gmmdiff.engine.joint.classifiers import JointEnsemble
-from gmmdiff.experiments.ngmg_stability.arms import JOINT_COSTS, JUDGED, with_signals
+from gmmdiff.experiments.ngmg_stability.arms import JUDGED, with_signals
 
 SEEDS = range(20)
 OURS = "NGMG s=1"
@@ -24,24 +23,6 @@ LEVELS = {  # metric and group -> its value without a cost
     ("law", "rare"): 1.2,
 }
 FACTORS = ("variation", "validation_loss", "law")  # metrics that a change multiplies
-
-
-def rising(metric, group, cost, signal, lam):
-    """Every cost harms the more, the more of it there is."""
-    return 0.1 * np.log1p(lam) / len(cost)
-
-
-def norm_curves(lam=(0.0, 1.0, 10.0)):
-    """Gradient norms of every arm of experiment B with all its costs."""
-    tables = []
-    for level, (cost, signal) in itertools.product(lam, with_signals(JOINT_COSTS)):
-        if level or (cost, signal) == ("BCE", "raw"):
-            step = np.arange(25, 501, 25)
-            table = pd.DataFrame({"step": step, "median": 1 + level / step})
-            table["worst"] = table["median"] * (1 + level * (step % 100 == 0))
-            arm = {"learning_rate": 0.01, "lam": level, "cost": cost, "signal": signal}
-            tables.append(table.assign(**arm, worst_spike_rate=0.003 * level))
-    return pd.concat(tables, ignore_index=True)
 
 
 def joint(change=lambda *_: 0.0, lam=(0.0, 0.1, 1.0, 10.0), seeds=SEEDS, rate=0.01):

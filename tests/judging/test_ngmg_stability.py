@@ -58,17 +58,9 @@ def test_where_nothing_is_above_the_reference_there_is_nothing_to_ask():
     found = judged(everything(none), "N1")["N1", "faces"]
     assert found.verdict == "inconclusive"
     assert {cell["state"] for cell in found.cells} == {"not judged"}
+    assert [cell["factors"]["lam"] for cell in found.cells] == 2 * [0.1, 1.0, 10.0]
     above = unsteady({(OURS, "raw"): 0.3, ("BCE", "raw"): 0.005})
     assert verdicts(everything(above), "N1") == ["reversed"] * 2
-
-
-def test_cells_hold_both_arms_own_levels():
-    found = judged(everything(unsteady({("BCE", "raw"): 0.4})), "N1")["N1", "faces"]
-    cell = next(one for one in found.cells if one["factors"]["metric"] == "variation")
-    assert [level["arm"] for level in cell["levels"]] == [OURS, "BCE"]
-    assert [level["estimate"] for level in cell["levels"]] == pytest.approx([0.48, 0.56], rel=1e-3)
-    assert cell["estimate"] == pytest.approx(math.log(0.48 / 0.56), abs=1e-3)
-    assert cell["factors"]["lam"] == 0.1 and len(found.cells) == 6
 
 
 def test_a_classifier_is_compared_at_each_costs_best_rate():
@@ -111,12 +103,11 @@ def test_quality_is_asked_at_small_weights_and_of_bce_as_a_control():
 
     tables = everything(change)
     assert verdicts(tables, "N5") == ["reproduced"] * 2
-    found = claims.cells_table(tables).query(
-        "claim == 'N5' and metric == 'defect' and world == 'faces'"
-    )
+    found = claims.cells_table(tables)
+    assert set(found["world"]) == {"arcs", "faces"}
+    found = found.query("claim == 'N5' and metric == 'defect' and world == 'faces'")
     states = found.groupby("control")["state"].unique()
     assert list(states[False]) == ["holds"] and list(states[True]) == ["reversed"]
-    assert set(claims.cells_table(tables)["world"]) == {"arcs", "faces"}
 
 
 def helping(ours, bce):
@@ -184,11 +175,6 @@ def test_every_question_of_the_findings_has_its_cell():
     answered = findings.findings(register.judge("ngmg_stability", everything()))
     assert [one.question for one in answered] == [row["question"] for row in rows]
     assert len(rows) >= 6
-
-
-def test_too_few_seeds_give_no_verdict():
-    found = everything(unsteady({(OURS, "raw"): 0.05}), seeds=range(19))
-    assert set(verdicts(found, *claims.ASKED)) == {"inconclusive"}
 
 
 def test_an_undertrained_table_is_told_of_what_a_claim_compares():

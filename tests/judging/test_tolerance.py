@@ -26,20 +26,15 @@ def test_the_first_crossing_of_the_band(ratio, expected):
 
 def costly(metric, group, cost, signal, lam):
     """BCE leaves the band between 0.1 and 1, NGMG never, matched at once, Brier beyond 1."""
-    if metric != "validation_loss":
-        return 0.0
     powers = {"BCE": lam >= 1, "Brier": lam == 10, OURS: signal == "matched"}
-    return 1.02**2 - 1 if powers[cost] else 0.0
+    return 1.02**2 - 1 if metric == "validation_loss" and powers[cost] else 0.0
 
 
 def test_every_cost_beside_the_reference_of_its_seed():
     table = joint(costly)
     table["value"] *= 1 + 0.3 * (table["seed"] % 5)  # seeds differ by far more than the band
-    ratios = loss_ratios(table)
-    assert ratios.query("cost == 'BCE' and lam == 1")["value"].to_numpy() == pytest.approx(
-        2 * BAND, abs=1e-3
-    )
-    assert len(tolerances(table)) == 5 * 20
+    ratios = loss_ratios(table).query("cost == 'BCE' and lam == 1")["value"]
+    assert ratios.to_numpy() == pytest.approx(2 * BAND, abs=1e-3)
 
 
 def test_tolerances_in_factors_of_bces():
@@ -63,5 +58,4 @@ def test_a_diverged_run_bears_nothing_beyond():
     table = joint(costly)
     gone = (table["metric"] == "validation_loss") & (table["cost"] == OURS) & (table["lam"] == 0.1)
     table.loc[gone, "value"] = np.inf
-    found = tolerances(table).query("cost == @OURS and signal == 'raw'")
-    assert set(found["lam"]) == {0.1}
+    assert set(tolerances(table)[OURS, "raw"]) == {0.1}

@@ -28,28 +28,10 @@ from tests.more.conftest import MORE
 from tests.paths import ROOT
 
 BOOK = "07_celeba.ipynb"
-SMALL = {
-    "device": "cpu",
-    "attributes": list(ATTRIBUTES),
-    "size": 16,
-    "seeds": 2,
-    "held_out": 1,
-    "rare": 1,
-    "s_c": [0.1],
-    "widths": [8, 16],
-    "layers": 1,
-    "dim": 8,
-    "steps": 5,
-    "evaluations": 3,
-    "n_eval": 8,
-    "judge_width": 8,
-    "judge_steps": 80,
-    "references": 60,
-    "batch": 16,
-    "every": 2,
-    "learning_rate": 0.003,
-    "ema": 0.9,
-}
+SMALL = {"device": "cpu", "attributes": list(ATTRIBUTES), "size": 16, "widths": [8, 16], "dim": 8}
+SMALL |= {"seeds": 2, "held_out": 1, "rare": 1, "s_c": [0.1], "layers": 1, "ema": 0.9, "every": 2}
+SMALL |= {"steps": 5, "batch": 16, "learning_rate": 0.003, "evaluations": 3, "n_eval": 8}
+SMALL |= {"judge_width": 8, "judge_steps": 80, "references": 60}
 quiet = partial(tqdm, disable=True)
 
 
@@ -58,8 +40,7 @@ def asked(**other):
 
 
 def experiment(folder, cache, progress=quiet, **other):
-    where = {"folder": str(folder), "cache": str(cache)}
-    return Experiment(asked(**where | other), progress)
+    return Experiment(asked(**{"folder": str(folder), "cache": str(cache)} | other), progress)
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +48,11 @@ def folder(tmp_path_factory):
     path = tmp_path_factory.mktemp("celeba")
     write(path, 400)
     return path
+
+
+@pytest.fixture(scope="module")
+def data(folder):
+    return CelebA(folder, ATTRIBUTES, 16)
 
 
 @pytest.fixture(scope="module")
@@ -91,8 +77,7 @@ def same(one, other):
 @pytest.mark.slow
 def test_killed_in_the_middle_it_goes_on_as_if_it_never_had_been(folder, whole, tmp_path):
     own = SMALL | {"folder": str(folder), "cache": str(tmp_path)}
-    del own["device"]
-    params = {"device": "cpu", "seed": 0, "celeba": own}
+    params = {"device": own.pop("device"), "seed": 0, "celeba": own}
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
     command = [sys.executable, MORE / "celeba.py", tmp_path / "params.yaml"]
     process = subprocess.Popen(command, cwd=ROOT)
@@ -114,10 +99,10 @@ def test_killed_in_the_middle_it_goes_on_as_if_it_never_had_been(folder, whole, 
 
 def test_the_judge_reads_real_images_and_refuses_noise(whole):
     names, _, tables = whole
-    errors = pd.read_csv(tables / "judge.csv").set_index("attribute")
-    assert list(errors.index) == list(ATTRIBUTES) and (errors["error"] < 0.05).all()
+    errors = pd.read_csv(tables / "judge.csv")
     data, judge = names.experiment.data, names.experiment.judge
     rows, combination = data.part("test")
+    assert list(errors["attribute"]) == list(ATTRIBUTES) and (errors["error"] < 0.05).all()
     assert (errors["images"] == len(rows)).all()
     assert np.allclose(errors["present"], data.combinations[combination].double().mean(0))
     shown, malformed = judge(data.load(rows))
@@ -152,14 +137,19 @@ def test_malformed_is_outside_of_every_widened_sphere(whole):
 
 def test_tables_and_pictures_hold_every_arm_and_group(whole):
     names, told, tables = whole
-    runs, found = names.table, names.experiment
+    runs, experiment = names.table, names.experiment
     kept = pd.read_csv(tables / "celeba.csv")
     pd.testing.assert_frame_equal(kept, runs, check_dtype=False, rtol=1e-9)
     assert all(f"**{name} (celeba, dense)." in told for name in ("F1", "F2", "F3"))
     assert "Not measured" not in told and "accelerator.backward" in told
-    assert set(runs["granularity"]) == {"real", "class", "feature"} and set(runs["steps"]) == {5}
-    assert set(runs["group"]) == {"seen", "rare", "frequent", "held out", "all"}
-    assert set(runs["seed"]) == {0, 1} and set(runs["regime"]) == {"dense"}
+    factors = runs[["granularity", "group", "seed", "regime", "steps"]].drop_duplicates()
+    assert {name: set(column) for name, column in factors.items()} == {
+        "granularity": {"real", "class", "feature"},
+        "group": {"seen", "rare", "frequent", "held out", "all"},
+        "seed": {0, 1},
+        "regime": {"dense"},
+        "steps": {5},
+    }
     validated = runs[runs["group"] == "all"].pivot(
         index=["granularity", "seed"], columns="metric", values="value"
     )
@@ -169,74 +159,61 @@ def test_tables_and_pictures_hold_every_arm_and_group(whole):
     shares = runs[runs["group"] != "all"]
     assert shares["value"].between(0, 1).all()
     assert set(shares["metric"]) == {"wrong", "malformed", "defect"}
-    for one in found.seeds:  # held out is what each seed holds out
+    for one in experiment.seeds:  # held out is what each seed holds out
         for split in ("train", "validation"):
-            rows, combination = found.shown(one, split)
+            rows, combination = experiment.shown(one, split)
             assert len(rows) and not torch.isin(combination, one.held_out).any()
-        assert set(runs.query(f"seed == {one.seed}")["images"]) == {len(found.shown(one)[0])}
-    real = runs.query("granularity == 'real' and group == 'seen' and metric == 'defect'")
-    made = runs.query("granularity == 'class' and group == 'seen' and metric == 'defect'")
-    assert real["value"].max() < 0.3 < made["value"].min()  # after five steps
+        assert set(runs.query(f"seed == {one.seed}")["images"]) == {len(experiment.shown(one)[0])}
+    defects = runs.query("group == 'seen' and metric == 'defect'").groupby("granularity")["value"]
+    assert defects.max()["real"] < 0.3 < defects.min()["class"]  # after five steps
     assert list(names.sheet["arm"].unique()) == ["real", "class, s_c 0.1", "feature, s_c 0.1"]
     assert names.sheet.groupby("arm").size().eq(4).all()  # one held out, one rare, two frequent
 
 
-def test_the_weights_kept_are_those_of_the_least_validation_loss(folder, tmp_path):
-    """By the loss of the same images once more, beside the curve."""
-    found = experiment(folder, tmp_path, seeds=1, steps=60, every=60, learning_rate=0.03)
-    for one, arm, network, losses in found.trained():
-        rows, combination = found.shown(one, "validation")
-        some = torch.randperm(len(rows), generator=stream(0, "validation"))
+def test_validated_are_fresh_images_of_the_combinations_seen(whole):
+    """By the loss of the same images once more, beside the only look."""
+    for one, arm, network, losses in whole[0].experiment.trained():
+        rows, combination = whole[0].experiment.shown(one, "validation")
+        some = torch.randperm(len(rows), generator=stream(one.seed, "validation"))
         with torch.no_grad():
             loss = float(arm.validation_loss(rows[some], combination[some], network))
-        assert len(losses) == 3 and loss == pytest.approx(min(losses), rel=1e-5)
-
-
-SETTING = Setting("celeba", "dense", ("F1", "F2", "F3"))
-
-
-def judged(tables):
-    return {name: claim_of(name, SETTING, "celeba").judge(tables) for name in SETTING.claims}
+        assert losses == [pytest.approx(loss, rel=1e-5)]
 
 
 def test_claims_are_judged_by_the_rule_of_all_worlds(whole):
-    tables = {"celeba": whole[0].table}
-    found = judged(tables)
-    assert {one.verdict for one in found.values()} == {"inconclusive"}  # two seeds
-    defects = tables["celeba"].query("metric == 'defect'")
-    value = defects.set_index(["granularity", "group", "seed"])["value"].sort_index()
-    wanted = {
-        "F1": value["feature", "seen"] - value["class", "seen"],
-        "F2": value["feature", "rare"] - value["class", "rare"],
-        "F3": value["feature", "held out"] - value["feature", "rare"],
+    """Two seeds give no verdict; twenty that differ clearly do."""
+    rng, runs = np.random.default_rng(0), whole[0].table
+    many = pd.concat([runs[runs["seed"] == 0].assign(seed=seed) for seed in range(20)])
+    worse = 0.1 + 0.5 * (many["granularity"] == "class") + 0.01 * rng.random(len(many))
+    many = many.assign(value=worse.where(many["group"] != "all", many["value"]))
+    setting = Setting("celeba", "dense", ("F1", "F2", "F3"))
+    pairs = {  # the feature arm's group, against which
+        "F1": ("seen", ("class", "seen")),
+        "F2": ("rare", ("class", "rare")),
+        "F3": ("held out", ("feature", "rare")),
     }
-    for name, differences in wanted.items():
-        cell, *_ = found[name].cells
-        assert cell["estimate"] == pytest.approx(differences.mean())
-        assert not found[name].undertrained
-    beside = contrasts_table(tables, SETTING).query("control")
+    for table, verdict in ((runs, "inconclusive"), (many, "reproduced")):
+        defects = table[table["metric"] == "defect"]
+        value = defects.set_index(["granularity", "group", "seed"])["value"].sort_index()
+        for name, (group, rival) in pairs.items():
+            judged = claim_of(name, setting, "celeba").judge({"celeba": table})
+            cell, *_ = judged.cells
+            assert judged.verdict == verdict and not judged.undertrained
+            estimate = (value["feature", group] - value[rival]).mean()
+            assert table is many or cell["estimate"] == pytest.approx(estimate)
+    beside = contrasts_table({"celeba": runs}, setting).query("control")
     assert set(beside["claim"]) == {"F3"}  # of the class arm
 
 
-def test_with_twenty_seeds_a_clear_difference_is_a_verdict(whole):
-    rng, runs = np.random.default_rng(0), whole[0].table
-    runs = pd.concat([runs[runs["seed"] == 0].assign(seed=seed) for seed in range(20)])
-    worse = 0.5 * (runs["granularity"] == "class") + 0.01 * rng.random(len(runs))
-    runs = runs.assign(value=(0.1 + worse).where(runs["group"] != "all", runs["value"]))
-    found = {name: one.verdict for name, one in judged({"celeba": runs}).items()}
-    assert found == dict.fromkeys(SETTING.claims, "reproduced")
-
-
-def test_conditions_of_both_arms_are_of_one_size_and_know_what_they_should(folder):
-    data, noise, drawn = CelebA(folder, ATTRIBUTES, 16), stream(0, "noise"), {}
+def test_conditions_of_both_arms_are_of_one_size_and_know_what_they_should(data):
+    noise = stream(0, "noise")
     for granularity in ("feature", "class"):
         arm = Arm(data, granularity, 0.1, 3, asked())
         means = arm.conditioning(arm.index, sample=False)
         assert means.shape == (4, 2, 8)
         assert torch.allclose(means.norm(dim=2), torch.tensor(8**0.5))
         if granularity == "feature":  # whose smallest distance is the unit of both
-            away = torch.cdist(means.flatten(1), means.flatten(1))
-            smallest = float(away[~torch.eye(4, dtype=torch.bool)].min())
+            smallest = float(torch.pdist(means.flatten(1)).min())
         drawn = arm.conditioning(arm.index.repeat_interleave(500, 0), generator=noise)
         spread = (drawn - means.repeat_interleave(500, 0)).std()
         assert float(spread) == pytest.approx(0.1 * smallest, rel=0.05)
@@ -312,8 +289,8 @@ def test_a_run_tells_what_it_was_trained_by_and_new_data_train_anew(folder, whol
     assert len(weights(found.work)) == len(before) + 3
 
 
-def test_images_of_a_network_that_diverged_are_not_finite_and_others_are(folder, whole):
-    arm = Arm(CelebA(folder, ATTRIBUTES, 16), "feature", 0.1, 3, asked())
+def test_images_of_a_network_that_diverged_are_not_finite_and_others_are(data, whole):
+    arm = Arm(data, "feature", 0.1, 3, asked())
     wanted, network, made = torch.tensor([0, 1, 2]), arm.network.eval(), whole[0].made
     images = made(arm, network, wanted)
     assert images.shape == (3, 3, 16, 16) and images.isfinite().all()
@@ -322,8 +299,8 @@ def test_images_of_a_network_that_diverged_are_not_finite_and_others_are(folder,
     assert made(arm, network, wanted).isnan().all()
 
 
-def test_a_judge_that_diverged_is_refused(folder):
-    data, reader = CelebA(folder, ATTRIBUTES, 16), Reader(16, 2, 8).eval()
+def test_a_judge_that_diverged_is_refused(data):
+    reader = Reader(16, 2, 8).eval()
     with torch.no_grad():
         reader.stages[0][0].weight.fill_(torch.nan)
     message = r"^celeba: what the judge sees in real images must be finite, got \d+ NaN"

@@ -2,14 +2,17 @@
 of known speed.
 """
 
+import inspect
 import time
 from functools import partial
-from itertools import pairwise, product
+from itertools import product
 
+import diffusers
 import pandas as pd
 import pytest
 import speed
 import torch
+from scipy.integrate import solve_ivp
 from speed import Program, exact_laws, operations, race, rates, ratios
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -23,6 +26,18 @@ SMALL = TrainingSettings(partial(Arcs, 8), width=16, hidden=2, batch=16, ema=0.9
 TABLE = run_table(["class", "feature"], [0.0, 0.1], [50], [0.01], [4], 20, 3)
 SMALLEST = {"device": "cpu", "steps": 2, "turns": 1, "rows": [1, 3], "n_train": 50, "batch": 16}
 SMALLEST |= {"faces_batch": 16, "evaluations": [4, 12], "samples": [4]}
+BETWEEN = "ours: Adams-Bashforth-Moulton", "between"
+# Of diffusers' classes: they draw noise, run backwards, are twins or other models', or refuse x_0.
+LEFT_OUT = {
+    "DDPM",
+    "DDPMParallel",
+    "EulerAncestralDiscrete",
+    "KDPM2AncestralDiscrete",
+    "LCM",
+    "TCD",
+}
+LEFT_OUT |= {"DDIMInverse", "DPMSolverMultistepInverse", "DDIMParallel", "KDPM2Discrete", "PNDM"}
+LEFT_OUT |= {"CogVideoXDDIM", "CogVideoXDPM"}
 
 
 @pytest.fixture(scope="module")
@@ -30,18 +45,14 @@ def programs():
     return speed.programs(dict.fromkeys(("plain", "with a classifier"), SMALL), TABLE)
 
 
-def counted(work):
-    with FlopCounterMode(display=False) as counter:
-        work()
-    return counter.get_total_flops()
-
-
 def test_operations_are_those_of_torch_nn():
     """Of the denoiser alone, forward and backward, a run."""
     made = Ensemble(Program(Ensemble, TABLE, SMALL).blocks(3)[0], "cpu")
-    sizes, x = made.networks[0].sizes, torch.randn(SMALL.batch, made.networks[0].sizes[0])
-    network = speed.perceptron(sizes)
-    assert operations(made) == 3 * counted(lambda: network(x).sum().backward())
+    sizes = made.networks[0].sizes
+    network, x = speed.perceptron(sizes), torch.randn(SMALL.batch, sizes[0])
+    with FlopCounterMode(display=False) as counter:
+        network(x).sum().backward()
+    assert operations(made) == 3 * counter.get_total_flops()
 
 
 def test_programs_have_rows_by_seed_in_blocks(programs):
@@ -89,22 +100,20 @@ def test_the_stack_and_the_loops_train_the_engines_batches(programs, monkeypatch
 
 
 def test_threads_take_turns_on_one_set_of_rows(programs, monkeypatch):
-    seen = []
+    seen, before = [], torch.get_num_threads()
 
     def engine(self, blocks):
         return lambda: seen.append((torch.get_num_threads(), sum(map(len, blocks))))
 
     monkeypatch.setattr(Program, "engine", engine)
     monkeypatch.setattr(Program, "full", 6)
-    before = torch.get_num_threads()
     torch.set_num_threads(3)
     try:
         turns = speed.thread_turns(programs["plain"], 4, 1)
         assert torch.get_num_threads() == 3
     finally:
         torch.set_num_threads(before)
-    assert set(seen) == {(1, 6), (2, 6), (3, 6)}
-    assert turns["contestant"].tolist() == ["1", "2", "3"]
+    assert set(seen) == {(1, 6), (2, 6), (3, 6)} and [*turns["contestant"]] == ["1", "2", "3"]
 
 
 def test_a_race_finds_who_is_twice_as_fast():
@@ -120,29 +129,24 @@ def test_ratios_are_taken_turn_by_turn():
 
 
 def test_the_exact_laws_are_mixtures_whose_flow_is_known():
-    """Predictions as of four components in R^8; the flow against small steps of Runge and Kutta."""
+    """Predictions as of four components in R^8; the flow against a solver of SciPy."""
     law = exact_laws()["R^8"]
     pairs = [zip(axis.weights, axis.means, strict=True) for axis in law.axes[:2]]
     parts = [(w * v, torch.cat([m, n, torch.zeros(6)])) for (w, m), (v, n) in product(*pairs)]
     weights, means = (torch.stack(part).double() for part in zip(*parts, strict=True))
-    scale = float(law.axes[0].scales[0])
-    mixture = GaussianMixture(weights, means @ law.frame.T, torch.full((4, 8), scale).double())
-    x = law.at(3.0)
+    scales = torch.full((4, 8), float(law.axes[0].scales[0])).double()
+    mixture, x = GaussianMixture(weights, means @ law.frame.T, scales), law.at(3.0)
     assert x.shape == (100, 8)
     torch.testing.assert_close(law.x_0(x, 3.0), mixture.posterior_mean(x, *rates(3.0)))
-    grid = torch.logspace(0.5, -1, 100, dtype=torch.float64).tolist()
-    start, end = law.at(grid[0]), law.at(grid[-1])
-    y = start / rates(grid[0])[0]
 
-    def slope(y, ratio):  # d(x / alpha) / d(sigma / alpha)
-        return (y - law.x_0(rates(ratio)[0] * y, ratio)) / ratio
+    def slope(ratio, flat):  # d(x / alpha) / d(sigma / alpha)
+        y = torch.tensor(flat).view(100, 8)
+        return ((y - law.x_0(rates(ratio)[0] * y, ratio)) / ratio).flatten()
 
-    for a, b in pairwise(grid):
-        h, k = b - a, slope(y, a)
-        k2 = slope(y + h / 2 * k, (a + b) / 2)
-        k3 = slope(y + h / 2 * k2, (a + b) / 2)
-        y = y + h / 6 * (k + 2 * k2 + 2 * k3 + slope(y + h * k3, b))
-    torch.testing.assert_close(rates(grid[-1])[0] * y, end, rtol=0, atol=1e-5)
+    start = (x / rates(3.0)[0]).flatten()
+    end = solve_ivp(slope, (3.0, 0.1), start, "DOP853", rtol=1e-8, atol=1e-8).y[:, -1]
+    found = rates(0.1)[0] * torch.tensor(end).view(100, 8)
+    torch.testing.assert_close(found, law.at(0.1), rtol=0, atol=1e-6)
     assert law.error(law.at(0.0)) == 0
 
 
@@ -154,15 +158,20 @@ def executed(run_notebook, tmp_path_factory):
 
 
 def test_every_sampler_is_measured_and_the_best_are_ours(executed):
-    names, _, tables = executed
+    names, shown, tables = executed
     errors = pd.read_csv(tables / "sampler_errors.csv")
-    samplers = {**names["DIFFUSERS"], **names["OURS"]}
-    assert len(errors) == 2 * 2 * len(samplers) and set(errors["sampler"]) == set(samplers)
+    assert not errors.duplicated(["law", "sampler", "spacing", "at_most"]).any()
+    # Three laws, two numbers of evaluations; DDIM has one spacing.
+    assert len(errors) == 3 * 2 * (4 * len({**names["DIFFUSERS"], **names["OURS"]}) - 3)
     assert (errors["evaluations"] <= errors["at_most"]).all() and (errors["error"] > 0).all()
-    at = errors[errors["at_most"] == 12].set_index(["law", "sampler"])["error"]
+    at = errors[errors["at_most"] == 12].set_index(["sampler", "spacing"])
     for law in ("line", "R^8"):
-        ours = at[law, "ours: adams_bashforth, bent"]
-        assert ours < 0.8 * at[law, "DPM-Solver++(2M)"] and ours == at[law].min()
+        error = at.loc[at["law"] == law, "error"]
+        assert error.idxmin() == BETWEEN
+        assert error[BETWEEN] < 0.5 * error["DPM-Solver++(2M)", "even in t"]
+        ours = error["ours: dpmpp_2m", "between"]  # the same method at the same times
+        assert ours == pytest.approx(error["DPM-Solver++(2M)", "between"], rel=1e-3)
+    assert names["winner"] == ", ".join(BETWEEN) and f"({names['winner']})" in shown
 
 
 def test_the_schedule_of_diffusers_is_ours(executed):
@@ -171,8 +180,17 @@ def test_the_schedule_of_diffusers_is_ours(executed):
     torch.testing.assert_close(kept, CosineSchedule().alpha(times))
 
 
+def test_no_scheduler_that_solves_the_flow_is_missing(executed):
+    """Of those that take a schedule and the kind of prediction."""
+    known = {"trained_betas", "prediction_type"}
+    classes = [getattr(diffusers, name) for name in dir(diffusers) if name.endswith("Scheduler")]
+    taken = {one.__name__ for one in classes if known <= inspect.signature(one).parameters.keys()}
+    compared = {kind for kind, *_ in executed[0]["DIFFUSERS"].values()}
+    assert compared == taken - {f"{name}Scheduler" for name in LEFT_OUT}
+
+
 def test_no_table_is_missing(executed):
-    names, _, tables = executed
+    tables = executed[2]
     written = {path.stem for path in tables.iterdir()}
     assert written == {
         *("training_turns", "training_ratio", "thread_turns", "thread_ratio", "growth_turns"),
@@ -180,4 +198,3 @@ def test_no_table_is_missing(executed):
     }
     growth = pd.read_csv(tables / "growth_ratio.csv")
     assert set(growth["contestant"]) == {"engine", "loop", "loop, tuned", "torch.func"}
-    assert names["best"] == "ours: adams_bashforth, bent"

@@ -28,12 +28,12 @@ def tokens(conditioning):
     return conditioning(index, generator=stream(0, "conditions"))
 
 
+@torch.no_grad()
 @pytest.mark.parametrize(("channels", "widths"), [(1, (8, 16)), (3, (8, 16, 16))])
 def test_grey_and_colour_and_any_number_of_tokens(channels, widths):
     network, x = unet(SIZE, DIM, channels, widths, 1), torch.randn(2, channels, SIZE, SIZE)
     for count in (1, 5):
-        with torch.no_grad():
-            assert network(x, 3, torch.randn(2, count, DIM)).sample.shape == x.shape
+        assert network(x, 3, torch.randn(2, count, DIM)).sample.shape == x.shape
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,9 @@
 import nbformat
 import yaml
 
+from gmmdiff.pipeline import runner
+from gmmdiff.pipeline.errors import exit_code
+
 PARAMETERS = "n: int = 1  # a number, here n = m; in [0, 9]"
 TABLE = (
     "import pandas as pd\nfrom gmmdiff.pipeline.results import Results\n"
@@ -22,22 +25,26 @@ def notebook(path, *sources):
 def arguments(folder, book, params, stage="stage", reports="reports"):
     """The command line of one run, its params.yaml written."""
     path = folder / "params.yaml"
-    path.write_text(params if isinstance(params, str) else yaml.safe_dump(params))
+    path.write_text(yaml.safe_dump(params))
     return [str(book), stage, "--params", str(path), "--reports", str(folder / reports)]
 
 
+def run(*given, **options):
+    """The exit code of ``arguments``."""
+    return exit_code(runner.main, arguments(*given, **options))
+
+
 def no_cell_warns(executed):
-    outputs = [
-        output for cell in nbformat.read(executed, 4).cells for output in cell.get("outputs", [])
-    ]
+    cells = nbformat.read(executed, 4).cells
+    outputs = [output for cell in cells for output in cell.get("outputs", [])]
     return outputs and not [output for output in outputs if output.get("name") == "stderr"]
 
 
 def contents(reports):
     """Every file of a folder of results but the records of the machine: path -> bytes."""
-    files = (path for path in sorted(reports.rglob("*")) if path.is_file())
+    files = {p.relative_to(reports): p for p in sorted(reports.rglob("*")) if p.is_file()}
     return {
-        path.relative_to(reports).as_posix(): path.read_bytes()
-        for path in files
-        if not {"environment", ".staging"} & set(path.relative_to(reports).parts)
+        name.as_posix(): path.read_bytes()
+        for name, path in files.items()
+        if not {"environment", ".staging"} & set(name.parts)
     }

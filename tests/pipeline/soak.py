@@ -1,13 +1,10 @@
 """Cuts the pipeline's power at random moments and looks at what is left, as `make soak` does.
 
-    python -m tests.pipeline.soak [rounds]
-
 The pipeline of dvc.yaml, at the smallest size that passes, runs undisturbed twice; then every round
 starts it from a fresh clone, kills all of its processes at once at a random moment, and starts it
 again.  A round is good when the second start ends well, runs no stage again that was finished, ends
 in the bytes of the undisturbed run and in no file more.
-Everything happens in a temporary folder; reports/soak.csv gets one row a round.  (Outside the tree,
-a killed kernel leaves the file by which Jupyter reached it among the system's temporary files.)
+Everything happens in a temporary folder; reports/soak.csv gets one row a round.
 """
 
 from __future__ import annotations
@@ -35,74 +32,37 @@ import yaml
 from ruamel.yaml import YAML
 
 from gmmdiff.core.streams import numpy_stream
-from gmmdiff.pipeline.check_parameters import check_file, trained_parts
+from gmmdiff.pipeline.check_parameters import BUILDERS, check_file
 from gmmdiff.pipeline.snapshot import digest, of_the_machine
 from tests.paths import ROOT
 
 ROUNDS, SIDE_BY_SIDE, SEED = 8, 2, 5  # three quarters of an hour on two cores
 BAD = ("stages_lost", "leftovers", "files_differing", "exit_code")  # what has to be nothing
 LIMIT = 900  # seconds after which a run counts as stuck
-NETWORK = {"width": 8, "hidden": 1, "batch": 8, "evaluations": 4, "n_eval": 2}
 # What has to differ from the notebooks' own defaults for a stage to take no longer than its
 # imports.
-SMALL = {
-    "start_here": {"n_train": 200, "steps": 40, "n_eval": 4},
-    "theory_checks": {
-        "n_marginal": 100,
-        "sampler_steps": [5, 10, 20],
-        "dimensions": [5],
-        "diffusion_times": [0.0, 1.0],
-        "n_latent": 8,
-        "permutations": 99,
-        "line_widths": [0.0],
-        "n_line": 8,
-        "line_repeats": 2,
-        "affine_scales": [1, 16],
-        "law_sizes": [8, 16],
-        "law_repeats": 2,
-        "law_pairs": 2,
-        "descent_steps": 20,
-        "helix_points": 4,
-        "helix_steps": 5,
-        "complexity_dimensions": [2, 8],
-        "complexity_sizes": [8, 16],
-        "complexity_repeats": 2,
-    },
-    "feature_vs_class": {"n_train": 420, "steps": 40, **NETWORK, "evaluations": 8},
-    "faces": {
-        "attributes": 4,
-        "mapped": [2],
-        "n_train": [30, 400],
-        "steps": [40, 40],
-        "judged_n_train": [30, 400],
-        "mixture_steps": [40, 40],
-        "story_n_train": 30,
-        "story": [20, 40],
-        "held_out": 0.25,
-        **NETWORK,
-    },
-    "digits": {"n_train": [50, 3000], "steps": [40, 40], "mixture_steps": [40, 40], **NETWORK},
-    "ngmg_stability": {
-        "n_train": 20,
-        "label_noise": [0.0],
-        "learning_rate": [0.01, 0.1],
-        "classifier_steps": 150,
-        "lam": [0.0, 1.0],
-        "steps": 150,
-        **NETWORK,
-        "n_test": 20,
-    },
-    "ngmg_faces": {
-        "attributes": 4,
-        "n_train": 30,
-        "lam": [0.0, 1.0],
-        "matched_lam": [1.0],
-        "choosing_lam": [1.0, 3.0],
-        "steps": 150,
-        **NETWORK,
-        "n_test": 20,
-    },
-}
+SMALL = yaml.safe_load("""
+start_here: {n_train: 200, steps: 40, n_eval: 4}
+theory_checks:
+  {n_marginal: 100, sampler_steps: [5, 10, 20], dimensions: [5], diffusion_times: [0.0, 1.0],
+   n_latent: 8, permutations: 99, line_widths: [0.0], n_line: 8, line_repeats: 2,
+   affine_scales: [1, 16], law_sizes: [8, 16], law_repeats: 2, law_pairs: 2, descent_steps: 20,
+   helix_points: 4, helix_steps: 5, complexity_dimensions: [2, 8], complexity_sizes: [8, 16],
+   complexity_repeats: 2}
+feature_vs_class: {n_train: 420, steps: 40, evaluations: 8}
+faces:
+  {attributes: 4, mapped: [2], n_train: [30, 400], steps: [40, 40], judged_n_train: [30, 400],
+   mixture_steps: [40, 40], story_n_train: 30, story: [20, 40], held_out: 0.25}
+digits: {n_train: [50, 3000], steps: [40, 40], mixture_steps: [40, 40]}
+ngmg_stability:
+  {n_train: 20, label_noise: [0.0], learning_rate: [0.01, 0.1], classifier_steps: 150,
+   lam: [0.0, 1.0], steps: 150, n_test: 20}
+ngmg_faces:
+  {attributes: 4, n_train: 30, lam: [0.0, 1.0], matched_lam: [1.0], choosing_lam: [1.0, 3.0],
+   steps: 150, n_test: 20}
+""")
+NETWORK = {"width": 8, "hidden": 1, "batch": 8, "evaluations": 4, "n_eval": 2}
+SMALL |= {section: NETWORK | SMALL[section] for section in BUILDERS}
 
 
 @dataclass
@@ -132,13 +92,13 @@ def cut_power(pid: int) -> int:
     return len(frozen)
 
 
-def start(tree: Path, cut: Callable[[float], bool] = lambda elapsed: elapsed > LIMIT) -> Run:
-    """Starts the pipeline in a tree and cuts its power once ``cut(seconds since the start)`` says
-    so.
+def surroundings(tree: Path) -> tuple[Path, dict[str, str]]:
+    """A folder beside a tree, and the environment in which its pipeline runs: this interpreter, the
+    tree's code, temporary files and DVC's hashes in that folder.
     """
-    beside = tree.parent / f"{tree.name}.beside"  # temporary files, DVC's hashes, the terminal
+    beside = tree.parent / f"{tree.name}.beside"
     (beside / "tmp").mkdir(parents=True, exist_ok=True)
-    environment = os.environ | {
+    return beside, os.environ | {
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "PYTHONPATH": f"{tree}{os.pathsep}{ROOT}",
         "TMPDIR": str(beside / "tmp"),
@@ -146,6 +106,13 @@ def start(tree: Path, cut: Callable[[float], bool] = lambda elapsed: elapsed > L
         "DVC_NO_ANALYTICS": "1",
         "OMP_NUM_THREADS": "1",
     }
+
+
+def start(tree: Path, cut: Callable[[float], bool] = lambda elapsed: elapsed > LIMIT) -> Run:
+    """Starts the pipeline in a tree and cuts its power once ``cut(seconds since the start)`` says
+    so.
+    """
+    beside, environment = surroundings(tree)
     command = [sys.executable, "-m", "gmmdiff.pipeline.resume"]
     killed, since = 0, time.monotonic()
     with open(beside / "log", "w+") as log:
@@ -171,16 +138,12 @@ def results(tree: Path) -> dict[str, str]:
 
 def everything(tree: Path) -> set[str]:
     """Every file and folder in the tree, and what DVC takes processes at work to hold."""
-    cache = tree / ".dvc" / "cache"
-    paths = [
-        path
-        for path in tree.rglob("*")
-        if not path.is_relative_to(cache) and not {".git", "__pycache__"} & set(path.parts)
-    ]
-    found = {str(path.relative_to(tree)) for path in [*paths, *cache.rglob("*.tmp")]}
-    rwlock = tree / ".dvc" / "tmp" / "rwlock"
+    dvc, apart = tree / ".dvc", {".git", "__pycache__"}
+    paths = [path for path in tree.rglob("*") if not apart & set(path.parts)]
+    kept = [p for p in paths if not p.is_relative_to(dvc / "cache") or p.suffix == ".tmp"]
+    rwlock = dvc / "tmp" / "rwlock"
     held = rwlock.read_text() if rwlock.exists() else "{}"
-    return found | ({f"rwlock: {held}"} - {"rwlock: {}"})
+    return {str(path.relative_to(tree)) for path in kept} | ({f"rwlock: {held}"} - {"rwlock: {}"})
 
 
 def start_again(tree: Path, reference: Path, first: Run) -> dict[str, Any]:
@@ -191,7 +154,6 @@ def start_again(tree: Path, reference: Path, first: Run) -> dict[str, Any]:
     finished = first.started[:-1] if first.killed else first.started
     second = start(tree)
     found, expected = results(tree), results(reference)
-    differing = [name for name in sorted(found | expected) if found.get(name) != expected.get(name)]
     return {
         "seconds": round(first.seconds, 1),
         "stage": ["before the first", *first.started][-1] if first.killed else "not killed",
@@ -199,7 +161,7 @@ def start_again(tree: Path, reference: Path, first: Run) -> dict[str, Any]:
         "stages_finished": len(finished),
         "stages_lost": sorted({*finished} & {*second.started} - {"pages"}),
         "leftovers": sorted(everything(tree) - everything(reference)),
-        "files_differing": differing,
+        "files_differing": sorted({name for name, _ in found.items() ^ expected.items()}),
         "exit_code": second.code,
         "seconds_to_finish": round(second.seconds, 1),
     }
@@ -225,7 +187,7 @@ def small_clone(tree: Path) -> None:
     stages = yaml.safe_load(pipeline.read_text())
     train = stages["stages"]["train"]
     of_section = {stage["section"]: stage for stage in train["foreach"].values()}
-    parts = trained_parts(check_file(params, tree / "notebooks"))
+    _, parts = check_file(params)
     train["foreach"] = {f"{name}_{part}": of_section[name] | {"part": part} for name, part in parts}
     pipeline.write_text(yaml.safe_dump(stages, sort_keys=False))
     subprocess.run(["git", "add", "-A"], cwd=tree, check=True)

@@ -17,6 +17,7 @@ from gmmdiff.engine.runs import SeedData
 from gmmdiff.pipeline import ask_for_a_face, denoisers, pages
 from gmmdiff.pipeline.ask_for_a_face import ARMS, COLUMNS, SAMPLES
 from tests.paths import PUBLISHED, ROOT
+from tests.pipeline.small_stages import contents
 
 
 @pytest.fixture(scope="module")
@@ -48,19 +49,18 @@ def tiles(reports):
 
 def test_the_stage_tells_what_is_drawn_and_read(reports, told, tiles):
     rows, settings, *_ = denoisers.first_runs(ROOT / "params.yaml")
-    seed, n_train = int(rows["seed"].iloc[0]), told["n_train"]
-    seed_data = SeedData(seed, settings)
-    world, (points, combination) = seed_data.world, seed_data.training_points(n_train)
+    seed_data = SeedData(int(rows["seed"].iloc[0]), settings)
+    world, (points, combination) = seed_data.world, seed_data.training_points(told["n_train"])
     assert told["switches"] == ["hair", "glasses", "smile", "beard", "hat", "ears"]
     assert told["held_out"] == seed_data.held_out.tolist() and len(told["faces"]) == 64 * COLUMNS
     for c, one in enumerate(told["asked"]):
-        images = int((combination == c).sum())
         why = "none: held out" if c in seed_data.held_out else "none: never drawn"
-        assert one == {"name": world.describe(c), "training": images or why}
+        images = int((combination == c).sum()) or why
+        assert one == {"name": world.describe(c), "training": images}
     asked = world.combinations.repeat_interleave(SAMPLES, 0)
     for place, arm in enumerate(ARMS):
         denoiser = load(reports / denoisers.NAME / denoisers.FILE.format(arm))
-        noise = stream(seed, "ask for a face")
+        noise = stream(seed_data.seed, "ask for a face")
         drawn = denoiser.sample(asked, noise, settings.evaluations)
         judged = world.judge(drawn)
         for number in range(0, len(drawn), 7):
@@ -76,13 +76,12 @@ def test_the_stage_tells_what_is_drawn_and_read(reports, told, tiles):
 
 
 def test_the_stage_gives_equal_bytes_each_time_and_the_page_stays_small(reports):
-    folder = reports / "ask_for_a_face"
-    first = {path.name: path.read_bytes() for path in folder.iterdir()}
+    first = contents(reports / "ask_for_a_face")
     ask_for_a_face.make(ROOT / "params.yaml", reports)
-    assert {path.name: path.read_bytes() for path in folder.iterdir()} == first
+    assert contents(reports / "ask_for_a_face") == first
     without = pages.report_page(reports, faces=reports / "nowhere")
     assert without == pages.report_page(reports) and "ask-for-a-face" not in without
-    assert 1e5 < len((reports / "index.html").read_bytes()) - len(without.encode()) <= 400e3
+    assert 1e5 < (reports / "index.html").stat().st_size - len(without.encode()) <= 400e3
 
 
 def check(tab, told, asked):

@@ -18,10 +18,10 @@ import yaml
 from gmmdiff.engine.runs import TrainingSettings, run_table
 from gmmdiff.engine.threads import side_by_side
 from gmmdiff.engine.training import train
-from gmmdiff.pipeline import cluster, results, runner
+from gmmdiff.pipeline import cluster, results
 from gmmdiff.pipeline.parameters import declared_parameters
 from tests.paths import ROOT
-from tests.pipeline.small_stages import PARAMETERS, arguments, contents, notebook
+from tests.pipeline.small_stages import PARAMETERS, contents, notebook, run
 from tests.small_settings import ARCS
 
 SETTINGS = TrainingSettings(ARCS, width=8, hidden=1, batch=8, n_eval=4, evaluations=8)
@@ -37,11 +37,11 @@ def running(tmp_path_factory):
     folder, processes = tmp_path_factory.mktemp("cluster"), []
 
     def start(*command):
-        log = open(folder / f"{len(processes)}.log", "w")  # noqa: SIM115 - for the process
         path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
         options = {"cwd": folder, "env": os.environ | {"PYTHONPATH": path}}
+        nowhere = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
         command = [sys.executable, "-m", "dask", *command]
-        processes.append(subprocess.Popen(command, stdout=log, stderr=log, **options))
+        processes.append(subprocess.Popen(command, **options, **nowhere))
 
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -52,8 +52,10 @@ def running(tmp_path_factory):
     for _ in range(2):
         start("worker", address, "--no-nanny", "--nthreads", "1", "--no-dashboard")
     try:
-        workers = patiently(lambda: cluster.Cluster(address))
-        patiently(lambda: len(workers.client.nthreads()) == 2 or [][0])
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(cluster, "REACH", 60)
+            workers = cluster.Cluster(address)
+        workers.client.wait_for_workers(2, timeout=60)
         yield SimpleNamespace(
             address=address, scheduler=processes[0], processes=processes[1:], map=workers
         )
@@ -62,18 +64,6 @@ def running(tmp_path_factory):
         for process in processes:
             process.kill()
             process.wait()
-
-
-def patiently(attempt, seconds=60):
-    """What ``attempt`` gives once it raises nothing."""
-    end = time.monotonic() + seconds
-    while True:
-        try:
-            return attempt()
-        except (ConnectionError, IndexError):
-            if time.monotonic() > end:
-                raise
-            time.sleep(0.1)
 
 
 def table(longer=1):
@@ -152,22 +142,12 @@ def test_workers_of_this_machine_leave_the_same_files(tmp_path, monkeypatch):
     book = ROOT / "notebooks" / "02a_feature_vs_class_runs.ipynb"
     for setting in ("local", None):
         params = {"cluster": setting, "stage": SMALL}
-        assert runner.main(arguments(tmp_path, book, params, reports=str(setting))) == 0
+        assert run(tmp_path, book, params, reports=str(setting)) == 0
     here = contents(tmp_path / "None")
     assert len(here) > 5 and here == contents(tmp_path / "local")
 
 
-def test_a_worker_must_share_the_code_of_every_folder(tmp_path, monkeypatch):
-    assert cluster.PACKAGE == ROOT / "gmmdiff"
-    monkeypatch.setattr(cluster, "PACKAGE", tmp_path)
-    (tmp_path / "core").mkdir()
-    (tmp_path / "core" / "a.py").write_text("one = 1")
-    before = cluster.versions.__wrapped__()
-    (tmp_path / "core" / "a.py").write_text("one = 2")
-    assert cluster.versions.__wrapped__() != before
-
-
-def test_a_worker_of_other_versions_is_refused():
+def test_a_worker_of_other_versions_or_code_is_refused(tmp_path, monkeypatch):
     here = cluster.versions()
     cluster.require_versions(here, dict(here), "here")
     other = "worker at there has torch 1.0 where .* is wanted; install the same gmmdiff"
@@ -177,6 +157,13 @@ def test_a_worker_of_other_versions_is_refused():
         cluster.require_versions(here, ModuleNotFoundError("No module named 'gmmdiff'"), "there")
     with pytest.raises(ConnectionError, match="has gmmdiff"):
         cluster.work(here | {"gmmdiff": "changed"}, pytest.fail, False, None)
+    assert cluster.PACKAGE == ROOT / "gmmdiff"
+    monkeypatch.setattr(cluster, "PACKAGE", tmp_path)
+    (tmp_path / "core").mkdir()
+    (tmp_path / "core" / "a.py").write_text("one = 1")
+    before = cluster.versions.__wrapped__()
+    (tmp_path / "core" / "a.py").write_text("one = 2")
+    assert cluster.versions.__wrapped__() != before
 
 
 def test_no_stage_and_no_notebook_declares_the_cluster(monkeypatch):
@@ -192,7 +179,7 @@ def test_no_stage_and_no_notebook_declares_the_cluster(monkeypatch):
 def refused(folder, capfd, setting):
     """The one line with which a stage refuses this ``cluster`` before anything runs."""
     book = notebook(folder / "book.ipynb", PARAMETERS)
-    assert runner.main(arguments(folder, book, {"cluster": setting, "stage": {}})) == 2
+    assert run(folder, book, {"cluster": setting, "stage": {}}) == 2
     (line,) = capfd.readouterr().err.strip().splitlines()
     assert not (folder / "reports").exists()
     return line

@@ -3,29 +3,20 @@ changed.
 """
 
 import json
-import os
 import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
-from tests.pipeline.soak import ROOT, small_clone
+from tests.pipeline.soak import small_clone, surroundings
 
 
 @pytest.mark.slow
 def test_an_experiment_runs_what_its_change_touches_and_tells_it(tmp_path):
     tree = tmp_path / "tree"
     small_clone(tree)
-    environment = os.environ | {
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-        "PYTHONPATH": f"{tree}{os.pathsep}{ROOT}",
-        "DVC_SITE_CACHE_DIR": str(tmp_path / "site"),
-        "DVC_NO_ANALYTICS": "1",
-    }
-    for who in ("AUTHOR", "COMMITTER"):
-        for what in ("NAME", "EMAIL"):
-            environment[f"GIT_{who}_{what}"] = "gmmdiff@example.invalid"
+    _, environment = surroundings(tree)
+    for name in ("AUTHOR_NAME", "AUTHOR_EMAIL", "COMMITTER_NAME", "COMMITTER_EMAIL"):
+        environment[f"GIT_{name}"] = "gmmdiff@example.invalid"
 
     def run(*command):
         options = {"cwd": tree, "env": environment, "capture_output": True, "text": True}

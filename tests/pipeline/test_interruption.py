@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from types import SimpleNamespace
 
 import pandas as pd
@@ -31,12 +30,12 @@ def two_stages(tree):
     two = TABLE.replace("'one'", "'two'")
     cells = {"first": [TABLE], "second": [TABLE, "import time\ntime.sleep(2)", two]}
     stages = {}
-    for name, needed in (("first", []), ("second", ["reports/tables/first"])):
+    for name, own in cells.items():
         book = f"notebooks/{name}.ipynb"
-        notebook(tree / book, PARAMETERS, *cells[name])
+        notebook(tree / book, PARAMETERS, *own)
         stages[name] = {
             "cmd": f"python -m gmmdiff.pipeline.run {book} {name}",
-            "deps": [book, *needed],
+            "deps": [book, *(["reports/tables/first"] * (name == "second"))],
             "params": [name],
             "outs": [f"reports/tables/{name}", f"reports/{book}"],
         }
@@ -83,66 +82,55 @@ def test_a_power_cut_in_the_second_stage_costs_that_stage_alone(tmp_path):
 
 
 def test_what_a_round_would_find(tmp_path):
-    """The comparison sees a changed byte, a lost file, litter and a stage that ran again."""
-    reference = two_stages(tmp_path / "reference")
-    files = {
-        "reports/tables/first/one.csv": "n\n1\n",
-        "reports/environment/first.json": "a machine",
-        "dvc.lock": "stages: {first: {outs: [{path: reports/tables/first}]}, pages: {cmd: b}}",
-        ".dvc/tmp/rwlock": "{}",
-    }
-    for name, text in files.items():
-        (reference / name).parent.mkdir(parents=True, exist_ok=True)
-        (reference / name).write_text(text)
-    tree = shutil.copytree(reference, tmp_path / "tree")
-    assert soak.everything(tree) == soak.everything(reference)
-    (tree / "reports" / "environment" / "first.json").write_text("another machine")
-    (tree / "reports" / "index.html").write_text("another time")
-    assert soak.results(tree) == soak.results(reference)
-    assert set(soak.results(tree)) == {"tables/first/one.csv", "dvc.lock: first"}
-    (tree / "reports" / "tables" / "first" / "one.csv").write_text("n\n2\n")
-    (tree / ".dvc" / "tmp" / "rwlock").write_text('{"write"')
-    (tree / ".dvc" / "cache").mkdir()
-    (tree / ".dvc" / "cache" / ".x.tmp").touch()
-    assert soak.results(tree) != soak.results(reference)
-    found = soak.everything(tree) - soak.everything(reference)
-    assert {'rwlock: {"write"', ".dvc/cache/.x.tmp"} <= found
+    """The comparison sees a changed byte, litter and a process at work, and no machine."""
+    tree = two_stages(tmp_path / "tree")
+    reports, dvc = tree / "reports", tree / ".dvc"
+    (reports / "environment").mkdir(parents=True)
+    (reports / "one.csv").write_text("1")
+    (tree / "dvc.lock").write_text("stages: {first: {outs: [{path: a}]}, pages: {cmd: b}}")
+    before, there = soak.results(tree), soak.everything(tree)
+    assert set(before) == {"one.csv", "dvc.lock: first"}
+    (reports / "environment" / "first.json").write_text("a machine")
+    (reports / "index.html").write_text("a time")
+    assert soak.results(tree) == before
+    (reports / "one.csv").write_text("2")
+    for name, text in (("tmp/rwlock", '{"write"'), ("cache/.x.tmp", "")):
+        (dvc / name).parent.mkdir()
+        (dvc / name).write_text(text)
+    assert soak.results(tree) != before
+    assert {'rwlock: {"write"', ".dvc/cache/.x.tmp"} <= soak.everything(tree) - there
 
 
-LEFT = {
-    "nothing": (None, False),
-    "a process that is at work": ("ours", True),
-    "a number that lives": ("reused", False),
-    "a dead process": ("dead", False),
-    "half a file": ("{", False),
+LEFT = {  # in DVC's list of processes at work -> whether it, and all else, stays
+    "nothing": False,
+    "a process that is at work": True,
+    "a number that lives": False,
+    "a dead process": False,
+    "half a file": False,
 }
 
 
-@pytest.mark.parametrize(("left", "kept"), LEFT.values(), ids=LEFT)
+@pytest.mark.parametrize(("left", "kept"), LEFT.items())
 def test_what_a_killed_dvc_leaves_goes_unless_one_is_at_work(tmp_path, left, kept):
     names = (".dvc/tmp/rwlock", ".dvc/cache/files/.x.tmp", "dvc.lock")
     rwlock, litter, lock = (tmp_path / name for name in names)
-    for path in (rwlock, litter):
+    whole = tmp_path / "notebooks" / "more" / "dvc.lock"
+    for path in (rwlock, litter, whole):
         path.parent.mkdir(parents=True)
     litter.touch()
     lock.write_text("schema: '2.0'\nstages:\n  first:\n    cm")
+    shutil.copy(ROOT / "dvc.lock", whole)
     dead = subprocess.Popen(["true"])
     dead.wait()
-    if left:
-        owner = {"pid": dead.pid if left == "dead" else os.getpid(), "cmd": "dvc repro"}
-        content = json.dumps({"write": {}, "read": {"a": [owner]}})
-        rwlock.write_text(left if left == "{" else content)
-    if left == "reused":  # written before the process that has the number now was started
+    owner = {"pid": dead.pid if left == "a dead process" else os.getpid(), "cmd": "dvc repro"}
+    content = json.dumps({"write": {}, "read": {"a": [owner]}})
+    if left != "nothing":
+        rwlock.write_text("{" if left == "half a file" else content)
+    if left == "a number that lives":  # written before the process that has it now was started
         os.utime(rwlock, (psutil.Process().create_time() - 100,) * 2)
     resume.clear(tmp_path)
     assert rwlock.exists() == litter.exists() == lock.exists() == kept
-
-
-def test_a_whole_dvc_lock_stays(tmp_path):
-    (tmp_path / ".dvc" / "tmp").mkdir(parents=True)
-    shutil.copy(ROOT / "dvc.lock", tmp_path)
-    resume.clear(tmp_path)
-    assert (tmp_path / "dvc.lock").read_bytes() == (ROOT / "dvc.lock").read_bytes()
+    assert whole.read_bytes() == (ROOT / "dvc.lock").read_bytes()
 
 
 def test_a_line_before_every_stage_says_how_many_are_done(capsys, monkeypatch):
@@ -172,20 +160,12 @@ def test_every_published_round_was_good():
     assert [row["round"] for row in table.to_dict("records") if not soak.good(row)] == []
 
 
-def mounts() -> bool:
-    """Whether this user may mount a file system in a namespace of their own."""
-    command = ["unshare", "-rm", "mount", "-t", "tmpfs", "x", "/mnt"]
-    return (
-        bool(shutil.which("unshare"))
-        and not subprocess.run(command, capture_output=True, check=False).returncode
-    )
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("ends", ["full", "read-only"])
 def test_a_disk_that_takes_no_more_is_one_line_and_earlier_results_stay(tmp_path, ends):
     """A disk of its own that the second run fills with a table, or that has become read-only."""
-    if not mounts():
+    mount = ["unshare", "-rm", "mount", "-t", "tmpfs", "x", "/mnt"]
+    if not shutil.which("unshare") or subprocess.run(mount, capture_output=True).returncode:
         pytest.skip("needs `unshare -rm mount`, which this machine does not allow")
     fill = TABLE.splitlines()[-1].replace("'one'", "'two'").replace("[n]", "range(10**5)")
     book = notebook(tmp_path / "book.ipynb", PARAMETERS, TABLE, f"if n > 1:\n    {fill}")
@@ -214,11 +194,8 @@ def test_a_copy_without_git_runs(tmp_path):
     left_out = (".git", ".venv", "reports", "__pycache__", "tmp", "cache", ".staging")
     tree = tmp_path / "zip"
     shutil.copytree(ROOT, tree, ignore=shutil.ignore_patterns(*left_out))
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     command = [sys.executable, "-m", "gmmdiff.pipeline.resume", "parameters"]
-    environment = os.environ | {"DVC_NO_ANALYTICS": "1", "PATH": path}
-    done = subprocess.run(
-        command, cwd=tree, env=environment, capture_output=True, text=True, check=False
-    )
+    options = {"env": soak.surroundings(tree)[1], "capture_output": True, "text": True}
+    done = subprocess.run(command, cwd=tree, check=False, **options)
     assert done.returncode == 0, done.stdout + done.stderr
     assert (tree / "reports" / "parameters.ok").is_file()

@@ -19,52 +19,34 @@ SERVES |= {"03a": ("N1", "N2", "N3", "N4", "N5"), "03b": ("N1", "N2", "N4", "N5"
 
 
 def markdown(path):
-    return "\n\n".join(
-        cell.source for cell in nbformat.read(path, 4).cells if cell.cell_type == "markdown"
-    )
+    cells = nbformat.read(path, 4).cells
+    return "\n\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+
+
+def lead_nowhere(path, text):
+    """The relative links of a notebook's Markdown that lead to no file."""
+    links = [link.partition("#")[0] for link in re.findall(r"\]\(([^)\s]+)\)", text)]
+    return [x for x in links if not x.startswith("http") and not (path.parent / x).exists()]
 
 
 @pytest.mark.parametrize("path", BOOKS, ids=lambda path: path.stem)
-def test_contents_lead_to_every_part(path):
+def test_a_notebook_explains_itself(path):
+    """Contents lead to every part, links and claims served lead somewhere, and parameters tell
+    their meaning and range.
+    """
     text = markdown(path)
-    assert text.startswith("# ")
-    headings = [
-        line.removeprefix("## ").replace(" ", "-")
-        for line in text.splitlines()
-        if line.startswith("## ")
-    ]
+    assert text.startswith("# ") and lead_nowhere(path, text) == []
+    headings = [h.replace(" ", "-") for h in re.findall(r"^## (.*)", text, re.M)]
     linked = re.findall(r"\]\(#([^)\s]+)\)", text.partition("\n## ")[0])
     numbered = [heading for heading in headings if re.match(r"\d\.", heading)]
     assert linked == numbered if numbered else set(linked) <= set(headings)
-
-
-@pytest.mark.parametrize("path", BOOKS, ids=lambda path: path.stem)
-def test_links_lead_somewhere(path):
-    links = [
-        link
-        for link in re.findall(r"\]\(([^)\s]+)\)", markdown(path))
-        if not link.startswith(("http", "#"))
-    ]
-    assert [link for link in links if not (path.parent / link.partition("#")[0]).exists()] == []
-
-
-@pytest.mark.parametrize(
-    "path",
-    [path for path in BOOKS if path.stem.partition("_")[0] in SERVES],
-    ids=lambda path: path.stem,
-)
-def test_the_claims_served_are_linked(path):
-    served = SERVES[path.stem.partition("_")[0]]
-    linked = re.findall(r"\[(\w\d\w?)\]\(\.\./reports/published/index\.html#\1\)", markdown(path))
-    asked = dict.fromkeys(claim.id for claim in register.REGISTER)
-    assert sorted(linked) == [name for name in asked if name.startswith(served)]
-
-
-@pytest.mark.parametrize("path", BOOKS, ids=lambda path: path.stem)
-def test_parameters_tell_their_meaning_and_range(path):
+    if served := SERVES.get(path.stem.partition("_")[0]):
+        linked = re.findall(r"\[(\w\d\w?)\]\(\.\./reports/published/index\.html#\1\)", text)
+        asked = dict.fromkeys(claim.id for claim in register.REGISTER)
+        assert sorted(linked) == [name for name in asked if name.startswith(served)]
     for name, parameter in declared_parameters(path).items():
-        assert len(parameter.meaning) > 5, name
         limited = parameter.allowed.startswith(("in ", "one of "))
+        assert len(parameter.meaning) > 5, name
         assert limited or parameter.type == "str" or name == "helix_starts", name
 
 
@@ -79,13 +61,10 @@ def test_an_executed_notebook_opens_on_github(path):
     outputs = [output.get("data", {}) for cell in cells for output in cell.get("outputs", [])]
     texts = [cell.source for cell in cells if cell.cell_type == "markdown"]
     texts += [data["text/markdown"] for data in outputs if "text/markdown" in data]
-    pages = [data["text/html"] for data in outputs if "text/html" in data]
     assert outputs and all(data["image/png"] for data in outputs if "image/png" in data)
-    links = [link for text in texts for link in re.findall(r"\]\(([^)\s]+)\)", text)]
-    links = [link.partition("#")[0] for link in links if not link.startswith(("http", "#"))]
-    assert [link for link in links if not (path.parent / link).exists()] == []
     for text in texts:
         formulas = re.sub(r"```.*?```|`[^`]*`", "", text, flags=re.S)
         assert formulas.count("$") % 2 == 0 and "\\(" not in formulas and "\\[" not in formulas
-        assert "![" not in formulas
+        assert "![" not in formulas and lead_nowhere(path, text) == []
+    pages = [data["text/html"] for data in outputs if "text/html" in data]
     assert not [text for text in [*texts, *pages] if re.search(r"<(script|iframe|link)\b", text)]

@@ -127,13 +127,7 @@ def test_links_and_commands_exist(page):
     assert all((ROOT / f"{name.replace('.', '/')}.py").is_file() for name in modules)
 
 
-def test_a_missing_marker_is_named(tmp_path):
-    (tmp_path / "page.md").write_text("no markers")
-    with pytest.raises(BadInput, match=r"page.md: the markers .* must stand there"):
-        publishing.between_markers(tmp_path / "page.md", {"claims": "table"})
-
-
-def test_a_stale_lock_is_not_published(monkeypatch, tmp_path):
+def test_a_stale_lock_or_a_missing_marker_is_named(monkeypatch, tmp_path):
     always, changed = ["always changed"], {"changed deps": {"x": "modified"}}
     status = {"pages": always, "report": [changed, *always], "other/dvc.yaml:more": [changed]}
     monkeypatch.setattr(publishing, "_dvc", lambda *command: json.dumps(status))
@@ -141,6 +135,9 @@ def test_a_stale_lock_is_not_published(monkeypatch, tmp_path):
     with pytest.raises(BadInput, match=r"stale, run `dvc repro` first; changed: report$"):
         publishing.publish()
     assert not (tmp_path / "published").exists()
+    (tmp_path / "page.md").write_text("no markers")
+    with pytest.raises(BadInput, match=r"page.md: the markers .* must stand there"):
+        publishing.between_markers(tmp_path / "page.md", {"claims": "table"})
 
 
 def test_publishing_replaces_the_parts_and_keeps_the_soak(monkeypatch, tmp_path):
@@ -154,7 +151,8 @@ def test_publishing_replaces_the_parts_and_keeps_the_soak(monkeypatch, tmp_path)
     shutil.copy(PUBLISHED / "claims.json", "reports/claims.json")
     record = {"seconds": 1, "memory": 2, "device": "cpu", "processors": 2}
     Path("reports/environment/stage.json").write_text(json.dumps(record))
-    marked = {"README.md": ("findings", "claims", "time"), "REPRODUCING.md": ("times",)}
+    readme = ("headlines", "findings", "claims", "time")
+    marked = {"README.md": readme, "REPRODUCING.md": ("times",)}
     for page, names in marked.items():
         marks = [f"<!-- {n}: written by the pipeline -->\n<!-- end of {n} -->\n" for n in names]
         Path(page).write_text("".join(marks))

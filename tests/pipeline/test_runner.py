@@ -18,7 +18,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from gmmdiff.pipeline import kernel, runner
 from tests.paths import ROOT
-from tests.pipeline.small_stages import PARAMETERS, TABLE, arguments, contents, notebook
+from tests.pipeline.small_stages import PARAMETERS, TABLE, arguments, contents, notebook, run
 
 BARS = (
     "from gmmdiff.pipeline.results import progress\n"
@@ -30,9 +30,8 @@ BARS = (
 def stage(tmp_path_factory):
     """A folder in which one small stage has run, and what the terminal saw of it."""
     folder = tmp_path_factory.mktemp("stage")
-    book = notebook(
-        folder / "book.ipynb", PARAMETERS, TABLE, BARS, "assert n < 5, 'n is too large'"
-    )
+    cells = (PARAMETERS, TABLE, BARS, "assert n < 5, 'n is too large'")
+    book = notebook(folder / "book.ipynb", *cells)
     command = [sys.executable, "-m", "gmmdiff.pipeline.run"]
     command += arguments(folder, book, {"stage": {"n": 2}})
     before = datetime.now(UTC)
@@ -55,26 +54,23 @@ def test_a_label_keeps_its_colour_among_few():
     assert abs(label - [0, 114, 178]).max() <= 16
 
 
-def test_progress_reaches_the_terminal_and_not_the_notebook(stage):
-    folder, terminal, _ = stage
+def test_progress_reaches_the_terminal_alone_and_the_record_says_when_and_on_what(stage):
+    folder, terminal, before = stage
     assert "working on it" in terminal
-    assert "working on it:" not in (folder / "reports" / "notebooks" / "stage.ipynb").read_text()
-
-
-def test_a_record_says_when_on_what_and_in_how_much_memory(stage):
-    folder, _, before = stage
+    made = contents(folder / "reports")
+    assert list(made) == ["notebooks/stage.ipynb", "tables/stage/one.csv"]
+    assert b"working on it:" not in made["notebooks/stage.ipynb"]
     record = json.loads((folder / "reports" / "environment" / "stage.json").read_text())
     started = datetime.fromisoformat(record["started"])
     assert before < started < datetime.now(UTC) and started.utcoffset() == timedelta(0)
     assert record["seconds"] > 0 and 20 < record["memory"] < 10_000
     assert record["packages"]["torch"] == torch.__version__
-    assert list(contents(folder / "reports")) == ["notebooks/stage.ipynb", "tables/stage/one.csv"]
 
 
 def test_a_failing_cell_is_named_and_leaves_earlier_results(stage, capfd):
     folder, before = stage[0], dict(os.environ)
     earlier = contents(folder / "reports")
-    assert runner.main(arguments(folder, folder / "book.ipynb", {"stage": {"n": 7}})) == 1
+    assert run(folder, folder / "book.ipynb", {"stage": {"n": 7}}) == 1
     error = capfd.readouterr().err
     assert "book.ipynb: cell [5] failed: AssertionError: n is too large; see " in error
     assert contents(folder / "reports") == earlier
@@ -92,9 +88,9 @@ BAD = {  # notebook, params.yaml -> the line
 @pytest.mark.parametrize(("book", "params", "message"), BAD.values(), ids=BAD)
 def test_bad_input_stops_with_one_line_and_touches_nothing(tmp_path, capsys, book, params, message):
     notebook(tmp_path / "book.ipynb", PARAMETERS)
-    code = runner.main(arguments(tmp_path, tmp_path / book, params))
+    assert run(tmp_path, tmp_path / book, params) == 2
     error = capsys.readouterr().err
-    assert code == 2 and message in error and len(error.strip().splitlines()) == 1
+    assert message in error and len(error.strip().splitlines()) == 1
     assert not (tmp_path / "reports").exists()
 
 
@@ -116,8 +112,7 @@ def test_other_ends_are_one_line_and_leave_earlier_results(
     table = tmp_path / "reports" / "tables" / "stage" / "one.csv"
     table.parent.mkdir(parents=True)
     table.write_text("earlier")
-    command = arguments(tmp_path, notebook(tmp_path / "b.ipynb", PARAMETERS), {"stage": {}})
-    assert runner.main(command) == code
+    assert run(tmp_path, notebook(tmp_path / "b.ipynb", PARAMETERS), {"stage": {}}) == code
     said = capfd.readouterr().err
     assert said.startswith(f"error: {message}") and said.count("\n") == 1
     files = [path for path in (tmp_path / "reports").rglob("*") if path.is_file()]
@@ -132,75 +127,74 @@ def test_a_folder_that_cannot_be_written_is_named_before_the_notebook_runs(tmp_p
     assert not (tmp_path / ".staging").exists()
 
 
+def install(reports, what, *names):
+    """Stages files that say ``what``, and installs them."""
+    staged = reports / ".staging" / "stage"
+    runner.shutil.rmtree(staged, ignore_errors=True)
+    for name in names:
+        (staged / name).parent.mkdir(parents=True, exist_ok=True)
+        (staged / name).write_text(what)
+    runner.install(staged, "stage", reports)
+
+
+SAME = ("executed.ipynb", "environment.json", "claims.json")
+
+
 @pytest.mark.parametrize("moves", range(4))
 def test_a_kill_between_two_moves_is_repaired_by_the_next_run(tmp_path, monkeypatch, moves):
     """Whatever moves came before it: afterwards all is of the new run and nothing of an earlier
-    one, which had figures.
+    one, which had figures; and what a cache links to is never written into.
     """
-    staged, reports = tmp_path / "reports" / ".staging" / "stage", tmp_path / "reports"
-
-    def install(what, *made):
-        for name in made:
-            (staged / name).parent.mkdir(parents=True, exist_ok=True)
-            (staged / name).write_text(what)
-        runner.install(staged, "stage", reports)
-        runner.discard(staged)
 
     def killed(source, target):
         if not next(left):
             raise SystemExit
         move(source, target)
 
-    left, move = iter(range(moves, -1, -1)), runner.shutil.move
-    same = ("executed.ipynb", "environment.json", "claims.json")
-    install("old", "tables/old.csv", "figures/old.png", *same)
+    left, move, reports = iter(range(moves, -1, -1)), runner.shutil.move, tmp_path / "reports"
+    install(reports, "old", "tables/old.csv", "figures/old.png", *SAME)
+    cached = [tmp_path / name.replace("/", "-") for name in contents(reports)]
+    for path, name in zip(cached, contents(reports), strict=True):
+        os.link(reports / name, path)
     with monkeypatch.context() as patch, pytest.raises(SystemExit):
         patch.setattr(runner.shutil, "move", killed)
-        install("half", "tables/half.csv", *same)
-    runner.shutil.rmtree(staged)
-    install("new", "tables/new.csv", *same)
-    files = {str(path.relative_to(reports)): path for path in reports.rglob("*") if path.is_file()}
+        install(reports, "half", "tables/half.csv", *SAME)
+    install(reports, "new", "tables/new.csv", *SAME)
+    found = {str(path.relative_to(reports)): path for path in reports.rglob("*") if path.is_file()}
     names = ("tables/stage/new.csv", "notebooks/stage.ipynb", "environment/stage.json")
-    assert files.keys() == {*names, "claims.json"}
-    assert {path.read_text() for path in files.values()} == {"new"}
+    assert found.keys() == {*names, "claims.json"}
+    assert {path.read_text() for path in found.values()} == {"new"}
+    assert {path.read_text() for path in cached} == {"old"}
 
 
-def test_what_a_cache_links_to_is_never_written_into(tmp_path):
-    reports, kept = tmp_path / "reports", tmp_path / "kept"
-    kept.mkdir()
-    for what in ("old", "new"):
-        staged = reports / ".staging" / "stage"
-        (staged / "tables").mkdir(parents=True)
-        for name in ("tables/one.csv", "executed.ipynb", "claims.json"):
-            (staged / name).write_text(what)
-        runner.install(staged, "stage", reports)
-        runner.discard(staged)
-        for path in contents(reports):
-            if what == "old":
-                os.link(reports / path, kept / path.replace("/", "-"))
-    assert {path.read_text() for path in kept.iterdir()} == {"old"}
-    assert set(contents(reports).values()) == {b"new"}
+def test_results_may_lie_on_another_disk(tmp_path):
+    """Where a folder of results is a link: what it held goes, what is new comes."""
+    (tmp_path / "other" / "stage").mkdir(parents=True)
+    (tmp_path / "other" / "stage" / "old.csv").touch()
+    (tmp_path / "tables").symlink_to(tmp_path / "other")
+    install(tmp_path, "new", "tables/one.csv")
+    assert [path.name for path in (tmp_path / "other" / "stage").iterdir()] == ["one.csv"]
 
 
 def test_links_start_where_the_executed_notebook_is_read():
     links = "[a](b.ipynb) [c](../gmmdiff/c.py) [d](../reports/published/index.html#T1)"
     kept = "[e](https://f.g/h) [i](#1.-J)"
     book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(f"{links} {kept}")])
-    moved = runner.move_links(book, ROOT / "notebooks", runner.SHOWN)
+    moved = runner.normalise(book, ROOT / "notebooks", runner.SHOWN)
     assert moved.cells[0].source == (
         "[a](../../../notebooks/b.ipynb) [c](../../../gmmdiff/c.py) [d](../index.html#T1) "
         "[e](https://f.g/h) [i](#1.-J)"
     )
 
 
-@pytest.mark.parametrize(
-    ("program", "why"),
-    [("/bin/false", "the kernel died"), ("/bin/cat", "the kernel died or did not")],
-)
+DEAD = [("/bin/false", "the kernel died"), ("/bin/cat", "the kernel died or did not")]
+
+
+@pytest.mark.parametrize(("program", "why"), DEAD)
 def test_a_kernel_that_dies_or_says_nothing_is_one_line(tmp_path, monkeypatch, capfd, program, why):
     book = notebook(tmp_path / "book.ipynb", PARAMETERS)
     monkeypatch.setattr(kernel.sys, "executable", program)
     monkeypatch.setattr(kernel, "PATIENCE", 3)
-    assert runner.main(arguments(tmp_path, book, {"stage": {}})) == 1
+    assert run(tmp_path, book, {"stage": {}}) == 1
     lines = [line for line in capfd.readouterr().err.splitlines() if line.startswith("error: ")]
     assert len(lines) == 1 and why in lines[0] and str(book) in lines[0]

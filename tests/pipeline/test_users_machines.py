@@ -8,11 +8,10 @@ import sys
 from pathlib import Path
 
 import nbformat
-import pytest
 
-from gmmdiff.pipeline import runner, snapshot
+from gmmdiff.pipeline import snapshot
 from tests.paths import ROOT
-from tests.pipeline.small_stages import PARAMETERS, TABLE, arguments, contents, notebook
+from tests.pipeline.small_stages import PARAMETERS, TABLE, contents, notebook, run
 
 PICTURE = (
     "import matplotlib.pyplot as plt\nfrom gmmdiff.figures import style\nstyle.style()\n"
@@ -21,7 +20,7 @@ PICTURE = (
 )
 
 
-def run(folder, book, **environment):
+def run_in(folder, book, **environment):
     """Runs a notebook as the stage `stage`, from its folder, in this environment and no other."""
     (folder / "params.yaml").write_text(json.dumps({"stage": {}}))
     others = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
@@ -30,32 +29,24 @@ def run(folder, book, **environment):
     return subprocess.run(command, check=False, **options)
 
 
-@pytest.fixture
-def copy(tmp_path):
-    """A second tree of the code, whose interpreter has the first one installed."""
+def test_what_runs_is_the_tree_beside_the_notebook(tmp_path):
+    """A second tree, whose interpreter has the first one installed, whose code would be run
+    unhashed; from the first one its notebook is refused in one line.
+    """
     tree, ignore = tmp_path / "B", shutil.ignore_patterns("__pycache__")
     shutil.copytree(ROOT / "gmmdiff", tree / "gmmdiff", ignore=ignore)
     (tree / "notebooks").mkdir()
-    return tree
-
-
-def test_a_kernel_imports_the_tree_that_runs(copy):
-    """Without PYTHONPATH: what is installed is another tree, whose code would be run unhashed."""
     source = "import gmmdiff.core.statistics\nprint(gmmdiff.__file__)"
-    book = notebook(copy / "notebooks" / "book.ipynb", PARAMETERS, source)
-    statistics = copy / "gmmdiff" / "core" / "statistics.py"
-    statistics.write_text(statistics.read_text() + "\nprint('of tree B')\n")
-    done = run(copy, book.relative_to(copy))
+    book = notebook(tree / "notebooks" / "book.ipynb", PARAMETERS, source)
+    with open(tree / "gmmdiff" / "core" / "statistics.py", "a", encoding="utf-8") as statistics:
+        statistics.write("\nprint('of tree B')\n")
+    done = run_in(tree, book.relative_to(tree))
     assert done.returncode == 0, done.stderr
-    executed = (copy / "reports" / "notebooks" / "stage.ipynb").read_text()
-    assert str(copy / "gmmdiff" / "__init__.py") in executed and "of tree B" in executed
-
-
-def test_another_trees_notebook_is_refused_in_one_line(copy, tmp_path):
-    book = notebook(copy / "notebooks" / "book.ipynb", PARAMETERS)
-    done = run(tmp_path, book, PYTHONPATH=str(ROOT))
+    executed = (tree / "reports" / "notebooks" / "stage.ipynb").read_text()
+    assert str(tree / "gmmdiff" / "__init__.py") in executed and "of tree B" in executed
+    done = run_in(tmp_path, book, PYTHONPATH=str(ROOT))
     assert done.returncode == 2 and len(done.stderr.splitlines()) == 1
-    assert "must run with the code beside it" in done.stderr and str(copy) in done.stderr
+    assert "must run with the code beside it" in done.stderr and str(tree) in done.stderr
 
 
 def configured(folder):
@@ -86,7 +77,7 @@ def test_a_users_configuration_changes_no_byte(tmp_path):
     for folder, setup in zip(folders, ({}, configured(tmp_path)), strict=True):
         folder.mkdir()
         notebook(folder / "book.ipynb", PARAMETERS, TABLE, PICTURE, "print('Ångström', n)")
-        done = run(folder, Path("book.ipynb"), **{"PYTHONPATH": str(ROOT)} | setup)
+        done = run_in(folder, Path("book.ipynb"), **{"PYTHONPATH": str(ROOT)} | setup)
         assert done.returncode == 0, done.stderr
     plain, own = (contents(folder / "reports") for folder in folders)
     assert plain == own and len(own) == 3
@@ -97,38 +88,22 @@ def test_a_users_configuration_changes_no_byte(tmp_path):
 
 def test_any_path_will_do(tmp_path, capfd):
     book = notebook(tmp_path / "book.ipynb", PARAMETERS, TABLE)
-    command = arguments(tmp_path, book, {"stage": {}}, reports="a {0} and 'quotes' [b] ünï")
-    assert runner.main(command) == 0, capfd.readouterr().err
-    assert (Path(command[-1]) / "tables" / "stage" / "one.csv").read_text() == "n\n1\n"
+    reports = "a {0} and 'quotes' [b] ünï"
+    assert run(tmp_path, book, {"stage": {}}, reports=reports) == 0, capfd.readouterr().err
+    assert (tmp_path / reports / "tables" / "stage" / "one.csv").read_text() == "n\n1\n"
 
 
 def test_a_snapshot_never_writes_into_what_a_cache_links_to(tmp_path):
     """Nor takes over that a result is read-only, as DVC may have made it."""
-    reports, published, cache = (tmp_path / name for name in ("reports", "published", "cache"))
-    for part in snapshot.PARTS:
-        path = reports / part
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(part) if "." in part else path.mkdir()
-    cache.mkdir()
+    reports, published, cached = (tmp_path / name for name in ("reports", "published", "cached"))
+    for part in (reports / name for name in snapshot.PARTS):
+        part.parent.mkdir(exist_ok=True)
+        part.write_text("old") if part.suffix else part.mkdir()
     (reports / "claims.json").chmod(0o444)
     snapshot.copy_results(reports, published)
-    os.link(published / "claims.json", cache / "claims.json")
+    os.link(published / "claims.json", cached)
     (reports / "claims.json").unlink()
     (reports / "claims.json").write_text("new")
     snapshot.copy_results(reports, published)
-    assert (cache / "claims.json").read_text() == "claims.json"
-    assert (published / "claims.json").read_text() == "new"
+    assert cached.read_text() == "old" and (published / "claims.json").read_text() == "new"
     assert os.access(published / "claims.json", os.W_OK)
-
-
-def test_results_may_lie_on_another_disk(tmp_path):
-    """Where a folder of results is a link: what it held goes, what is new comes."""
-    other, reports = tmp_path / "other", tmp_path / "reports"
-    (other / "stage").mkdir(parents=True)
-    (other / "stage" / "old.csv").touch()
-    staged = reports / ".staging" / "stage"
-    (staged / "tables").mkdir(parents=True)
-    (staged / "tables" / "one.csv").write_text("n")
-    (reports / "tables").symlink_to(other)
-    runner.install(staged, "stage", reports)
-    assert [path.name for path in (other / "stage").iterdir()] == ["one.csv"]

@@ -18,7 +18,7 @@ VALUES = np.arange(10.0)
 @pytest.fixture
 def summaries(monkeypatch):
     """Summaries of a table with two arms, the second one's values shifted."""
-    monkeypatch.setattr(verification, "REPEATS", {"stage": {"runs": verification.RUNS}})
+    monkeypatch.setattr(verification, "TABLES", {"stage": ("runs",)})
 
     def summary(shift):
         runs = pd.DataFrame({"seed": range(10), "metric": "defect", "value": VALUES})
@@ -50,25 +50,18 @@ def test_the_published_interval_is_widened_as_stated(summaries, share, inside):
     assert missing["inside"].to_list() == [True, False] and np.isnan(missing["here"].iloc[1])
 
 
-def claim(name, verdict, world=None, regime=None):
-    told = {"id": name, "statement": name.lower(), "verdict": verdict}
-    return told | {"world": world, "regime": regime}
-
-
 def test_verdicts_are_compared_by_claim_world_and_regime():
+    names = (*verification.CLAIM, "statement", "verdict")
     there = [
-        claim("A", "partly", "arcs", "dense"),
-        claim("A", "reproduced", "faces", "sparse"),
-        claim("B", "reproduced"),
+        ("A", "arcs", "dense", "", "partly"),
+        ("A", "faces", "sparse", "", "reproduced"),
+        ("B", None, None, "", "reproduced"),
     ]
-    here = [claim("A", "reproduced", "faces", "sparse"), claim("A", "mixed", "arcs", "dense")]
-    found = verification.compare_verdicts(here, there)
-    shown = [(row["world"], row["here"], row["same"]) for row in found]
-    assert shown == [
-        ("arcs", "mixed", False),
-        ("faces", "reproduced", True),
-        (None, "missing", False),
-    ]
+    here = [("A", "faces", "sparse", "", "reproduced"), ("A", "arcs", "dense", "", "mixed")]
+    both = ([dict(zip(names, one, strict=True)) for one in claims] for claims in (here, there))
+    found = verification.compare_verdicts(*both)
+    assert [row["here"] for row in found] == ["mixed", "reproduced", "missing"]
+    assert [row["same"] for row in found] == [False, True, False]
 
 
 def test_the_conclusion_is_the_weakest_link():
@@ -91,7 +84,7 @@ def metrics():
 
 
 def test_every_table_with_repeats_is_summarised(metrics):
-    tables = {(stage, name) for stage, own in verification.REPEATS.items() for name in own}
+    tables = {(stage, name) for stage, own in verification.TABLES.items() for name in own}
     assert set(metrics.groupby(["stage", "table"]).groups) == tables and len(metrics) > 2000
     assert not metrics.duplicated(verification.KEY).any()
     assert np.isfinite(metrics[["estimate", "low", "high"]]).all(axis=None)
@@ -114,17 +107,17 @@ def test_the_published_results_verify_themselves(copy, capsys, monkeypatch, metr
 
 
 def test_what_differs_is_named(copy, capsys, monkeypatch):
-    monkeypatch.setattr(verification, "REPEATS", {"ngmg_stability": {"joint": verification.RUNS}})
-    claims = json.loads((copy / "claims.json").read_text())
-    claims[0]["verdict"] = "not reproduced"
-    (copy / "claims.json").write_text(json.dumps(claims))
+    monkeypatch.setattr(verification, "TABLES", {"ngmg_stability": ("joint",)})
+    claims, record = copy / "claims.json", copy / "environment" / "report.json"
+    told = json.loads(claims.read_text())
+    told[0]["verdict"] = "not reproduced"
+    claims.write_text(json.dumps(told))
+    record.write_text(json.dumps(json.loads(record.read_text()) | {"device": "another"}))
     path = copy / "tables" / "ngmg_stability_runs" / "lam_10.0" / "runs.csv"
     table = pd.read_csv(path)
     changed = table.query("metric == 'defect' and cost == 'BCE' and group == 'seen'")
     table.loc[changed.index, "value"] += 5
     table.to_csv(path, index=False)
-    record = json.loads((copy / "environment" / "report.json").read_text())
-    (copy / "environment" / "report.json").write_text(json.dumps(record | {"device": "another"}))
     found = verification.verify(copy, PUBLISHED, ROOT / "params.yaml")
     assert found["conclusion"] == "not reproduced" and verification.show(found) == 1
     outside = found["metrics"]["outside"]

@@ -86,7 +86,3 @@ def test_the_distance_is_to_the_nearest_pair_of_the_judge(digits):
 def test_nobody_knows_a_pair_without_noise(digits):
     combination, z = pairs(digits, "test", 5)
     assert torch.equal(digits.clean(z, combination), z)
-
-
-def test_a_pair_is_told_in_words(digits):
-    assert digits.describe(38) == "3, 8"

@@ -7,7 +7,7 @@ from scipy.ndimage import gaussian_filter
 from scipy.optimize import minimize
 
 from gmmdiff.core.streams import stream
-from gmmdiff.worlds.faces import LEAST, MOST, VALUES, Faces
+from gmmdiff.worlds.faces import LEAST, MOST, Faces
 
 
 @pytest.fixture(scope="module")
@@ -105,12 +105,6 @@ def test_pixels_are_greys_and_a_mean_face_fills_the_image(faces):
     clean = faces.draw(drawn(faces, 500)[0], nuisances(500))
     assert clean.min() >= 0 and clean.max() <= 1 and z.shape == (500, 16, 16)
     assert float((z - z.round(decimals=6)).abs().max()) < 1e-5
-
-
-def test_a_combination_is_told_in_words(faces):
-    told = Faces(4, generator=stream(0, "few"))
-    assert told.describe(0b1101) == "hair, glasses, serious, beard"
-    assert faces.describe(255) == ", ".join(values[1] for values in VALUES)
 
 
 def test_frequencies_follow_zipfs_law():

@@ -1,7 +1,7 @@
 """The costs of an ensemble: one of ``gmmdiff.core.costs.COSTS`` a run.
 
-Their formulas stand there; here is one of them again, the signal that every step of a training
-sends backward, so that runs with different costs share its operations.  A test holds the two equal.
+The formula of their gradient stands here again, so that runs with different costs share its
+operations; a test holds the two equal.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from gmmdiff.core.checks import in_own_precision, refuse, require, require_finite
+from gmmdiff.core.checks import in_own_precision, require, require_finite, require_shape
 from gmmdiff.core.costs import COSTS, check_batch
 
 TOGETHER = 512  # elements of a run measured at once: what lies between stays in the caches
@@ -43,11 +43,9 @@ class Costs:
         for name in names:
             require(name in COSTS, "Costs", "cost", f"one of {', '.join(COSTS)}", repr(name))
         factors = torch.ones(len(names)) if factors is None else factors
-        good, shape = factors.shape == (len(names),), tuple(factors.shape)
-        require(good, "Costs", "factors", f"({len(names)},)", shape)
+        require_shape("Costs", "factors", factors, len(names))
         require_finite("Costs", "factors", factors)
-        good = bool((factors >= 0).all())
-        require(good, "Costs", "factors", ">= 0", float(factors.min()))
+        require(factors >= 0, "Costs", "factors", ">= 0", float(factors.min()))
         self.names, self.factors = tuple(names), factors
         self._terms: dict[tuple, _Terms] = {}  # by precision and device
 
@@ -55,11 +53,7 @@ class Costs:
     def value(self, x: Tensor, labels: Tensor, kind: str = "logits") -> Tensor:
         """The cost of every element, differentiable: x, labels and result ``(runs, batch, m)``.
 
-        Args:
-            labels, kind: as ``Cost.value``.
-
-        Raises:
-            ValueError: on another shape, and see ``check_batch``.
+        Labels, kind and errors as ``Cost.value``; a ValueError also on another shape.
         """
         return self._row_by_row("value", *self._checked(x, labels, kind), kind)
 
@@ -93,8 +87,7 @@ class Costs:
 
     def _checked(self, x: Tensor, labels: Tensor, kind: str) -> tuple[Tensor, Tensor]:
         x, labels = check_batch("Costs", x, labels, kind)
-        if x.ndim != 3 or len(x) != len(self.names):
-            refuse("Costs", kind, f"({len(self.names)}, batch, m)", tuple(x.shape))
+        require_shape("Costs", kind, x, len(self.names), "batch", "m")
         return x, labels
 
     def _row_by_row(self, method: str, x: Tensor, labels: Tensor, kind: str) -> Tensor:
@@ -138,11 +131,8 @@ def _terms(names: Sequence[str], factors: Tensor, x: Tensor) -> _Terms:
 def matched(names: Sequence[str], logits: Tensor, labels: Tensor) -> Costs:
     """Costs whose signals have, run by run, the root mean square of BCE's at these logits.
 
-    Args:
-        logits, labels: ``(runs, batch, m)``.
-
-    Raises:
-        ValueError: as ``Costs``; and where a row's cost sends no signal there.
+    Logits and labels are ``(runs, batch, m)``; errors as ``Costs``, and a ValueError where a row's
+    cost sends no signal there.
     """
     flat = (each.detach().flatten(1).unsqueeze(2) for each in (logits, labels))
     pieces = list(zip(*(each.split(TOGETHER, 1) for each in flat), strict=True))
@@ -152,6 +142,5 @@ def matched(names: Sequence[str], logits: Tensor, labels: Tensor) -> Costs:
         .sqrt()
         for costs in (Costs(names), Costs(["BCE"] * len(names)))
     )
-    allowed = "> 0 at these logits"
-    require(bool((own > 0).all()), "matched", "the signal of every cost", allowed, own.tolist())
+    require(own > 0, "matched", "the signal of every cost", "> 0 at these logits", own.tolist())
     return Costs(names, bce / own)

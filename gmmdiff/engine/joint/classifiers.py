@@ -1,5 +1,4 @@
-"""Classifiers trained with any cost, alone or with the denoiser: ensembles for the engine of
-``gmmdiff.engine.training``.
+"""Ensembles of classifiers trained with any cost, alone or with the denoiser.
 
 A run's cost, its factor lambda, whether its signal is matched, and the noise of its labels stand in
 its row; rows with different costs train in one batched ensemble.
@@ -14,11 +13,11 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from gmmdiff.core.checks import require
+from gmmdiff.core.costs import COSTS
 from gmmdiff.core.streams import stream
 from gmmdiff.engine.joint.batched_costs import Costs, matched
 from gmmdiff.engine.networks import gather_rows, layer_sizes
-from gmmdiff.engine.runs import COLUMNS, Batches, Run, TrainingSettings
+from gmmdiff.engine.runs import COLUMNS, Batches, Run
 from gmmdiff.engine.training import Ensemble
 
 SIGNALS = ("raw", "matched")
@@ -31,16 +30,13 @@ def attributes(run: Run, batches: Batches) -> Tensor:
 
 
 def noisy_labels(run: Run) -> Tensor:
-    """The labels ``(n_train, m)`` of a run's training points, each flipped once and for all with
-    its probability.
-    """
+    """Labels ``(n_train, m)`` of the training points, some of them flipped once and for all."""
     labels = run.seed_data.world.combinations[run.data[1]]
     uniform = torch.rand(labels.shape, generator=stream(run.row.seed, "label noise"))
     return (labels ^ (uniform < run.row.label_noise)).float()
 
 
-def matching_batches(run: Run) -> Batches:
-    """The batches on which a run's signal is measured where it is matched."""
+def _matching_batches(run: Run) -> Batches:
     streams = (stream(run.row.seed, name) for name in ("matching", "matching condition"))
     return run.draw(*run.data[:2], (MATCHED, run.settings.batch), *streams)
 
@@ -57,20 +53,15 @@ class ClassifierEnsemble(Ensemble):
         super().__init__(runs, device)
         self._noisy_labels = {run: noisy_labels(run) for run in runs}
 
-    @classmethod
-    def check(cls, table: pd.DataFrame, settings: TrainingSettings) -> None:
-        """As ``Ensemble.check``; also refuses an unknown cost or signal, lam < 0, and label noise
-        outside [0, 0.5].
-        """
-        super().check(table, settings)
-        Costs(list(table["cost"].unique()))
-        for name, good, allowed in (
+    @staticmethod
+    def levels(table: pd.DataFrame) -> list[tuple[str, pd.Series, str]]:
+        return [
+            *Ensemble.levels(table),
+            ("cost", table["cost"].isin(COSTS), f"one of {', '.join(COSTS)}"),
             ("signal", table["signal"].isin(SIGNALS), f"one of {', '.join(SIGNALS)}"),
             ("lam", table["lam"] >= 0, ">= 0"),
             ("label_noise", table["label_noise"].between(0, 0.5), "in [0, 0.5]"),
-        ):
-            bad = table.loc[~good, name].unique().tolist()
-            require(not bad, "run table", name, allowed, ", ".join(map(str, bad)))
+        ]
 
     @staticmethod
     def shapes(run: Run) -> dict[str, Sequence[int]]:
@@ -80,11 +71,9 @@ class ClassifierEnsemble(Ensemble):
 
     @cached_property
     def costs(self) -> Costs:
-        """The rows' costs times lambda, matched where the row says so, at the starting weights on
-        batches of their own.
-        """
+        """The rows' costs times lambda; those that are matched, at the starting weights."""
         names, start = [run.row.cost for run in self.runs], type(self)(self.runs, self.device)
-        start.prepare(self.shared(matching_batches))
+        start.prepare(self.shared(_matching_batches))
         logits = torch.cat([start.logits(number).clone() for number in range(MATCHED)], 1).cpu()
         factors = matched(names, logits, torch.cat(start.labels, 1).cpu()).factors
         raw = torch.tensor([run.row.signal == "raw" for run in self.runs])
@@ -102,9 +91,7 @@ class ClassifierEnsemble(Ensemble):
         ).unbind()
 
     def logits(self, number: int) -> Tensor:
-        """The classifiers' logits on batch ``number``: ``(runs, batch, m)``, valid until the next
-        call.
-        """
+        """On batch ``number``: ``(runs, batch, m)``, valid until the next call."""
         return self.networks[0].forward(self.noisy[number])
 
     def signal(self, number: int) -> Tensor:

@@ -11,18 +11,20 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from gmmdiff.core.diffusion import ancestral, dpmpp_2m
-from gmmdiff.engine.evaluation import evaluate
-from gmmdiff.engine.runs import COLUMNS, Progress, Run, SeedData, TrainingSettings
+from gmmdiff.engine.runs import Progress, Run, SeedData, TrainingSettings
 from gmmdiff.engine.threads import Workers, side_by_side
-from gmmdiff.engine.training import Trained, train
-from gmmdiff.experiments.feature_vs_class.arms import COMPARED, POINT, conditions, judged_arms
-from gmmdiff.experiments.feature_vs_class.measuring import first_seed, measure, reverse_strip
+from gmmdiff.engine.training import train
+from gmmdiff.experiments.feature_vs_class.arms import POINT, conditions, judged_arms
+from gmmdiff.experiments.feature_vs_class.measuring import (
+    Part,
+    compare_samplers,
+    measure,
+    reverse_strip,
+)
 from gmmdiff.experiments.run_tables import RunTables, checked, settings_of
 from gmmdiff.worlds.arcs import Arcs
 from gmmdiff.worlds.world import find_defects
 
-ANCESTRAL_STEPS = 1000
 ATTRIBUTES = 4
 
 
@@ -36,10 +38,10 @@ def run_tables(parameters: Mapping[str, Any]) -> RunTables:
         ValueError: as ``checked``.
     """
     p = SimpleNamespace(**parameters)
-    world = partial(Arcs, p.dimension)
-    settings = settings_of(parameters, world=world, held_out=p.held_out, rare=p.rare)
+    own = {"world": partial(Arcs, p.dimension), "held_out": p.held_out, "rare": p.rare}
     rows = judged_arms(p, p.n_train, p.learning_rate, p.steps, p.steps, ATTRIBUTES)
-    return checked("feature_vs_class", {"judged": (rows, settings)}, ["dense"])
+    tables = {"judged": (rows, settings_of(parameters, **own))}
+    return checked("feature_vs_class", tables, ["dense"])
 
 
 def run_part(
@@ -53,13 +55,13 @@ def run_part(
     ``conditions``, samples of the first seed, its reverse diffusion, and the check of the sampler.
     """
     trained = train(rows, settings, device, progress, workers=workers)
-    return measure(rows, trained, settings, progress, workers) | {
+    part = Part(rows, settings, trained, progress, workers)
+    strip = reverse_strip(part, partial(_every, n=60), _plane)
+    return measure(part) | {
         "arms": conditions(rows, settings),
-        "pictures": _pictures(rows, trained, settings),
-        "strip": reverse_strip(rows, trained, settings, partial(_every, n=60), _plane)[
-            ["t", "x", "y", "combination"]
-        ],
-        "samplers": _compare_samplers(rows, trained, settings, progress, workers),
+        "pictures": _pictures(part),
+        "strip": strip[["t", "x", "y", "combination"]],
+        "samplers": compare_samplers(part),
     }
 
 
@@ -73,45 +75,18 @@ def _plane(run: Run, z: Tensor) -> pd.DataFrame:
     return pd.DataFrame((z.double() @ run.seed_data.world.frame[:, :2]).numpy(), columns=["x", "y"])
 
 
-def _pictures(rows: pd.DataFrame, trained: Trained, settings: TrainingSettings) -> pd.DataFrame:
+def _pictures(part: Part) -> pd.DataFrame:
     """Samples of the first seed's points in the arcs' plane, 24 a combination."""
     tables = []
-    for number, run in first_seed(rows, settings).items():
+    for number, run in part.first_seed().items():
         if run.row.s_c != POINT:
             continue
         combination = _every(run.seed_data, 24)
-        z = run.generate(trained.parameters[number], combination, settings.evaluations)
+        z = part.generate(number, run, combination)
         judged = run.seed_data.world.judge(z.double())
         admitted = run.conditioning.admitted
         flags = find_defects(judged.combination, judged.malformed, combination, admitted)
         table = _plane(run, z).assign(combination=combination, defect=flags.defect)
         table["held_out"] = torch.isin(combination, run.seed_data.held_out).numpy()
         tables.append(table.assign(granularity=run.row.granularity, s_c=POINT, seed=run.row.seed))
-    return pd.concat(tables, ignore_index=True)
-
-
-def _compare_samplers(
-    rows: pd.DataFrame,
-    trained: Trained,
-    settings: TrainingSettings,
-    progress: Progress,
-    workers: Workers,
-) -> pd.DataFrame:
-    """Defects and law of seen combinations under DPM-Solver++(2M) with several numbers of
-    evaluations, and ancestral: one row a run, metric, sampler and number of evaluations.
-
-    Of class and feature as points, on the seeds of the controls.
-    """
-    few = rows.loc[rows["granularity"] == "none", "seed"]
-    keep = rows["granularity"].isin(COMPARED) & (rows["s_c"] == POINT) & rows["seed"].isin(few)
-    rows, parameters = rows[keep], trained.parameters[torch.tensor(keep.to_numpy())]
-    samplings = [
-        ("DPM-Solver++(2M)", dpmpp_2m, count * settings.evaluations // 4) for count in (1, 2, 4, 8)
-    ]
-    tables = []
-    for name, sampler, count in [*samplings, ("ancestral", ancestral, ANCESTRAL_STEPS)]:
-        table = evaluate(rows, parameters, settings, progress, sampler, count, workers=workers)
-        kept = (table["group"] == "seen") & table["metric"].isin(["defect", "law"])
-        table = table[kept & (table["granularity"] != "real")][[*COLUMNS, "metric", "value"]]
-        tables.append(table.assign(sampler=name, evaluations=count))
     return pd.concat(tables, ignore_index=True)

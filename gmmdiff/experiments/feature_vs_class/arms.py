@@ -51,10 +51,8 @@ def judged_arms(
 
 
 def conditions(rows: pd.DataFrame, settings: TrainingSettings) -> pd.DataFrame:
-    """What the arms' conditions are, at the first seed: one row a granularity and s_c.
-
-    Columns: dim, norm (of the means), gap (between two that the arm tells apart), noise (standard
-    deviation of a coordinate).
+    """The arms' conditions at the first seed, one row a granularity and s_c: dim, norm of a mean,
+    gap between two that the arm tells apart, and noise, the standard deviation of a coordinate.
     """
     table = []
     for row in rows.drop_duplicates(["granularity", "s_c"]).itertuples(index=False):

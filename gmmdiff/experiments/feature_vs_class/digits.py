@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import Any
 
-from gmmdiff.core.checks import require
 from gmmdiff.experiments.feature_vs_class.arms import judged_arms
-from gmmdiff.experiments.run_tables import RunTables, checked, require_distinct, settings_of
+from gmmdiff.experiments.run_tables import RunTables, checked, require_levels, settings_of
 from gmmdiff.worlds.digits import Digits
 
 CENTRE = 0.3  # about the mean grey of the data
@@ -25,10 +24,9 @@ def run_tables(parameters: Mapping[str, Any]) -> RunTables:
         ValueError: on lists that do not fit together, and as ``checked``.
     """
     p, owner = SimpleNamespace(**parameters), "digits"
-    require_distinct(owner, n_train=p.n_train)
-    for name in ("steps", "mixture_steps", "learning_rate"):
-        values = parameters[name]
-        require(len(values) == len(p.n_train), owner, name, "one for each n_train", values)
+    lists, count = ("steps", "mixture_steps", "learning_rate"), len(p.n_train)
+    needed = {name: (len(parameters[name]) == count, "one for each n_train") for name in lists}
+    require_levels(owner, parameters, ["n_train"], **needed)
     own = {"world": Digits, "held_out": round(p.held_out * 100), "centre": CENTRE, "size": 1}
     settings = settings_of(parameters, **own)
     trainings = zip(p.n_train, p.learning_rate, p.steps, p.mixture_steps, strict=True)

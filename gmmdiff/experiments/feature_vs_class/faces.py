@@ -13,7 +13,7 @@ import pandas as pd
 from gmmdiff.core.checks import require
 from gmmdiff.engine.runs import TrainingSettings, run_table
 from gmmdiff.experiments.feature_vs_class.arms import COMPARED, POINT, judged_arms
-from gmmdiff.experiments.run_tables import RunTables, checked, regime, settings_of
+from gmmdiff.experiments.run_tables import RunTables, checked, regime, require_levels, settings_of
 from gmmdiff.worlds.faces import CENTRE, Faces
 
 CONTROLS = ("scrambled", "shared")
@@ -39,28 +39,28 @@ def run_tables(parameters: Mapping[str, Any]) -> RunTables:
     length, sizes = dict(zip(p.n_train, p.steps, strict=False)), [*p.n_train, *p.steps]
     good = len(length) == len(p.n_train) == len(p.steps)
     require(good, owner, "n_train, steps", "distinct sizes, and steps for each", sizes)
-    good, allowed = set(p.judged_n_train) <= set(p.n_train), f"of n_train {p.n_train}"
-    require(good, owner, "judged_n_train", allowed, p.judged_n_train)
-    # The first seed of what is judged there is trained again for the denoisers.
-    good, allowed = p.story_n_train in p.judged_n_train, f"one of judged_n_train {p.judged_n_train}"
-    require(good, owner, "story_n_train", allowed, p.story_n_train)
-    good, allowed = len(p.mixture_steps) == len(p.judged_n_train), "one for each judged_n_train"
-    require(good, owner, "mixture_steps", allowed, p.mixture_steps)
-    good = p.story == sorted(set(p.story))
-    require(good, owner, "story", "increasing numbers of steps", p.story)
+    judged = p.judged_n_train
+    needed = {
+        "judged_n_train": (set(judged) <= set(p.n_train), f"of n_train {p.n_train}"),
+        # The first seed of what is judged there is trained again for the denoisers.
+        "story_n_train": (p.story_n_train in judged, f"one of judged_n_train {judged}"),
+        "mixture_steps": (len(p.mixture_steps) == len(judged), "one for each judged_n_train"),
+        "story": (p.story == sorted(set(p.story)), "increasing numbers of steps"),
+    }
+    require_levels(owner, parameters, [], **needed)
 
     def settings(m: int) -> TrainingSettings:
         own = {"world": partial(Faces, m, p.size), "held_out": round(p.held_out * 2**m)}
         return settings_of(parameters, **own, centre=CENTRE, size=1)
 
     found, of_all = {}, settings(p.attributes)
-    for n, longer in zip(p.judged_n_train, p.mixture_steps, strict=True):
+    for n, longer in zip(judged, p.mixture_steps, strict=True):
         controls = CONTROLS if regime(n, of_all) == "sparse" else ()
         rows = judged_arms(p, n, p.learning_rate, length[n], longer, p.attributes, controls)
         found[f"judged_{n}"] = rows, of_all
     few = {"learning_rate": [p.learning_rate], "seeds": p.control_seeds, "first_seed": p.seed}
     for m in p.mapped:
-        others = [n for n in p.n_train if m != p.attributes or n not in p.judged_n_train]
+        others = [n for n in p.n_train if m != p.attributes or n not in judged]
         tables = [run_table(COMPARED, [POINT], [n], steps=[length[n]], **few) for n in others]
         require(len(tables) > 0, owner, "mapped", "an m at which some n_train is not judged", m)
         n_eval = max(2, p.n_eval * 2**p.attributes // 2**m)

@@ -3,19 +3,52 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
+import torch
 from torch import Tensor
 
-from gmmdiff.core.diffusion import dpmpp_2m
+from gmmdiff.core.diffusion import adams_bashforth_moulton, ancestral, dpmpp_2m
 from gmmdiff.engine.evaluation import evaluate, validation_curves, validation_results
-from gmmdiff.engine.runs import Progress, Run, SeedData, TrainingSettings
-from gmmdiff.engine.threads import Workers
+from gmmdiff.engine.runs import COLUMNS, Progress, Run, SeedData, TrainingSettings
+from gmmdiff.engine.threads import Workers, side_by_side
 from gmmdiff.engine.training import Trained
+from gmmdiff.experiments.feature_vs_class.arms import COMPARED, POINT
 from gmmdiff.experiments.run_tables import regime
 
+SAMPLERS = {"DPM-Solver++(2M)": dpmpp_2m, "Adams-Bashforth-Moulton": adams_bashforth_moulton}
+SHARES = (0.3, 0.6, 1, 2)  # of the experiment's evaluations: those that samplers are tried with
+ANCESTRAL_STEPS = 1000
 MOMENTS = (1, 0.9, 0.75, 0.5, 0.25)  # times at which the reverse diffusion is shown
+
+
+class Part(NamedTuple):
+    """Trained runs, and what it takes to measure them."""
+
+    rows: pd.DataFrame
+    settings: TrainingSettings
+    trained: Trained
+    progress: Progress
+    workers: Workers = side_by_side
+
+    def evaluate(self, parameters: Tensor, **options: Any) -> pd.DataFrame:
+        """As ``evaluation.evaluate``, of these weights of the runs."""
+        own = self.rows, parameters, self.settings, self.progress
+        return evaluate(*own, workers=self.workers, **options)
+
+    def first_seed(self) -> dict[int, Run]:
+        """The first seed's runs by the numbers of their rows, points first; they share its data."""
+        rows = self.rows.reset_index(drop=True)
+        own = rows[rows["seed"] == rows["seed"].iloc[0]].sort_values("s_c", kind="stable")
+        seed_data = SeedData(own["seed"].iloc[0], self.settings)
+        runs = (Run(row, self.settings, seed_data) for row in own.itertuples(index=False))
+        return dict(zip(own.index, runs, strict=True))
+
+    def generate(self, number: int, run: Run, combination: Tensor, *sampler: Callable) -> Tensor:
+        """Samples ``(n, D)`` of the run in row ``number`` for the combinations ``(n,)``."""
+        evaluations = self.settings.evaluations
+        return run.generate(self.trained.parameters[number], combination, evaluations, *sampler)
 
 
 def _with_regime(table: pd.DataFrame, settings: TrainingSettings) -> pd.DataFrame:
@@ -27,41 +60,21 @@ def _with_regime(table: pd.DataFrame, settings: TrainingSettings) -> pd.DataFram
     return table
 
 
-def measure(
-    rows: pd.DataFrame,
-    trained: Trained,
-    settings: TrainingSettings,
-    progress: Progress,
-    workers: Workers,
-) -> dict[str, pd.DataFrame]:
+def measure(part: Part) -> dict[str, pd.DataFrame]:
     """What trained runs are worth: tables by name, both with regime and attributes.
 
     ``runs``: one row a run, condition (drawn, and for mixtures also at the mean), group of
     combinations and metric, the floor among them, and of the group "all" what the validation says.
     ``validation``: the validation curves.
     """
-    both = ("drawn", "mean")
-    runs = evaluate(rows, trained.parameters, settings, progress, conditions=both, workers=workers)
-    runs = pd.concat([runs, validation_results(rows, trained)], ignore_index=True)
-    curves = validation_curves(rows, trained)
-    return {"runs": _with_regime(runs, settings), "validation": _with_regime(curves, settings)}
-
-
-def first_seed(rows: pd.DataFrame, settings: TrainingSettings) -> dict[int, Run]:
-    """The first seed's runs by the numbers of their rows, points first; they share its data."""
-    seed = rows["seed"].iloc[0]
-    seed_data = SeedData(seed, settings)
-    own = [(n, row) for n, row in enumerate(rows.itertuples(index=False)) if row.seed == seed]
-    own.sort(key=lambda numbered: numbered[1].s_c)
-    return {n: Run(row, settings, seed_data) for n, row in own}
+    runs = part.evaluate(part.trained.parameters, conditions=("drawn", "mean"))
+    runs = pd.concat([runs, validation_results(part.rows, part.trained)], ignore_index=True)
+    tables = {"runs": runs, "validation": validation_curves(part.rows, part.trained)}
+    return {name: _with_regime(table, part.settings) for name, table in tables.items()}
 
 
 def reverse_strip(
-    rows: pd.DataFrame,
-    trained: Trained,
-    settings: TrainingSettings,
-    asked: Callable[[SeedData], Tensor],
-    show: Callable[[Run, Tensor], pd.DataFrame],
+    part: Part, asked: Callable[[SeedData], Tensor], show: Callable[[Run, Tensor], pd.DataFrame]
 ) -> pd.DataFrame:
     """x_t along the sampler as the network sees it, and the samples at 0: of the first seed's
     feature arm, points; one row a sample and time, with the columns of ``show``, t and combination.
@@ -70,9 +83,8 @@ def reverse_strip(
         asked: the combinations ``(n,)`` that are asked for.
         show: x_t ``(n, D)`` -> n rows.
     """
-    runs = first_seed(rows, settings)
-    number = next(n for n, run in runs.items() if run.row.granularity == "feature")
-    run, seen = runs[number], []
+    runs, seen = part.first_seed(), []
+    number, run = next((n, run) for n, run in runs.items() if run.row.granularity == "feature")
 
     def watched(denoise: Callable, x: Tensor, times: Tensor, *rest: Any) -> Tensor:
         def look(x_t: Tensor, t: Tensor) -> Tensor:  # what the sampler asks the denoiser
@@ -82,8 +94,28 @@ def reverse_strip(
         return dpmpp_2m(look, x, times, *rest)
 
     combination = asked(run.seed_data)
-    z = run.generate(trained.parameters[number], combination, settings.evaluations, watched)
+    z = part.generate(number, run, combination, watched)
     moments = [min(seen, key=lambda moment: abs(moment[0] - t)) for t in MOMENTS]
-    moments.append((0.0, (z - settings.centre) / run.data[2]))
+    moments.append((0.0, (z - part.settings.centre) / run.data[2]))
     tables = [show(run, x).assign(t=t, combination=combination) for t, x in moments]
+    return pd.concat(tables, ignore_index=True)
+
+
+def compare_samplers(part: Part) -> pd.DataFrame:
+    """Defects, copies and law of seen combinations under every sampler at several numbers of
+    evaluations, beside ancestral: of class and feature as points, on the seeds of the controls.
+    """
+    rows = part.rows
+    few = rows.loc[rows["granularity"] == "none", "seed"]
+    keep = rows["granularity"].isin(COMPARED) & (rows["s_c"] == POINT) & rows["seed"].isin(few)
+    own = part._replace(rows=rows[keep])
+    parameters = part.trained.parameters[torch.tensor(keep.to_numpy())]
+    counts = sorted({max(2, round(share * part.settings.evaluations)) for share in SHARES})
+    tried = [(name, sampler, n) for name, sampler in SAMPLERS.items() for n in counts]
+    tables = []
+    for name, sampler, n in [*tried, ("ancestral", ancestral, ANCESTRAL_STEPS)]:
+        table = own.evaluate(parameters, sampler=sampler, evaluations=n)
+        kept = (table["group"] == "seen") & table["metric"].isin(["defect", "copy", "law"])
+        table = table[kept & (table["granularity"] != "real")][[*COLUMNS, "metric", "value"]]
+        tables.append(table.assign(sampler=name, evaluations=n))
     return pd.concat(tables, ignore_index=True)

@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
 
-from gmmdiff.core.checks import require
 from gmmdiff.core.costs import COSTS
 from gmmdiff.engine.joint.classifiers import JointEnsemble
-from gmmdiff.experiments.ngmg_stability.arms import (
-    GRANULARITY,
-    JOINT_COSTS,
-    JUDGED,
-    arm_rows,
-    require_lam,
-    with_signals,
-)
-from gmmdiff.experiments.run_tables import RunTables, checked, require_distinct, settings_of
+from gmmdiff.experiments.ngmg_stability import arms
+from gmmdiff.experiments.run_tables import RunTables, checked, require_levels, settings_of
 from gmmdiff.worlds.arcs import Arcs
 
 
@@ -38,35 +30,44 @@ def run_tables(parameters: Mapping[str, Any]) -> RunTables:
         ValueError: on lists in which something is missing or twice, and as ``checked``.
     """
     p, owner = SimpleNamespace(**parameters), "ngmg_stability"
-    for name in ("label_noise", "learning_rate", "joint_learning_rate"):
-        require_distinct(owner, **{name: parameters[name]})
-    require_lam(owner, p.lam)
-    good, allowed = p.other_seeds <= p.seeds, f"in 1 .. seeds = {p.seeds}"
-    require(good, owner, "other_seeds", allowed, p.other_seeds)
+    needed = {
+        "lam": ({0, 1} <= set(p.lam), arms.LAM),
+        "other_seeds": (p.other_seeds <= p.seeds, f"in 1 .. seeds = {p.seeds}"),
+    }
+    distinct = ["label_noise", "learning_rate", "joint_learning_rate", "lam"]
+    require_levels(owner, parameters, distinct, **needed)
     own = {"world": partial(Arcs, p.dimension), "classifier_width": p.classifier_width}
     settings = settings_of(parameters, held_out=p.held_out, **own)
-    alone = {"granularity": "none", "s_c": 0.0, "lam": 1.0, "steps": p.classifier_steps}
-    joint = {"granularity": GRANULARITY, "s_c": p.s_c, "label_noise": 0.0, "steps": p.steps}
     main, *controls = p.joint_learning_rate
-    joint_rates = [(main, JOINT_COSTS, p.seeds)]
-    joint_rates += [(rate, JUDGED, p.other_seeds) for rate in controls]
-
-    def rows(costs: Sequence[str], judged_on: int, **factors: Any) -> pd.DataFrame:
-        arms = sorted(with_signals(costs), key=lambda arm: arm[0] not in JUDGED)
-        every, few = range(p.seed, p.seed + judged_on), range(p.seed, p.seed + p.other_seeds)
-        seeds = {arm: every if arm[0] in JUDGED else few for arm in arms}
-        return arm_rows(seeds, n_train=p.n_train, **factors)
-
-    found = {}
-    for noise in p.label_noise:
-        found[f"label_noise_{noise}"] = [
-            rows(COSTS, p.seeds, learning_rate=rate, label_noise=noise, **alone)
-            for rate in p.learning_rate
-        ]
+    alone = {"granularity": "none", "s_c": 0.0, "lam": 1.0, "steps": p.classifier_steps}
+    joint = {"granularity": arms.GRANULARITY, "s_c": p.s_c, "label_noise": 0.0, "steps": p.steps}
+    found = {
+        f"label_noise_{noise}": _part(p, COSTS, p.learning_rate, label_noise=noise, **alone)
+        for noise in p.label_noise
+    }
     for lam in p.lam:
-        found[f"lam_{lam}"] = [
-            rows(costs if lam else ["BCE"], count, learning_rate=rate, lam=lam, **joint)
-            for rate, costs, count in joint_rates
-        ]
-    tables = {k: (pd.concat(own, ignore_index=True), settings) for k, own in found.items()}
+        costs = arms.JOINT_COSTS if lam else ["BCE"]
+        found[f"lam_{lam}"] = _part(p, costs, [main], controls, lam=lam, **joint)
+    tables = {name: (rows, settings) for name, rows in found.items()}
     return checked(owner, tables, ensemble=JointEnsemble)
+
+
+def _part(
+    p: SimpleNamespace,
+    costs: Iterable[str],
+    rates: Sequence[float],
+    controls: Sequence[float] = (),
+    **factors: Any,
+) -> pd.DataFrame:
+    """Costs at all rates, those that no claim judges on few seeds; judged ones also at controls."""
+    every, few = (range(p.seed, p.seed + count) for count in (p.seeds, p.other_seeds))
+    judged = [cost for cost in costs if cost in arms.JUDGED]
+    others = [cost for cost in costs if cost not in arms.JUDGED]
+    groups = [(rate, *own) for rate in rates for own in ((judged, every), (others, few)) if own[0]]
+    groups += [(rate, judged, few) for rate in controls]
+    factors["n_train"] = p.n_train
+    tables = [
+        arms.arm_rows(arms.with_signals(own), seeds, learning_rate=rate, **factors)
+        for rate, own, seeds in groups
+    ]
+    return pd.concat(tables, ignore_index=True)

@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
 
-from gmmdiff.core.checks import require
 from gmmdiff.engine.joint.classifiers import JointEnsemble
-from gmmdiff.experiments.ngmg_stability.arms import (
-    GRANULARITY,
-    JUDGED,
-    Arm,
-    arm_rows,
-    require_lam,
-    with_signals,
-)
-from gmmdiff.experiments.run_tables import RunTables, checked, require_distinct, settings_of
+from gmmdiff.experiments.ngmg_stability import arms
+from gmmdiff.experiments.run_tables import RunTables, checked, require_levels, settings_of
 from gmmdiff.worlds.faces import CENTRE, Faces
 
 
@@ -38,28 +30,24 @@ def run_tables(parameters: Mapping[str, Any]) -> RunTables:
         ValueError: on lists in which something is missing or twice, and as ``checked``.
     """
     p, owner = SimpleNamespace(**parameters), "ngmg_faces"
-    require_lam(owner, p.lam)
-    require_distinct(owner, matched_lam=p.matched_lam, choosing_lam=p.choosing_lam)
     good = set(p.matched_lam) <= set(p.lam) - {0} <= set(p.choosing_lam)
     allowed = f"with every lambda > 0 of lam {p.lam}, and matched_lam among them"
-    require(good, owner, "choosing_lam", allowed, p.choosing_lam)
+    needed = {"lam": ({0, 1} <= set(p.lam), arms.LAM), "choosing_lam": (good, allowed)}
+    require_levels(owner, parameters, ["lam", "matched_lam", "choosing_lam"], **needed)
     own = {"world": partial(Faces, p.attributes, p.size), "centre": CENTRE, "size": 1}
     own["classifier_width"] = p.classifier_width
     settings = settings_of(parameters, held_out=round(p.held_out * 2**p.attributes), **own)
-    factors = {"granularity": GRANULARITY, "s_c": 0.0, "label_noise": 0.0}
+    factors = {"granularity": arms.GRANULARITY, "s_c": 0.0, "label_noise": 0.0}
     factors |= {name: parameters[name] for name in ("n_train", "steps", "learning_rate")}
     last = p.seed + p.seeds
     every, others = range(p.seed, last), range(last, last + p.choosing_seeds)
-    raw = [(cost, "raw") for cost in JUDGED]
-
-    def rows(arms: Sequence[Arm], seeds: range, lam: float) -> pd.DataFrame:
-        return arm_rows(dict.fromkeys(arms, seeds), lam=lam, **factors)
-
-    found = {"lam_0.0": rows(raw[:1], every, 0.0)}
-    for lam in (lam for lam in p.lam if lam):
-        arms = with_signals(JUDGED) if lam in p.matched_lam else raw
-        found[f"lam_{lam}"] = rows(arms, every, lam)
-    choice = [*(rows(raw, others, lam) for lam in p.choosing_lam), rows(raw[:1], others, 0.0)]
+    raw = [(cost, "raw") for cost in arms.JUDGED]
+    found = {"lam_0.0": arms.arm_rows(raw[:1], every, lam=0.0, **factors)}
+    for lam in filter(None, p.lam):
+        own = arms.with_signals(arms.JUDGED) if lam in p.matched_lam else raw
+        found[f"lam_{lam}"] = arms.arm_rows(own, every, lam=lam, **factors)
+    choice = [arms.arm_rows(raw, others, lam=lam, **factors) for lam in p.choosing_lam]
+    choice.append(arms.arm_rows(raw[:1], others, lam=0.0, **factors))
     found["choice"] = pd.concat(choice, ignore_index=True)
     tables = {name: (rows, settings) for name, rows in found.items()}
     return checked(owner, tables, ["sparse"], ensemble=JointEnsemble)

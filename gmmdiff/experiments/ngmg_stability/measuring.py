@@ -24,7 +24,7 @@ ARM = ["learning_rate", "lam", "cost", "signal"]
 def accuracies(
     job: Job, tick: Tick, settings: TrainingSettings, ensemble: type[ClassifierEnsemble], n: int
 ) -> dict[str, float]:
-    """Share of true attributes that a trained classifier finds in n batches from n fresh points:
+    """Share of true attributes that a trained classifier finds in batches from n fresh points:
     *validation_accuracy* chooses a learning rate, *accuracy* is reported.
     """
     rows, parameters = job
@@ -76,29 +76,22 @@ def run_part(
     weights = trained.parameters[:, : StackedMLP.count(first.sizes)]  # the denoiser's
     sampled = evaluate(rows, weights, settings, progress, workers=workers)
     kept = sampled["group"].isin(GROUPS) & sampled["metric"].isin(QUALITY)
-    tables = [
-        runs,
-        validation_results(rows, trained).query("metric != 'diverged'"),
-        sampled[kept & (sampled["granularity"] != "real")],
-    ]
-    runs = pd.concat([table[[*columns, "metric", "value"]] for table in tables], ignore_index=True)
+    sampled = sampled[kept & (sampled["granularity"] != "real")]
+    validated = validation_results(rows, trained).query("metric != 'diverged'")
+    runs = pd.concat([runs, validated, sampled], ignore_index=True)[[*columns, "metric", "value"]]
     return {"runs": runs, "norm_curves": norm_curves(rows, trained)}
 
 
 def norm_curves(rows: pd.DataFrame, trained: Trained) -> pd.DataFrame:
-    """Largest gradient norm of every ``BATCHES_AT_ONCE`` steps: one row an arm and step.
-
-    Columns: those of ``ARM``; step; median of the seeds; worst, the seed of most spikes, whose rate
-    is worst_spike_rate.
+    """Largest gradient norm of every ``BATCHES_AT_ONCE`` steps, one row an arm and step: median of
+    the seeds, and worst, of the seed of most spikes, whose rate is worst_spike_rate.
     """
-    tables = []
+    tables = {}
     for arm, numbers in rows.groupby(ARM, sort=False).indices.items():
         norms, spikes = trained.norms[numbers].numpy(), trained.spike_rate[numbers].numpy()
         steps = BATCHES_AT_ONCE * np.arange(1, norms.shape[1] + 1)
-        table = pd.DataFrame({"step": steps.clip(max=rows["steps"].iloc[numbers[0]])})
         worst = int(np.nan_to_num(spikes, nan=-1).argmax())
+        table = pd.DataFrame({"step": steps.clip(max=rows["steps"].iloc[numbers[0]])})
         table["median"], table["worst"] = np.median(norms, 0), norms[worst]
-        table["worst_spike_rate"] = spikes[worst]
-        tables.append(table.assign(**dict(zip(ARM, arm, strict=True))))
-    columns = [*ARM, "step", "median", "worst", "worst_spike_rate"]
-    return pd.concat(tables, ignore_index=True)[columns]
+        tables[arm] = table.assign(worst_spike_rate=spikes[worst])
+    return pd.concat(tables, names=ARM).reset_index(ARM).reset_index(drop=True)

@@ -11,16 +11,13 @@ import torch
 from scipy.special import erf, expit
 from torch import Tensor
 
-from gmmdiff.core.checks import DOUBLE, floating, require, require_generator, whole
+from gmmdiff.core.checks import DOUBLE, array, require, require_generator, whole
 from gmmdiff.core.ngmg import NGMG
 
 
 def _at(theta: Any) -> np.ndarray:
     """Finite distances ``(n,)`` in float64, of any list, array or tensor of them."""
-    values = floating("LineCosts", "theta", theta, DOUBLE).detach().double().cpu().numpy()
-    good = values.ndim == 1 and np.isfinite(values).all()
-    require(good, "LineCosts", "theta", "(n,) finite numbers", theta)
-    return values
+    return array("LineCosts", "theta", theta, "n", like=DOUBLE).detach().double().cpu().numpy()
 
 
 @dataclass(frozen=True)
@@ -31,6 +28,9 @@ class LineCosts:
     example 1) gives W1 = |theta|, JS = log 2, KL = infinity, TV = 1; a cost that is constant or
     infinite has slope 0, no direction to descend.  For width > 0 the first coordinates are N(theta,
     width^2) and N(0, width^2), the second ones alike.  theta is ``(n,)``.
+
+    Raises:
+        ValueError: on a width < 0, a theta of another shape, NaN or infinity.
 
     Example:
         >>> from gmmdiff import LineCosts
@@ -97,10 +97,10 @@ class LineCosts:
 
 @dataclass(frozen=True)
 class ParallelLine:
-    """The law of (theta + width * N(0, 1), Z), Z ~ U[0, 1], in the plane.
+    """The law of (theta + width * N(0, 1), Z), Z ~ U[0, 1], in the plane; for width 0 as in WGAN.
 
-    With width 0 it is WGAN's "learning parallel lines" (Arjovsky et al. 2017, arXiv 1701.07875,
-    example 1).
+    Raises:
+        ValueError: on a width < 0, and of ``sample`` on n < 1.
 
     Example:
         >>> from gmmdiff import ParallelLine, stream
