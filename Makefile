@@ -9,7 +9,7 @@ export PYTHONUTF8 := 1
 unexport PYTHONDONTWRITEBYTECODE  # else every kernel compiles every module anew
 unexport PYTHONPATH PYTHONHOME PIP_TARGET PIP_PREFIX  # what a user has set for other work
 
-.PHONY: setup quick reproduce test test-slow soak lab docs publish clean
+.PHONY: setup quick reproduce test test-slow soak mutants lab docs publish clean
 
 setup: .venv/ready  ## the environment, made anew only when the lock changed
 
@@ -41,6 +41,9 @@ soak: setup  ## cut the pipeline's power at 8 random moments; the table goes to 
 	python -m tests.pipeline.soak
 	cp reports/soak.csv reports/published/soak.csv
 
+mutants: setup  ## small errors in a copy of the code, one at a time: would a test notice?
+	OMP_NUM_THREADS=1 nice python tests/mutants.py > reports/mutants.csv
+
 lab: setup  ## the notebooks in JupyterLab, from the one to read first
 	jupyter lab --notebook-dir=. --LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb $(if $(filter 0,$(shell id -u)),--allow-root)
 
@@ -51,4 +54,4 @@ publish: setup  ## copy what dvc repro made to reports/published and the README
 	python -m gmmdiff.pipeline.publishing publish
 
 clean:  ## results and the environment; reports/published stays
-	rm -rf .venv .mypy_cache reports/docs reports/.staging reports/quick_look reports/tables reports/figures reports/notebooks reports/denoisers reports/ask_for_a_face reports/environment reports/*.json reports/*.html reports/soak.csv reports/parameters.*
+	rm -rf .venv .mypy_cache reports/docs reports/.staging reports/quick_look reports/tables reports/figures reports/notebooks reports/denoisers reports/ask_for_a_face reports/environment reports/*.json reports/*.html reports/soak.csv reports/mutants.csv reports/parameters.*

@@ -263,7 +263,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--reports", type=Path, default=REPORTS)
     options = parser.parse_args(arguments)
     section = options.stage if options.section is None else options.section
-    overrides = dict(text.partition("=")[::2] for text in options.p)
+    if bare := [text for text in options.p if "=" not in text]:
+        raise BadInput(f"-p must be NAME=VALUE, got {bare[0]!r}")
+    overrides = dict(text.split("=", 1) for text in options.p)
     values = stage_parameters(options.params, section, options.notebook, overrides)
     cluster = cluster_setting(options.params)
     run(options.notebook, options.stage, values, options.reports, cluster)

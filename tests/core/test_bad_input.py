@@ -15,7 +15,12 @@ from gmmdiff.core.diffusion import (
     ancestral,
     split_prediction,
 )
-from gmmdiff.core.distances import energy_distance, wasserstein1
+from gmmdiff.core.distances import (
+    divergences_from_histograms as histograms,
+    divergences_from_samples,
+    energy_distance,
+    wasserstein1,
+)
 from gmmdiff.core.losses import NGMGLoss, NGMGMulticlassLoss, ngmg_loss
 from gmmdiff.core.sample_metrics import authenticity, kid, neighbour_metrics, wasserstein2
 from gmmdiff.core.statistics import bootstrap, holm
@@ -29,6 +34,7 @@ ONES, ZERO, NAN = torch.ones(4, 2), torch.zeros(1, 2), torch.full((1, 2), math.n
 X, Y = torch.zeros(80, 2, 3), torch.zeros(60, 2, 3)
 EACH = torch.eye(3, dtype=torch.bool)
 NARROW = np.array([[1e-170]])
+TWO, COSINE = torch.eye(2), CosineSchedule()
 DATA = np.random.default_rng(0).normal(size=(30, 2))
 ARCS, FACES = Arcs(5, stream(0, "arcs")), Faces(2, generator=stream(0, "faces"))
 DIGITS = Digits(generator=stream(0, "digits"))
@@ -58,6 +64,7 @@ BAD = [
     (lambda: density(scales=ZERO), r"GaussianMixture: scales must be > 0, got \[\[0.0, 0.0"),
     (lambda: density((0.5,)), "the sum of weights must be 1, got 0.5"),
     (lambda: density((2.0, -1.0), ONES[:2], ONES[:2]), "weights must be >= 0"),
+    (lambda: density((0.5, 0.5002), TWO, TWO + 1), "the sum of weights must be 1"),
     (lambda: density(means=ONES[:2]), r"means must be \(1, D\), got \(2, 2\)"),
     (lambda: density(scales=torch.ones(1, 3)), r"scales must be \(1, 2\), got \(1, 3\)"),
     (lambda: density().log_prob(X), r"x must be \(..., 2\), got \(80, 2, 3\)"),
@@ -71,9 +78,14 @@ BAD = [
     (lambda: GaussianMixture([1.0], [[0.0]], NARROW).to_sklearn(), "and finite, and 1 / variances"),
     # NGMG, costs and losses
     (lambda: NGMG([0.0]), "NGMG: scales must be > 0 and finite, got"),
+    (lambda: NGMG([math.inf]), "NGMG: scales must be > 0 and finite, got"),
+    (lambda: NGMG([1.0], [0.0]), "NGMG: weights must be > 0 and finite, got"),
     (lambda: NGMG([]), r"NGMG: scales must be \(n,\) with n >= 1, got \(0,\)"),
     (lambda: NGMG([1.0], [1.0, 2.0]), r"NGMG: weights must be \(1,\), got \(2,\)"),
-    (lambda: NGMG.scale_mixture(1.0, 0.5, 4), "s_min, s_max must be 0 < s_min < s_max"),
+    *(
+        (lambda ends=ends: NGMG.scale_mixture(*ends, 4), "s_min, s_max must be 0 < s_min < s_max")
+        for ends in ((1.0, 0.5), (1.0, 1.0), (0.0, 1.0), (1.0, math.inf))
+    ),
     (lambda: NGMG.scale_mixture(0.1, 0.5, 1), "n_scales must be a whole number >= 2, got 1"),
     (lambda: NGMG([1.0]).cost(ONES, torch.zeros(3, 4)), r"y must be \(n, 2\) with n >= 2"),
     (lambda: NGMG([1.0]).cost(ZERO, ONES), r"NGMG.cost: x must be \(n, D\) with n >= 2, got"),
@@ -82,6 +94,7 @@ BAD = [
     (lambda: COSTS["BCE"].value(ONES, ONES / 2), r"labels must be 0 or 1, got \[\[0.5"),
     (lambda: COSTS["BCE"].value(ONES, ONES, "odds"), "kind must be one of logits, probabilities"),
     (lambda: COSTS["BCE"].gradient(ONES + 1, ONES, "probabilities"), r"must be in \[0, 1\], got"),
+    (lambda: COSTS["BCE"].value(-ONES, ONES, "probabilities"), r"must be in \[0, 1\], got"),
     (lambda: ngmg_loss(ONES, ZERO, [1.0]), r"NGMGLoss: target must be \(4, 2\), got \(1, 2\)"),
     (lambda: NGMGMulticlassLoss([1.0])(X[:, :1], [0]), r"\(n, K, ...\) with K >= 2, got \(80, 1"),
     (lambda: NGMGMulticlassLoss([1.0])(ONES, ONES), r"target must be \(4,\), got \(4, 2\)"),
@@ -94,6 +107,7 @@ BAD = [
     (lambda: Costs(["BCE"]).gradient(X / 0, X), "Costs: logits must be finite, got 480 NaN"),
     # The conditioning
     (lambda: layer()([[2, 0, 0]]), r"index must be in 0 .. \[1, 2, 3\], or -1 for none, got"),
+    (lambda: Layer(TWO, 0.1)([-2]), "index must be in 0 .. 1, or -1 for none, got"),
     (lambda: layer()([[0, 0]]), r"index must be \(..., 3\), got \(1, 2\)"),
     (lambda: layer()(torch.ones(1, 3)), "index must be of an integer type, got torch.float"),
     (lambda: layer(scale=-0.1), "scales must be >= 0, got values in"),
@@ -102,13 +116,25 @@ BAD = [
     (lambda: Layer([1.0, 2.0], 0.1), r"means must be \(K, ..., dim\), K >= 1, got \(2,\)"),
     (lambda: Layer(ONES, 0.1, counts=[1, 1]), "the sum of counts must be 4 as means, got 2"),
     (lambda: Layer(ONES, 0.1, counts=[5, -1]), "counts must be a whole number >= 0, got -1"),
+    (lambda: Layer.for_features([2, 0], 4), "values_per_attribute must be a whole number >= 1"),
     (lambda: Layer.for_features([], 4), "at least one number"),
     (lambda: Layer.for_classes(0, 4, 2), "n must be a whole number >= 1, got 0"),
     (lambda: layer().drop([[0, 0, 0]], 1.2), r"probability must be in \[0, 1\], got 1.2"),
+    (lambda: layer().drop([[0, 0, 0]], -0.1), r"probability must be in \[0, 1\], got -0.1"),
     (lambda: layer().soft(torch.ones(9)), ">= 0 with sum 1, or all 0"),
+    (lambda: Layer(TWO, 0.1).soft([0.5, 0.52]), ">= 0 with sum 1, or all 0"),
+    (lambda: Layer(TWO, 0.1).soft([1.5, -0.5]), ">= 0 with sum 1, or all 0"),
     (lambda: ARM.sample([True, False], stream(0, "d")), r"\(n,\) in 0 .. 1, got \[True, False\]"),
     # Diffusion
-    (lambda: sampled(times=[0.5, 0.5]), r"times must be at least 2 times in \[0, 1\], strictly f"),
+    *(
+        (
+            lambda t=times: sampled(times=t),
+            r"times must be at least 2 times in \[0, 1\], strictly f",
+        )
+        for times in ([0.5, 0.5], [1.1, 0.5], [0.5, -0.1])
+    ),
+    (lambda: COSINE.alpha(1.1), r"t must be in \[0, 1\], got 1.1"),
+    (lambda: COSINE.alpha(-0.1), r"t must be in \[0, 1\], got -0.1"),
     (
         lambda: sampled(adams_bashforth_moulton, times=[[0.9] * 2, [0.5] * 2]),
         "times must be at least 2",
@@ -122,12 +148,22 @@ BAD = [
     (lambda: CosineSchedule().even_times(True), "steps must be a whole number >= 1, got True"),
     (lambda: CosineSchedule().even_times(5, start=1.0), "start, end must be 1 > start > end > 0"),
     (lambda: CosineSchedule().even_times(5, end=0.0), "start, end must be 1 > start > end > 0"),
+    (lambda: COSINE.even_times(5, 0.5, 0.5), "start, end must be 1 > start > end > 0"),
     (lambda: CosineSchedule().even_times(5, bend=0), "bend must be > 0, got 0"),
-    (lambda: LinearBetaSchedule(beta_start=0.5, beta_end=0.1), "0 < beta_start <= beta_end < 1"),
+    *(
+        (lambda ends=ends: LinearBetaSchedule(9, *ends), "must be 0 < beta_start <= beta_end < 1")
+        for ends in ((0.5, 0.1), (0.0, 0.1), (0.1, 1.0))
+    ),
     # Distances, metrics of samples, statistics
     (lambda: wasserstein1(NAN, ZERO), "wasserstein1: x must be finite, got 2 NaN"),
     (lambda: energy_distance(ZERO, ONES[:, :1]), r"y must be \(n, 2\) with n >= 1, got \(4, 1"),
     (lambda: energy_distance(ZERO[:0], ZERO), r"x must be \(n, D\) with n >= 1, got \(0, 2\)"),
+    (lambda: histograms([0.0], [1.0], [0.0]), "edges must be 2 or more rising numbers"),
+    (lambda: histograms([0.0], [1.0], [0.0, 0.0]), "edges must be 2 or more rising numbers"),
+    (lambda: histograms([], [1.0], [0.0, 1.0]), r"x must be \(n,\) within the edges"),
+    (lambda: histograms([-0.1], [1.0], [0.0, 1.0]), r"x must be \(n,\) within the edges"),
+    (lambda: histograms([0.0], [1.1], [0.0, 1.0]), r"y must be \(n,\) within the edges"),
+    (lambda: divergences_from_samples(TWO, TWO, 0.0, TWO, TWO), "width must be > 0, got 0.0"),
     (lambda: neighbour_metrics(X, Y, k=60), "k must be below 60, the size of"),
     (lambda: authenticity(X, Y[:1]), r"train must be \(n, 6\) with n >= 2"),
     (lambda: kid(X[:1], Y), r"x must be \(n, D\) with n >= 2"),
@@ -139,6 +175,8 @@ BAD = [
     ),
     (lambda: bootstrap([], None), "strata must be arrays"),
     (lambda: bootstrap([np.ones(1)], None), r"arrays \(n,\) with n >= 2, got \[\(1,\)\]"),
+    (lambda: bootstrap([np.ones((2, 2))], None), r"arrays \(n,\) with n >= 2, got \[\(2, 2\)\]"),
+    (lambda: bootstrap([np.ones(3)], None, level=0.0), "between 0 and 1, got 0.0"),
     (lambda: bootstrap([np.array([1.0, np.nan])], None), "strata must be finite"),
     (lambda: bootstrap([np.ones(3)], numpy_stream(0, "b"), level=1.0), "between 0 and 1, got 1.0"),
     *(
@@ -184,3 +222,33 @@ def test_bad_input_is_one_line(call, message):
     with pytest.raises(ValueError, match=message) as caught:
         call()
     assert len(str(caught.value).splitlines()) == 1
+
+
+GOOD = [  # on the border
+    lambda: GaussianMixture([0.50004, 0.50004], TWO, TWO + 1),
+    lambda: GaussianMixture([0.0, 1.0], TWO, TWO + 1),
+    lambda: NGMG.scale_mixture(0.1, 0.2, 2),
+    lambda: NGMG([1.0]).cost(TWO, TWO),
+    lambda: NGMG([1.0]).mean_potential(ZERO, ZERO),
+    lambda: NGMGMulticlassLoss([1.0])(TWO, [0, 1]),
+    lambda: Layer(TWO, 0.0, counts=[0, 2]),
+    lambda: Layer(TWO, 0.1).soft([0.495, 0.5]),
+    lambda: Layer.for_features([1], 1),
+    lambda: Layer.for_classes(1, 1, 1),
+    lambda: COSINE.even_times(1),
+    lambda: LinearBetaSchedule(1, 0.1, 0.1),
+    lambda: histograms([0.0], [1.0], [0.0, 1.0]),
+    lambda: neighbour_metrics(TWO, TWO, k=1),
+    lambda: authenticity(TWO, TWO),
+    lambda: kid(TWO, TWO),
+    lambda: bootstrap([np.array([0.0, 1.0])], numpy_stream(0, "b"), resamples=9),
+    lambda: holm([0.0, 1.0]),
+    lambda: stream(0, ""),
+    lambda: Arcs(5, stream(0, "a"), noise=0.0).sample_combinations(1, stream(0, "b"), [3]),
+    lambda: Faces(8, size=16, generator=stream(0, "a")),
+]
+
+
+@pytest.mark.parametrize("call", GOOD, ids=range(len(GOOD)))
+def test_the_last_that_is_allowed_is_taken(call):
+    call()

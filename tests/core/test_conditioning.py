@@ -4,6 +4,7 @@ import numpy as np
 import ot
 import pytest
 import torch
+from scipy.stats import kstest
 from sklearn import mixture
 from torch.distributions import Normal, kl_divergence
 from torch.nn.utils import parametrize, prune
@@ -33,6 +34,14 @@ def test_means_are_those_of_one_embedding_an_attribute(learned):
     for form in (INDEX, INDEX.tolist(), INDEX.numpy(), INDEX.byte()):
         assert torch.equal(layer(form, sample=False), expected)
     assert torch.equal(features(scale=0.0)(INDEX), expected)  # a scale of 0 is a point
+
+
+def test_means_start_as_those_of_an_embedding(generator):
+    layers = Layer.for_features([200, 200], 40), Layer.for_classes(100, 40, 4)
+    for layer in layers:
+        assert kstest(layer.means.flatten(), "norm").pvalue > 1e-3 and (layer.scales == 0.1).all()
+    one, same = (Layer.for_classes(3, 2, 1, generator=stream(0, "means")) for _ in range(2))
+    assert torch.equal(one.means, same.means)
 
 
 @pytest.mark.parametrize("learned", [False, True])

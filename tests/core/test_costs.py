@@ -1,5 +1,8 @@
 """Costs against torch's own losses, autograd and their limits."""
 
+import math
+
+import numpy as np
 import pytest
 import torch
 from torch.nn.functional import binary_cross_entropy, binary_cross_entropy_with_logits
@@ -12,6 +15,18 @@ def batch(generator):
     """Logits and labels (50, 4) in float64."""
     logits = 2 * torch.randn(50, 4, generator=generator, dtype=torch.float64)
     return logits, torch.randint(0, 2, logits.shape, generator=generator).double()
+
+
+def test_the_studys_costs_have_the_scales_told():
+    scales = {name: cost.potential.scales for name, cost in COSTS.items() if cost.potential}
+    np.testing.assert_allclose(scales.pop("NGMG scale mixture"), np.geomspace(0.02, 20, 16))
+    one = {name: float(scale) for name, scale in scales.items()}
+    assert one == {"NGMG s=0.5": 0.5, "NGMG s=1": 1, "NGMG with entropy": 1}
+
+
+def test_a_sure_error_costs_bce_what_the_precision_can_tell():
+    found = COSTS["BCE"].value(torch.tensor([1.0, 0.0]), [0, 1], "probabilities")
+    assert found.tolist() == pytest.approx([23 * math.log(2)] * 2)  # single has 2^-23
 
 
 @pytest.mark.parametrize("kind", KINDS)

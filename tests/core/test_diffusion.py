@@ -18,7 +18,7 @@ from gmmdiff import (
 )
 from gmmdiff.core.diffusion import diffuse, split_prediction, velocity
 from gmmdiff.core.mixtures import GaussianMixture
-from gmmdiff.core.streams import random_on, stream
+from gmmdiff.core.streams import numpy_stream, random_on, stream
 from gmmdiff.experiments.theory import closed_forms
 
 COSINE, LINEAR = CosineSchedule(), LinearBetaSchedule()
@@ -202,6 +202,7 @@ def test_even_times_are_even_in_the_bent_log_signal_to_noise_ratio(bend):
     bent = half_log_snr if bend == torch.inf else (half_log_snr / bend).asinh()
     torch.testing.assert_close(bent.diff(), bent.diff()[:1].expand(7))
     torch.testing.assert_close(times[[0, -1]], torch.tensor([0.98, 0.02], dtype=torch.float64))
+    assert COSINE.even_times(2)[[0, -1]].tolist() == pytest.approx([0.999, 0.005])
 
 
 @pytest.mark.parametrize("size", [(), (3,), (3, 3), (2, 5, 4)])
@@ -237,6 +238,12 @@ def test_mixtures_take_one_time_or_vmap(generator):
     for rate in (alpha, alpha[:, None]):
         with pytest.raises(ValueError, match=r"alpha must be a number .* got"):
             MIXTURE.posterior_mean(x, rate, sigma)
+
+
+def test_a_named_stream_is_that_of_every_version():
+    assert stream(7, "data").initial_seed() == 4237268861321998237
+    expected = np.random.default_rng(4237268861321998237).random()
+    assert numpy_stream(7, "data").random() == expected
 
 
 def test_noise_is_drawn_where_the_generator_is():

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from scipy.stats import trim_mean
+from scipy.stats import bootstrap as scipys_bootstrap, trim_mean
 
 from gmmdiff.core.statistics import bootstrap, holm, iqm, iqm_weights, percentile_ends, weighted_iqm
 from gmmdiff.core.streams import numpy_stream
@@ -20,6 +20,16 @@ def test_bootstrap_covers_a_known_law():
     intervals = [bootstrap(list(strata), rng, resamples=300) for strata in drawn]
     covered = [interval.low <= truth <= interval.high for interval in intervals]
     assert abs(np.mean(covered) - 0.95) <= 0.03
+
+
+@pytest.mark.parametrize("level", [0.8, 0.95])
+def test_an_interval_has_scipys_ends(level):
+    values = numpy_stream(0, "values").exponential(size=30)
+    found = bootstrap([values], numpy_stream(0, "interval"), resamples=20_000, level=level)
+    how = {"method": "percentile", "n_resamples": 20_000, "random_state": 0}
+    of = lambda x, axis: trim_mean(x, 0.25, axis=axis)  # noqa: E731
+    expected = scipys_bootstrap((values,), of, confidence_level=level, **how).confidence_interval
+    assert found[1:] == pytest.approx(expected, abs=0.03 * (expected.high - expected.low))
 
 
 @pytest.mark.parametrize("n", [5, 7, 20])

@@ -135,6 +135,11 @@ BAD = {
 }
 
 
+def test_the_last_that_is_allowed_is_taken():
+    ends = {"lam": (0.0,), "noise": (0.0, 0.5), "signals": ("raw", "matched")}
+    JointEnsemble.check(table(**ends), SMALL)
+
+
 @pytest.mark.parametrize(("rows", "message"), BAD.values(), ids=BAD)
 def test_bad_tables_are_named(rows, message):
     with pytest.raises(ValueError, match=message):

@@ -59,16 +59,16 @@ SILU = torch.nn.SiLU()
 
 
 def test_every_row_is_the_plain_loop():
-    """To 1e-5 after 100 steps of Adam, cosine decay and moving average, on the same streams."""
+    """To 1e-5 after 105 steps of Adam, cosine decay and moving average, on the same streams."""
     settings = TrainingSettings(ARCS, width=16, hidden=2, batch=32, ema=0.9)
     arms = ["none", "coarse", "class", "feature", "scrambled", "shared"]
-    rows = run_table(arms, [0.1], [50], [1e-3], [100], seeds=1)
+    rows = run_table(arms, [0.1], [50], [1e-3], [105], seeds=1)
     trained = train(rows, settings)
     ends = zip(trained.parameters, trained.norms, trained.validation, strict=True)
     for row, (weights, largest, losses) in zip(rows.itertuples(index=False), ends, strict=True):
         kept, norms, validation = train_plainly(Run(row, settings))
         torch.testing.assert_close(weights, kept, rtol=0, atol=1e-5)
-        expected = norms.unflatten(0, (-1, BATCHES_AT_ONCE)).amax(1)
+        expected = torch.stack([part.amax() for part in norms.split(BATCHES_AT_ONCE)])
         torch.testing.assert_close(largest, expected, rtol=1e-4, atol=1e-5)
         torch.testing.assert_close(losses, validation, rtol=1e-4, atol=1e-5)
 

@@ -1,28 +1,28 @@
 """The engine against torch.nn, and every run against itself in other company."""
 
+import math
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 
-import pandas as pd
 import pytest
 import torch
+from scipy.stats import kstest
 
-from gmmdiff.core.mixtures import GaussianMixture
 from gmmdiff.core.streams import stream
-from gmmdiff.engine.evaluation import Yardstick, evaluate, validation_curves, validation_results
-from gmmdiff.engine.networks import StackedMLP
-from gmmdiff.engine.runs import (
-    BATCHES_AT_ONCE,
-    SCHEDULE,
-    Run,
-    SeedData,
-    TrainingSettings,
-    run_table,
+from gmmdiff.engine.evaluation import evaluate, run_by_run, validation_curves, validation_results
+from gmmdiff.engine.networks import StackedMLP, layer_sizes
+from gmmdiff.engine.runs import BATCHES_AT_ONCE, Run, SeedData, TrainingSettings, run_table
+from gmmdiff.engine.training import (
+    Ensemble,
+    Trained,
+    block_rows,
+    blocks_of,
+    looks,
+    resolve_device,
+    train,
 )
-from gmmdiff.engine.training import Ensemble, Trained, blocks_of, looks, train
 from gmmdiff.worlds.arcs import Arcs
-from gmmdiff.worlds.digits import Digits
-from gmmdiff.worlds.faces import Faces
 from tests.small_settings import ARCS
 
 SMALL = TrainingSettings(ARCS, width=16, hidden=2, batch=32, n_eval=8, ema=0.9)
@@ -65,6 +65,37 @@ def test_stacked_networks_are_those_of_torch_nn(generator):
         close(network.gradient[row], torch.cat([g.flatten() for g in gradients[1:]]))
 
 
+def test_weights_start_as_torchs_linear_layers_do(generator):
+    sizes = layer_sizes(32, 300, 1, 200)
+    assert sizes == (40, 300, 200) and layer_sizes(1, 2, 3, 4) == (9, 2, 2, 2, 4)
+    layers = StackedMLP.split(sizes, StackedMLP.initial(sizes, generator).unsqueeze(0))
+    for parts, width in zip(layers, sizes, strict=False):
+        for values in parts:
+            assert kstest(values.flatten() * width**0.5, "uniform", (-1, 2)).pvalue > 1e-3
+
+
+def test_batches_are_drawn_as_told():
+    """Times as the first time feature tells them, in strata; by them the others and the v-loss."""
+    (run,) = runs_of(table(granularity=["feature"], seeds=1))
+    points, combinations, _ = run.data
+    batches = next(run.batches())
+    x_t, features = batches.noisy.double().split([8, 8], -1)
+    t = features[..., 0].acos() / math.pi
+    waves = torch.cos(math.pi * torch.arange(1, 9) * t.unsqueeze(-1))
+    torch.testing.assert_close(features, waves, rtol=0, atol=1e-4)
+    strata = 32 * ((t - 0.15) / 0.85) ** (2 / 3)
+    assert torch.equal(strata.floor(), torch.arange(32.0).double().expand(20, 32))
+    assert kstest((strata % 1).flatten(), "uniform").pvalue > 1e-3
+    assert torch.equal(batches.target, points[batches.index])
+    assert torch.equal(batches.combination, combinations[batches.index])
+    angle = (math.pi / 2 * t).unsqueeze(-1)
+    torch.testing.assert_close(batches.weight.double(), angle.sin() ** -2, rtol=1e-4, atol=0)
+    _, condition = run.inputs(batches)
+    own = (condition - run.means[batches.combination]) / run.conditioning.scale
+    for values in ((x_t - angle.cos() * batches.target) / angle.sin(), own):
+        assert kstest(values.flatten(), "norm").pvalue > 1e-3
+
+
 @pytest.mark.parametrize("threads", [1, 2])
 def test_a_row_is_bit_identical_whatever_its_company(threads):
     rows = table(granularity=["none", "class", "feature"], learning_rate=[1e-3, 3e-3])
@@ -99,15 +130,54 @@ def test_rows_of_different_length_keep_their_order():
     assert trained.norms.isnan().tolist() == [[False, False], [False, True]]
 
 
-def test_blocks_hold_every_row_once_and_load_all_threads_equally(monkeypatch):
+@pytest.mark.parametrize(("most", "sizes"), [(8, [5, 5, 4, 4]), (4, [3] * 6)])
+def test_blocks_hold_every_row_once_and_load_all_threads_equally(most, sizes, monkeypatch):
     rows = table(seeds=9, steps=[50, 100])
-    monkeypatch.setattr("gmmdiff.engine.training.BLOCK", 8 * SMALL.width * SMALL.hidden)
+    monkeypatch.setattr("gmmdiff.engine.training.BLOCK", most * SMALL.width * SMALL.hidden)
     monkeypatch.setattr("torch.get_num_threads", lambda: 2)
     blocks = blocks_of(rows, SMALL)
     assert sorted(row for block in blocks for row in block) == list(range(36))
-    assert [len(block) for block in blocks] == [5, 5, 4, 4] * 2
-    assert [set(rows["steps"][block]) for block in blocks] == [{100}] * 4 + [{50}] * 4
-    assert blocks_of(rows[:1], SMALL) == [[0]]
+    assert [len(block) for block in blocks] == sizes * 2
+    ends = [set(rows["steps"][block]) for block in blocks]
+    assert ends == [{100}] * len(sizes) + [{50}] * len(sizes)
+    assert blocks_of(rows[:1], SMALL) == [[0]] and block_rows(replace(SMALL, width=10**9)) == 1
+
+
+def test_progress_counts_every_step_and_every_run():
+    """And a sampler gets the times told, the denoiser's evaluations as many as asked for."""
+    rows, trained, done, grids = table(steps=[30, 50]), None, [], []
+
+    @contextmanager
+    def progress(total, **options):
+        done.clear()
+        yield type("Bar", (), {"update": staticmethod(done.append)})
+        assert sum(done) == total == (8 if trained else 4 * 80)
+
+    def sampler(denoiser, x, times, *rest):
+        grids.append(times)
+        return x
+
+    trained = train(rows, SMALL, progress=progress)
+    for i, (row, weights) in enumerate(run_by_run(rows, trained)):
+        assert torch.equal(weights, trained.parameters[[i]]) and row.equals(rows[i : i + 1])
+    both = evaluate(rows, trained.parameters, SMALL, progress, sampler, 5, ("drawn", "mean"))
+    assert set(both["condition"]) == {"drawn", "mean"} and len(grids) == 16
+    evaluate(rows[:1], trained.parameters[:1], SMALL, sampler=sampler)
+    assert [len(times) for times in grids] == [6] * 16 + [SMALL.evaluations + 1]
+    torch.testing.assert_close(grids[0][[0, -2, -1]], torch.tensor([0.999, 0.15, 0]))
+
+
+@pytest.mark.parametrize(
+    ("name", "there", "expected"),
+    [("auto", False, "cpu"), ("auto", True, "cuda"), ("cpu", True, "cpu"), ("cuda", True, "cuda")],
+)
+def test_a_device_is_taken_where_there_is_one(name, there, expected, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: there)
+    assert resolve_device(name) == expected
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    for bad in ("cuda", "gpu"):
+        with pytest.raises(ValueError, match="run: device must be"):
+            resolve_device(bad)
 
 
 def test_arms_of_a_seed_share_data_noise_and_weights():
@@ -120,94 +190,6 @@ def test_arms_of_a_seed_share_data_noise_and_weights():
         assert not torch.equal(runs[0].inputs(one)[1], runs[1].inputs(other)[1])
     fresh, _ = runs[0].scaled(512, "validation", "validation")
     assert torch.cdist(fresh, runs[0].data[0]).min() > 1e-4
-
-
-@pytest.mark.parametrize(("arcs", "evaluations"), [(1, 20), (14, 80)])
-def test_an_exact_denoiser_generates_the_manifold(monkeypatch, arcs, evaluations):
-    """With the posterior mean of the scaled law as its denoiser, ``generate`` ends on the law's
-    arcs, by frequency.
-
-    (Where the law has several arcs, 20 evaluations leave up to 1 % between them, whatever the
-    network.)
-    """
-    (run,) = runs_of(table(granularity=["none"], seeds=1, n_train=[20_000]))
-    world, scale, asked = run.seed_data.world, run.data[2], run.seed_data.seen[:arcs]
-    law = world.density(asked, nodes=64)
-    law = GaussianMixture(law.weights, law.means / scale, law.scales / scale)
-
-    def denoise(x_t, t):
-        alpha, sigma = SCHEDULE.alpha(t.double()), SCHEDULE.sigma(t.double())
-        return law.posterior_mean(x_t.double(), alpha, sigma).float()
-
-    monkeypatch.setattr(run, "predict", lambda parameters, condition: denoise)
-    z = run.generate(None, torch.zeros(400).long(), evaluations).double()
-    nearest = world.distances(z).min(1)
-    assert (nearest.values > 4 * world.noise).double().mean() < 0.005
-    expected = world.frequencies[asked] / world.frequencies[asked].sum()
-    shares = nearest.indices.bincount(minlength=16)[asked] / 400
-    assert (shares - expected).abs().max() < 0.08
-
-
-def test_held_out_combinations_are_not_trained_on_and_rare_ones_are_rarest():
-    seed_data = SeedData(3, replace(SMALL, rare=4))
-    _, combination, _ = seed_data.data(4000)
-    seen, held_out = set(seed_data.seen.tolist()), set(seed_data.held_out.tolist())
-    assert set(combination.tolist()) == seen and len(held_out) == 2 and not seen & held_out
-    groups, counts = seed_data.groups(combination), combination.bincount(minlength=16)
-    rare = [c for c, group in enumerate(groups) if group == "rare"]
-    assert len(rare) == 4 and counts[rare].max() < counts[seed_data.seen[:4]].min()
-    assert {c for c, group in enumerate(groups) if group == "held out"} == held_out
-
-
-def test_where_data_are_sparse_few_samples_are_rare_and_none_is_unseen():
-    seed_data = SeedData(0, TrainingSettings(partial(Faces, 4), held_out=2))
-    first, second, third = seed_data.seen[:3]
-    groups = seed_data.groups(torch.tensor([first] * 6 + [second] * 5 + [third]))
-    assert [groups[c] for c in seed_data.seen[:4]] == ["frequent", "rare", "rare", "unseen"]
-    assert [groups[c] for c in seed_data.held_out] == ["held out", "held out"]
-
-
-def test_every_value_of_every_attribute_is_shown_by_others():
-    """Half of the pairs of digits held out at random would often leave a value unseen."""
-    for seed in range(5):
-        seed_data = SeedData(seed, TrainingSettings(Digits, held_out=75))
-        seen = seed_data.world.combinations[seed_data.seen]
-        assert all(len(column.unique()) == 10 for column in seen.T)
-
-
-@pytest.mark.parametrize(("world", "n"), [(partial(Faces, 4), 100), (Digits, 300)])
-def test_any_world_is_trained_sampled_and_judged(world, n):
-    """Few steps, so nothing is asked of the samples but that the tables are whole."""
-    settings = replace(SMALL, world=world, hidden=1, n_eval=2, evaluations=4, centre=0.5)
-    rows = table(seeds=1, n_train=[n])
-    results = evaluate(rows, train(rows, settings).parameters, settings)
-    assert {"seen", "rare", "held out"} <= set(results["group"])
-    assert not results.isna().any(axis=None)
-    defects = results[(results["metric"] == "defect") & (results["group"] == "seen")]
-    means = defects.groupby("granularity")["value"].mean()
-    assert means["real"] < 0.3 < means[["class", "feature"]].min()
-    points, _, scale = SeedData(0, settings).data(n)
-    assert float(points.square().mean().sqrt()) == pytest.approx(2, rel=1e-3) and scale < 0.5
-
-
-def test_real_samples_are_the_floor():
-    yardstick = Yardstick(0, 500, TrainingSettings(ARCS, n_eval=300))
-    value = yardstick.by_group(yardstick.floor).set_index(["metric", "group"])["value"]
-    assert value["defect", "seen"] <= 1e-3 and value["defect", "held out"] <= 1e-3
-    assert value["law"].to_list() == pytest.approx([1] * len(value["law"]))
-    assert value["copy", "seen"] == pytest.approx(0.01, abs=0.006)
-
-
-def test_groups_weigh_combinations_equally_and_the_law_is_a_ratio():
-    yardstick = Yardstick(0, 60, TrainingSettings(ARCS, n_eval=8))
-    groups = yardstick.groups
-    metrics = pd.DataFrame({"energy_distance": 2 * yardstick.floor["energy_distance"]})
-    metrics["defect"] = range(16)
-    value = yardstick.by_group(metrics).set_index(["group", "metric"])["value"]
-    seen = groups.isin(["frequent", "rare"])
-    for group, of_group in {**{name: groups == name for name in set(groups)}, "seen": seen}.items():
-        assert value[group, "defect"] == pytest.approx(groups.index[of_group].to_numpy().mean())
-        assert group == "seen" or value[group, "law"] == pytest.approx(2)
 
 
 def test_looks_are_some_twenty_and_the_last_is_the_end():
@@ -236,7 +218,7 @@ def test_the_average_at_the_least_validation_loss_is_kept():
     ("curve", "enough"),
     [
         (torch.linspace(2, 1, 20), 0),  # still falling at the end
-        (torch.cat([torch.linspace(2, 1, 18), torch.full((2,), 0.995)]), 1),  # flat at the end
+        (torch.cat([torch.linspace(2, 1, 18), torch.tensor([0.996, 0.992])]), 1),  # flat at the end
         (torch.cat([torch.linspace(2, 1, 18), torch.tensor([0.99, 0.985])]), 0),
         (torch.cat([torch.linspace(2, 1, 10), torch.linspace(1.1, 2, 10)]), 1),
     ],
@@ -262,6 +244,9 @@ BAD = {
     "no rows": (table()[:0], {}, "rows must be at least one, got none"),
     "validation": (table(), {"validation": 0}, "run table: validation must be >= 1, got 0"),
     "checkpoints": (table(), {"checkpoints": (30,)}, "checkpoints must be multiples of 20, at mo"),
+    "late": (table(), {"checkpoints": (120,)}, "checkpoints must be multiples of 20, at most"),
+    "steps": (table(steps=[0]), {}, "run table: steps must be >= 1, got 0"),
+    "below 0": (table(), {"rare": -1}, "rare must be in 0 .. 14, the combinations seen, got -1"),
     "rate": (table(learning_rate=[0.0]), {}, "learning_rate must be > 0, got 0.0"),
 }
 
@@ -272,6 +257,12 @@ def test_bad_tables_are_named_before_training(rows, settings, message, monkeypat
     monkeypatch.setattr("gmmdiff.engine.training.train_block", begun)
     with pytest.raises(ValueError, match=message):
         train(rows, replace(SMALL, **settings))
+
+
+def test_the_last_that_is_allowed_is_taken():
+    settings = replace(SMALL, rare=14, validation=1, checkpoints=(20,))
+    Ensemble.check(table(s_c=[0.0], n_train=[2], steps=[20]), settings)
+    Ensemble.check(table(steps=[1]), SMALL)
 
 
 @pytest.mark.parametrize(

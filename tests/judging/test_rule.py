@@ -165,6 +165,15 @@ def test_a_clear_verdict_replicates_and_one_on_the_border_does_not():
     edge = 0.52  # half the width of the interval, about
     border = rule("claim", cells(-1 - edge, spread=1.0))
     assert {border.verdict, border.rival} == {"reproduced", "partly"} and border.replication < 0.9
+    near, far = (rule("claim", cells(-1 - beyond, spread=1.0)) for beyond in (0.8, 1.3))
+    assert 0.6 < near.replication < 0.9 < far.replication
+    assert (near.rival, far.rival) == ("partly", None)
+
+
+def test_of_four_resamples_of_two_opposite_seeds_two_decide_nothing():
+    arms = {"a": np.array([-3.0, 3.0]), "b": np.zeros(2)}
+    found = rule("claim", [Cell({"metric": "unit"}, arms)])
+    assert states(found) == ["undecided"] and found.replication == pytest.approx(0.5, abs=0.035)
 
 
 def test_replicates_are_the_whole_rule_on_resampled_seeds(monkeypatch):

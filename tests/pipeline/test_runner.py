@@ -17,6 +17,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from gmmdiff.pipeline import kernel, runner
+from gmmdiff.pipeline.errors import BadInput
 from tests.paths import ROOT
 from tests.pipeline.small_stages import PARAMETERS, TABLE, arguments, contents, notebook, run
 
@@ -198,3 +199,8 @@ def test_a_kernel_that_dies_or_says_nothing_is_one_line(tmp_path, monkeypatch, c
     assert run(tmp_path, book, {"stage": {}}) == 1
     lines = [line for line in capfd.readouterr().err.splitlines() if line.startswith("error: ")]
     assert len(lines) == 1 and why in lines[0] and str(book) in lines[0]
+
+
+def test_an_override_without_a_value_is_named():
+    with pytest.raises(BadInput, match="-p must be NAME=VALUE, got 'steps'"):
+        runner.main([str(ROOT / "notebooks" / "00_start_here.ipynb"), "start_here", "-p", "steps"])

@@ -53,6 +53,35 @@ def test_one_in_a_hundred_fresh_faces_is_a_copy(trained):
     assert 0.004 < copies(z, combination).double().mean() < 0.02
 
 
+def test_a_copy_is_nearer_than_the_second_nearest_of_199_fresh_samples():
+    arcs, combination = Arcs(5, stream(0, "arcs")), torch.tensor([3, 3, 3, 8, 8])
+    z = arcs.sample(combination, stream(0, "data"))
+    thresholds = Copies(arcs, z, combination, stream(0, "fresh")).thresholds
+    asked = torch.tensor([3, 8]).repeat_interleave(199)
+    clean = arcs.clean(arcs.sample(asked, stream(0, "fresh"), "test"), asked)
+    for c in (3, 8):
+        distances = torch.cdist(clean[asked == c], arcs.clean(z, combination)[combination == c])
+        assert float(thresholds[c]) == pytest.approx(float(distances.min(1).values.sort()[0][1]))
+    assert thresholds.count_nonzero() == 2
+
+
+@pytest.mark.parametrize("allowed", [None, [3], [0, 5, 6]])
+def test_combinations_come_by_the_frequency_of_those_allowed(allowed):
+    arcs = Arcs(5, stream(0, "arcs"))
+    drawn = arcs.sample_combinations(40_000, stream(0, "drawn"), allowed)
+    expected = arcs.frequencies * (sum(torch.eye(16)[c] for c in allowed) if allowed else 1)
+    shares = drawn.bincount(minlength=16) / 40_000
+    torch.testing.assert_close(shares.double(), expected / expected.sum(), rtol=0, atol=0.01)
+
+
+def test_a_dataset_is_of_samples_beside_their_attributes():
+    arcs = Arcs(5, stream(0, "arcs"))
+    z, attributes = arcs.dataset(50, stream(0, "data")).tensors
+    assert torch.equal(attributes, arcs.judge(z).attributes) and len(attributes) == 50
+    first = [names[index] for names, index in zip(arcs.values, attributes[0], strict=True)]
+    assert arcs.describe(arcs.judge(z).combination[0]) == ", ".join(first)
+
+
 def test_where_there_is_no_training_sample_there_is_no_copy(trained):
     _, _, clean, copies = trained
     assert not copies(clean[:3], [15, 15, 15]).any()
