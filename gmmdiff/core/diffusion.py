@@ -317,7 +317,7 @@ def adams_bashforth_moulton(
     as DEIS does (Zhang & Chen 2022, arXiv 2204.13902); here in the angle arccot k, in which x_0 is
     smooth at both ends.  A step is predicted from the last ``order`` >= 1 predictions, fewer at the
     start, and corrected by the next one, which is asked there anyway (as in UniPC: Zhao et al.
-    2023, arXiv 2302.04867).
+    2023, arXiv 2302.04867); the last step, which no prediction follows, is not.
 
     A step to t = 0 returns the x_0 prediction.  The low orders at the start cost nothing from t =
     0.999 on.  Few steps want ``CosineSchedule.even_times(steps - 1, end=0.02, bend=1.5)``, then 0.
@@ -336,7 +336,8 @@ def adams_bashforth_moulton(
         decay = sigma[i + 1] / sigma[i]
         return decay * x + (alpha[i + 1] - decay * alpha[i]) * x_0
 
-    before, seen = x, []
+    before = x
+    seen: list[Tensor] = []
     for i in range(len(alpha) - 1):
         x_0, _ = look(x, i)
         seen = [*seen, x_0][-order - 1 :]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler
-from scipy.integrate import quad
+from scipy.integrate import quad, solve_ivp
 
 from gmmdiff import (
     CosineSchedule,
@@ -20,6 +20,7 @@ from gmmdiff.core.diffusion import diffuse, split_prediction, velocity
 from gmmdiff.core.mixtures import GaussianMixture
 from gmmdiff.core.streams import numpy_stream, random_on, stream
 from gmmdiff.experiments.theory import closed_forms
+from gmmdiff.worlds.arcs import Arcs
 
 COSINE, LINEAR = CosineSchedule(), LinearBetaSchedule()
 KINDS = ("epsilon", "sample", "v_prediction")
@@ -90,6 +91,39 @@ def test_adams_bashforth_moulton_is_of_its_order_on_the_exact_flow(order):
         errors.append(float((found - expected).square().mean().sqrt()))
     slope = -np.polyfit(np.log(counts), np.log(errors), 1)[0]
     assert abs(slope - order - 1) < 0.2, (slope, errors)
+
+
+def arcs():
+    return Arcs(8, stream(0, "arcs")).density([0, 5], nodes=32)
+
+
+def four():
+    draws = torch.randn(2, 4, 8, generator=stream(0, "R^8"), dtype=torch.float64)
+    return GaussianMixture([0.25] * 4, draws[0], 0.3 + draws[1].square() / 10)
+
+
+@pytest.mark.parametrize("law", [four, arcs])
+def test_adams_bashforth_moulton_is_of_fourth_order_in_several_dimensions(law):
+    """On exact laws, against SciPy's solution of dx / dt in the angle of alpha and sigma."""
+    law, start, end = law(), 0.999, 0.3
+    x = torch.randn(4, 8, generator=stream(0, "noise"), dtype=torch.float64)
+
+    def slope(t, flat):  # x_t = cos x_0 + sin eps at this angle
+        x_t = torch.from_numpy(flat).view_as(x)
+        x_0 = exact(law, x_t, torch.tensor(t, dtype=torch.float64))
+        eps = (x_t - math.cos(t * math.pi / 2) * x_0) / math.sin(t * math.pi / 2)
+        v = math.cos(t * math.pi / 2) * eps - math.sin(t * math.pi / 2) * x_0
+        return math.pi / 2 * v.flatten().numpy()
+
+    ends, tight = (start, end), {"rtol": 1e-10, "atol": 1e-10}
+    expected = torch.from_numpy(solve_ivp(slope, ends, x.flatten().numpy(), **tight).y[:, -1])
+    errors, counts = [], [40, 80, 160]
+    for steps in counts:
+        times = COSINE.even_times(steps, start, end, bend=1.5)
+        found = adams_bashforth_moulton(lambda z, t: exact(law, z, t), x, times, COSINE, "sample")
+        errors.append(float((found - expected.view_as(x)).square().mean().sqrt()))
+    order = -np.polyfit(np.log(counts), np.log(errors), 1)[0]
+    assert order > 3.7 and errors[-1] < 1e-5, (order, errors)
 
 
 def test_a_step_of_adams_bashforth_moulton_integrates_a_parabola():

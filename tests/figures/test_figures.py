@@ -58,7 +58,7 @@ def given():
         "sample_complexity": (checks["sample_complexity"],),
         "arm_pictures": (found["pictures"], arcs),
         "reverse_strip": (found["strip"], arcs),
-        "sampler_check": (found["samplers"],),
+        "sampler_check": (found["samplers"].assign(world="arcs"),),
         "levels": sparse,
         "controls": sparse,
         "comparison_map": (found["faces_map"],),

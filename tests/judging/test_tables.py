@@ -11,7 +11,7 @@ TABLES = PUBLISHED / "tables"
 def test_what_feature_vs_class_left_behind_is_joined():
     found = feature_vs_class(TABLES)
     assert set(found) == {
-        *("arcs", "pictures", "strip", "arms", "samplers"),
+        *("arcs", "pictures", "strip", "arms", "samplers", "faces_samplers", "digits_samplers"),
         *("faces", "faces_pictures", "faces_strip", "faces_map", "story", "notices"),
         *("digits", "digits_pictures", "digits_strip", "validation"),
     }
