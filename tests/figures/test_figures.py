@@ -48,6 +48,8 @@ def given():
     sparse, choice = (SETTINGS[1].runs(found), "Faces, few images"), costs["faces_choice"]
     runs = pd.concat(found[world].assign(world=world) for world in ("arcs", "faces", "digits"))
     images = found["faces_pictures"], faces
+    compared = {"arcs": "samplers", "faces": "faces_samplers", "digits": "digits_samplers"}
+    samplers = pd.concat(found[name].assign(world=world) for world, name in compared.items())
     return {
         "diffusion_checks": (checks["marginals"], checks["sampler_orders"]),
         "latent_sets": (arcs, checks["latent_tests"]),
@@ -58,7 +60,7 @@ def given():
         "sample_complexity": (checks["sample_complexity"],),
         "arm_pictures": (found["pictures"], arcs),
         "reverse_strip": (found["strip"], arcs),
-        "sampler_check": (found["samplers"].assign(world="arcs"),),
+        "sampler_check": (samplers,),
         "levels": sparse,
         "controls": sparse,
         "comparison_map": (found["faces_map"],),
