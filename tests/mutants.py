@@ -10,6 +10,7 @@ import io
 import multiprocessing
 import os
 import random
+import resource
 import shutil
 import sys
 import tempfile
@@ -25,6 +26,7 @@ MODULES = "core/* worlds/world judging/rule engine/joint/* engine/evaluation eng
 MODULES += " engine/runs engine/training"
 IMPORTED_ONCE = "torch diffusers hypothesis ot pandas scipy.stats sklearn.neighbors"
 SECONDS = 4  # a test that takes longer is left out
+MEMORY = 8 << 30  # bytes: an error that asks for more has been noticed
 SWAPS = "+ -,* /,** *,& |,== !=,< <=,> >=,< >=,> <=,and or,is is not,True False,min max,any all"
 SWAPS += ",minimum maximum,argmin argmax,amin amax"
 INSTEAD = defaultdict(list, {"not": [""], "~": [""], "//": ["/"], "@": ["*"]})
@@ -74,6 +76,7 @@ class Seconds(defaultdict):
 
 
 def tried(tests):
+    resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
     seconds = Seconds(float)
     with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
         failed = pytest.main(["-x", "-m", "not slow", "-p", "no:cacheprovider", *tests], [seconds])

@@ -171,19 +171,21 @@ def reverse_strip(strip: pd.DataFrame, arcs: Arcs) -> Figure:
 
 @with_source
 def sampler_check(samplers: pd.DataFrame) -> Figure:
-    """Defects, copies and law against the evaluations of each sampler: a column a world.
+    """Defects, copies and law against the evaluations of each sampler: a column a world, a row a
+    metric for points and one for mixtures.
 
     The experiment uses half of the most evaluations of DPM-Solver++(2M).  With fewer than half of
     these a sampler of high order is so wrong that nothing else would be seen: left out.
     """
     worlds = samplers["world"].unique()
-    asked = {"defect": "defects", "copy": "copies", "law": "times fresh samples"}
+    asked = {"defect": "defects", "copy": "copies", "law": "distance"}
     used = samplers.loc[samplers["sampler"] != "ancestral", "evaluations"].max() // 2
     samplers = samplers[samplers["evaluations"] >= used / 2]
-    counts = sorted(samplers["evaluations"].unique())
-    figure, axes = panels(9, len(worlds), 2.2, 1.2, sharex=True)
-    for axis, (metric, world) in zip(axes, product(asked, worlds), strict=True):
+    counts, rows = sorted(samplers["evaluations"].unique()), [*product(asked, (False, True))]
+    figure, axes = panels(len(rows) * len(worlds), len(worlds), 1.8, 1.2, sharex=True)
+    for axis, ((metric, mixture), world) in zip(axes, product(rows, worlds), strict=True):
         part, arms = samplers.query("metric == @metric and world == @world"), []
+        part = part[(part["s_c"] > 0) == mixture]
         for (granularity, sampler), table in part.groupby(["granularity", "sampler"], sort=False):
             own = look(granularity, 0.0) | {"label": f"{granularity}, {sampler}"}
             arms.append((table, own | SAMPLERS[sampler]))
@@ -191,11 +193,13 @@ def sampler_check(samplers: pd.DataFrame) -> Figure:
         place = counts.index(used)
         axis.axvspan(place - 0.4, place + 0.4, color="0.9", zorder=0, label="used here")
         value_axis(axis, metric)
-        axis.set(title=world if metric == "defect" else None)
-        axis.set_ylabel(asked[metric])
+        axis.set_title(world if (metric, mixture) == rows[0] else None)
+        named = f"{asked[metric]},\n{'mixtures' if mixture else 'points'}"
+        axis.set_ylabel(named if world == worlds[0] else None)
     axes[-2].set_xlabel(f"network evaluations a sample {APART}")
     legend_below(figure, axes[-1], 2)
-    figure.suptitle("How much does the sampler matter? Seen combinations, points; lower is better")
+    where = f"Seen combinations, {samplers['seed'].nunique()} seeds"
+    figure.suptitle(f"How much does the sampler matter? {where}; lower is better")
     return figure
 
 

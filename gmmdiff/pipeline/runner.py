@@ -58,7 +58,8 @@ def few_colours(png: bytes) -> bytes:
 
 
 def normalise(notebook: nbformat.NotebookNode, start: Path, end: Path) -> nbformat.NotebookNode:
-    """Drops what differs between two equal executions: times, paths, the injected cell's id.
+    """Drops what differs between two equal executions: times, paths, the injected cell's id, and
+    where in memory what is shown lies.
 
     Pictures are kept in few colours; relative links, which start at one folder, start at another.
     """
@@ -74,10 +75,11 @@ def normalise(notebook: nbformat.NotebookNode, start: Path, end: Path) -> nbform
             cell.id = "injected-parameters"
         if cell.cell_type == "markdown":
             cell.source = re.sub(r"(?<=\]\()(?![a-z]+:|#)[^)\s]+", moved, cell.source)
-        for output in cell.get("outputs", []):
-            if png := output.get("data", {}).get("image/png"):
-                smaller = few_colours(base64.b64decode(png))
-                output.data["image/png"] = base64.b64encode(smaller).decode()
+        for data in (output.get("data", {}) for output in cell.get("outputs", [])):
+            if png := data.get("image/png"):
+                data["image/png"] = base64.b64encode(few_colours(base64.b64decode(png))).decode()
+            if text := data.get("text/plain"):
+                data["text/plain"] = re.sub(r" at 0x[0-9a-f]+(?=>)", "", text)
     return notebook
 
 

@@ -75,6 +75,28 @@ def test_a_condition_is_drawn_or_its_components_mean(monkeypatch):
     assert kstest(((drawn - mean) / run.conditioning.scale).flatten(), "norm").pvalue > 1e-3
 
 
+def test_mixtures_are_measured_at_both_conditions():
+    """Points have one; without any noise in it both are the same."""
+    settings, conditions = replace(SMALL, n_eval=2, evaluations=4), ("drawn", "mean")
+    rows, found = table(granularity=["class"], seeds=1, s_c=[0.0, 5.0]), {}
+    weights = train(rows, settings).parameters
+    for (s_c, at), own in evaluate(rows, weights, settings, conditions=conditions).groupby(
+        ["s_c", "condition"]
+    ):
+        found[s_c, at] = own.loc[own["granularity"] == "class", "value"].tolist()
+    assert found.keys() == {(0.0, "drawn"), (5.0, "drawn"), (5.0, "mean")}
+    assert found[5.0, "drawn"] != found[5.0, "mean"]
+
+
+def test_fresh_points_are_scaled_as_those_of_the_training():
+    settings = replace(SMALL, world=partial(Faces, 4), centre=0.5)
+    (run,) = runs_of(table(granularity=["class"], seeds=1), settings)
+    points, combinations, scale = run.data
+    fresh, shown = run.scaled(len(points), "data 50")
+    torch.testing.assert_close(fresh, points)
+    assert torch.equal(shown, combinations) and fresh.min() < 0 and scale != 1
+
+
 def test_held_out_combinations_are_not_trained_on_and_rare_ones_are_rarest():
     seed_data = SeedData(3, replace(SMALL, rare=4))
     _, combination, _ = seed_data.data(4000)

@@ -245,6 +245,7 @@ BAD = {
     "validation": (table(), {"validation": 0}, "run table: validation must be >= 1, got 0"),
     "checkpoints": (table(), {"checkpoints": (30,)}, "checkpoints must be multiples of 20, at mo"),
     "late": (table(), {"checkpoints": (120,)}, "checkpoints must be multiples of 20, at most"),
+    "one late": (table(steps=[20, 80]), {"checkpoints": (40,)}, "checkpoints must be multiples of"),
     "steps": (table(steps=[0]), {}, "run table: steps must be >= 1, got 0"),
     "below 0": (table(), {"rare": -1}, "rare must be in 0 .. 14, the combinations seen, got -1"),
     "rate": (table(learning_rate=[0.0]), {}, "learning_rate must be > 0, got 0.0"),

@@ -144,10 +144,13 @@ def test_the_arcs_leave_pictures_a_strip_and_the_check_of_the_sampler(tables):
     found = arcs.run_part(*tables["arcs"]["judged"], "cpu", QUIET)
     assert {"runs", "validation", "arms", "pictures", "strip", "samplers"} == set(found)
     assert set(found["runs"]["regime"]) == {"dense"}
-    samplers = found["samplers"].groupby(["granularity", "metric", "sampler", "evaluations"]).size()
-    # Two arms, three metrics; two samplers at the same numbers of evaluations, and ancestral.
+    factors = ["granularity", "s_c", "metric", "sampler", "evaluations"]
+    samplers = found["samplers"].groupby(factors).size()
+    # Two arms, points and mixtures of one scale, three metrics; two samplers at the same numbers of
+    # evaluations, and ancestral.
     counts = samplers.index.unique("evaluations")
-    assert (samplers == 2).all() and len(samplers) == 2 * 3 * (2 * (len(counts) - 1) + 1)
+    assert set(samplers.index.unique("s_c")) == {0.0, ARCS["s_c"]}
+    assert (samplers == 2).all() and len(samplers) == 2 * 2 * 3 * (2 * (len(counts) - 1) + 1)
 
 
 def test_a_part_whose_runs_diverge_is_measured_all_the_same():

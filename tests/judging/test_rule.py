@@ -176,16 +176,18 @@ def test_of_four_resamples_of_two_opposite_seeds_two_decide_nothing():
     assert states(found) == ["undecided"] and found.replication == pytest.approx(0.5, abs=0.035)
 
 
-def test_replicates_are_the_whole_rule_on_resampled_seeds(monkeypatch):
+@pytest.mark.parametrize(("effects", "reference"), [((-1.3, -0.2), None), ((3,), 1.5)])
+def test_replicates_are_the_whole_rule_on_resampled_seeds(monkeypatch, effects, reference):
     """Against the rule itself, run again and again on seeds drawn here, the same for all cells."""
-    whole = cells(-1.3, -0.2, spread=1.0)
+    constant = None if reference is None else np.full(SEEDS, reference)  # no matter which seeds
+    whole = cells(*effects, spread=1.0, reference=constant)
     found, rng = rule("claim", whole), numpy_stream(0, "again")
     monkeypatch.setattr(verdicts, "RESAMPLES", 500)
     same = 0
     for _ in range(300):
         chosen = rng.integers(0, SEEDS, SEEDS)
         again = [
-            Cell(cell.factors, {arm: own[chosen] for arm, own in cell.arms.items()})
+            Cell(cell.factors, {arm: own[chosen] for arm, own in cell.arms.items()}, constant)
             for cell in whole
         ]
         same += verdict(cell.state for cell in assess("claim", again)) == found.verdict

@@ -31,7 +31,7 @@ BARS = (
 def stage(tmp_path_factory):
     """A folder in which one small stage has run, and what the terminal saw of it."""
     folder = tmp_path_factory.mktemp("stage")
-    cells = (PARAMETERS, TABLE, BARS, "assert n < 5, 'n is too large'")
+    cells = (PARAMETERS, TABLE, BARS, "assert n < 5, 'n is too large'", "object()")
     book = notebook(folder / "book.ipynb", *cells)
     command = [sys.executable, "-m", "gmmdiff.pipeline.run"]
     command += arguments(folder, book, {"stage": {"n": 2}})
@@ -175,6 +175,11 @@ def test_results_may_lie_on_another_disk(tmp_path):
     (tmp_path / "tables").symlink_to(tmp_path / "other")
     install(tmp_path, "new", "tables/one.csv")
     assert [path.name for path in (tmp_path / "other" / "stage").iterdir()] == ["one.csv"]
+
+
+def test_where_in_memory_a_thing_lies_is_not_told(stage):
+    executed = nbformat.read(stage[0] / "reports" / "notebooks" / "stage.ipynb", 4)
+    assert executed.cells[-1].outputs[0].data["text/plain"] == "<object>"
 
 
 def test_links_start_where_the_executed_notebook_is_read():

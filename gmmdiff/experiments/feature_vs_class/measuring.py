@@ -14,7 +14,7 @@ from gmmdiff.engine.evaluation import evaluate, validation_curves, validation_re
 from gmmdiff.engine.runs import COLUMNS, Progress, Run, SeedData, TrainingSettings
 from gmmdiff.engine.threads import Workers, side_by_side
 from gmmdiff.engine.training import Trained
-from gmmdiff.experiments.feature_vs_class.arms import COMPARED, POINT
+from gmmdiff.experiments.feature_vs_class.arms import COMPARED
 from gmmdiff.experiments.run_tables import regime
 
 SAMPLERS = {"DPM-Solver++(2M)": dpmpp_2m, "Adams-Bashforth-Moulton": adams_bashforth_moulton}
@@ -103,11 +103,13 @@ def reverse_strip(
 
 def compare_samplers(part: Part) -> pd.DataFrame:
     """Defects, copies and law of seen combinations under every sampler at several numbers of
-    evaluations, beside ancestral: of class and feature as points, on the seeds of the controls.
+    evaluations, beside ancestral: of class and feature, points and mixtures of the features' scale,
+    on the seeds of the controls.
     """
     rows = part.rows
     few = rows.loc[rows["granularity"] == "none", "seed"]
-    keep = rows["granularity"].isin(COMPARED) & (rows["s_c"] == POINT) & rows["seed"].isin(few)
+    scales = rows.loc[rows["granularity"] == "feature", "s_c"]
+    keep = rows["granularity"].isin(COMPARED) & rows["s_c"].isin(scales) & rows["seed"].isin(few)
     own = part._replace(rows=rows[keep])
     parameters = part.trained.parameters[torch.tensor(keep.to_numpy())]
     counts = sorted({max(2, round(share * part.settings.evaluations)) for share in SHARES})
