@@ -4,11 +4,13 @@ short.
 
 import re
 
+import pandas as pd
 import pytest
 import torch
 
 from gmmdiff import energy_distance
-from tests.paths import ROOT
+from gmmdiff.judging.rule import DELTA
+from tests.paths import PUBLISHED, ROOT
 
 README, PAGE = ((ROOT / name).read_text() for name in ("README.md", ".docs/pages/own_model.md"))
 SNIPPETS, OWN_MODEL = (re.findall(r"```python\n(.*?)```", text, re.S) for text in (README, PAGE))
@@ -52,6 +54,19 @@ def test_a_world_is_used_without_the_study(capsys):
     real, made = capsys.readouterr().out.splitlines()
     assert real.startswith("hair, bare eyes, smile, shaved, hat, no ears 0% defects")
     assert int(made.split()[-2].rstrip("%")) < 50
+
+
+@pytest.mark.parametrize("world", ["faces", "digits"])
+def test_another_sampler_does_to_the_published_images_what_is_told(world):
+    """Fewer defects, more copies; of the features' lead only that with mixtures matters."""
+    table = pd.read_csv(PUBLISHED / "tables" / f"{world}_runs" / "judged_1000" / "samplers.csv")
+    rows = ["metric", "s_c", "granularity"]
+    used = table[(table["sampler"] == "DPM-Solver++(2M)") & (table["evaluations"] == 20)]
+    ancestral = table[table["sampler"] == "ancestral"].groupby(rows)["value"].mean()
+    change = (ancestral - used.groupby(rows)["value"].mean()).unstack("metric")
+    assert (change["defect"] < 0).all() and (change["copy"] > 0).all()
+    lead = ancestral["defect"].unstack("granularity").eval("`class` - feature")
+    assert lead.loc[0.0] < DELTA["defect"] < lead.loc[0.1] and len(lead) == 2
 
 
 def sentences(markdown):
