@@ -181,7 +181,7 @@ def sampler_check(samplers: pd.DataFrame) -> Figure:
     used = samplers.loc[samplers["sampler"] != "ancestral", "evaluations"].max() // 2
     samplers = samplers[samplers["evaluations"] >= used / 2]
     counts = sorted(samplers["evaluations"].unique())
-    figure, axes = panels(9, len(worlds), 2.2, 1.2, sharex=True)
+    figure, axes = panels(len(asked) * len(worlds), len(worlds), 2.2, 1.2, sharex=True)
     for axis, (metric, world) in zip(axes, product(asked, worlds), strict=True):
         part, arms = samplers.query("metric == @metric and world == @world"), []
         for (granularity, sampler), table in part.groupby(["granularity", "sampler"], sort=False):
@@ -249,7 +249,7 @@ def _dots(
     """A panel a measure, of those whose group there is in the runs; its title tells where some
     seeds lack the group.
     """
-    runs = runs[runs["condition"] == "drawn"] if "condition" in runs else runs
+    runs = runs[runs["condition"] == "drawn"]
     there = {at: of_measure(runs, *at) for at in measures if len(of_measure(runs, *at))}
     figure, axes = panels(len(there), columns, 0.36 * len(arms) + 1, 0.8, sharey=True)
     for axis, (at, table) in zip(axes, there.items(), strict=True):
@@ -304,8 +304,7 @@ def comparison_map(runs: pd.DataFrame) -> Figure:
         value_axis(axis, at[0])
         plain_log(axis, "x")
     axes[1, 1].set_ylim(bottom=0.8)
-    for axis in axes[1]:
-        axis.set_xlabel("training images per combination")
+    plt.setp(axes[1], xlabel="training images per combination")
     handles, _ = axes[0, 0].get_legend_handles_labels()
     title, handles = "m: number of attributes of a face", [*handles, Line2D([], [], **FLOOR)]
     figure.legend(handles=handles, loc="outside lower center", ncols=4, title=title)
