@@ -26,8 +26,8 @@ from gmmdiff.figures.feature_vs_class import (
     value_axis,
 )
 from gmmdiff.figures.style import WIDTH, level, levels_by, panels, plain_log, with_source
+from gmmdiff.judging.contrasts import LONG_ENOUGH
 
-ENOUGH = 0.9  # of the runs must be trained long enough
 STORY = (
     *(("validation_loss", "all"), ("defect", "seen"), ("defect", "held out")),
     *(("copy", "rare"), ("law", "rare")),
@@ -76,8 +76,7 @@ def story(table: pd.DataFrame) -> Figure:
         plain_log(axis, "x")
         value_axis(axis, at[0])
         axis.tick_params(which="both", labelbottom=True)
-    for axis in (axes[1, 1], axes[2, 0]):
-        axis.set_xlabel("training steps")
+    plt.setp([axes[1, 1], axes[2, 0]], xlabel="training steps")
     _legend(axes[2, 1], arms, True)
     figure.suptitle("What changes as the training goes on? Lower is better")
     return figure
@@ -144,7 +143,7 @@ def validation_curves(validation: pd.DataFrame, runs: pd.DataFrame) -> Figure:
             curve = of_arm(table, *arm).groupby("step")["loss"].median()
             _curve(axis, curve.index, curve, curve.idxmin(), look(*arm))
             least.append(curve.min())
-        enough = share[setting] >= ENOUGH
+        enough = share[setting] >= LONG_ENOUGH
         axis.set_title(", ".join(setting) + ("" if enough else ":\nundertrained"))
         axis.set(xlabel="training steps", ylabel="validation loss")
         plain_log(axis, "y", (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8))

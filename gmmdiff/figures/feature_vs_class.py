@@ -253,7 +253,7 @@ def _dots(
     """A panel a measure, of those whose group there is in the runs; its title tells where some
     seeds lack the group.
     """
-    runs = runs[runs["condition"] == "drawn"] if "condition" in runs else runs
+    runs = runs[runs["condition"] == "drawn"]
     there = {at: of_measure(runs, *at) for at in measures if len(of_measure(runs, *at))}
     figure, axes = panels(len(there), columns, 0.36 * len(arms) + 1, 0.8, sharey=True)
     for axis, (at, table) in zip(axes, there.items(), strict=True):
@@ -308,8 +308,7 @@ def comparison_map(runs: pd.DataFrame) -> Figure:
         value_axis(axis, at[0])
         plain_log(axis, "x")
     axes[1, 1].set_ylim(bottom=0.8)
-    for axis in axes[1]:
-        axis.set_xlabel("training images per combination")
+    plt.setp(axes[1], xlabel="training images per combination")
     handles, _ = axes[0, 0].get_legend_handles_labels()
     title, handles = "m: number of attributes of a face", [*handles, Line2D([], [], **FLOOR)]
     figure.legend(handles=handles, loc="outside lower center", ncols=4, title=title)

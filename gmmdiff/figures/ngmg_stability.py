@@ -93,7 +93,7 @@ def gradient_traces(norms: pd.DataFrame, signal: str, costs: Iterable[str] = JUD
     there are, and a column a lambda.
 
     Args:
-        norms: as ``runs.norm_curves`` makes them, the judged learning rate first.
+        norms: as ``measuring.norm_curves`` makes them, the judged learning rate first.
     """
     norms = norms[norms["learning_rate"] == norms["learning_rate"].iloc[0]]
     reference = norms[norms["lam"] == 0]
@@ -168,8 +168,7 @@ def against_lambda(joint: pd.DataFrame) -> Figure:
             axis.set_ylim(0, max(0.01, axis.get_ylim()[1]))  # none may spike
         else:
             plain_log(axis, "y")
-    for axis in axes[-1]:
-        axis.set_xlabel(f"{LAMBDA}\n{APART}")
+    plt.setp(axes[-1], xlabel=f"{LAMBDA}\n{APART}")
     legend_below(figure, axes[0, 0], 3)
     title = "How good and how steady is a denoiser, the more of a cost there is?"
     figure.suptitle(f"{title}\nLower is better")

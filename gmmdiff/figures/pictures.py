@@ -34,9 +34,7 @@ def draw(axis: Axes, row: pd.Series, world: World, frame: str = RIGHT) -> None:
     image = np.moveaxis(image, 0, -1) if image.ndim == 3 else image  # colours last
     axis.imshow(image, cmap="gray", vmin=0, vmax=1)
     axis.set(xticks=[], yticks=[])
-    axis.grid(False)
-    axis.spines[:].set(**FRAMES[frame])
-    axis.spines[:].set_visible(frame != RIGHT)
+    axis.spines[:].set(visible=True, **FRAMES[frame])
 
 
 def judged(axis: Axes, row: pd.Series, world: World) -> None:
@@ -126,8 +124,7 @@ def ask_for_unseen(images: pd.DataFrame, world: World) -> Figure:
     shape = {"ncols": 7, "width_ratios": [1, 0.12, 1, 1, 0.12, 1, 1]}
     size = (4.3, 1.05 * len(wanted) + 1.4)
     figure, axes = plt.subplots(len(wanted), figsize=size, squeeze=False, **shape)
-    for axis in axes[:, [1, 4]].flat:
-        axis.set_visible(False)
+    plt.setp(axes[:, [1, 4]], visible=False)
     for line, combination in zip(axes, wanted, strict=True):
         asked = held_out[held_out["combination"] == combination]
         for arm, places in columns.items():

@@ -91,8 +91,7 @@ def panels(
     lines = -(-count // columns)
     size = (WIDTH, high * lines + more)
     figure, axes = plt.subplots(lines, columns, figsize=size, squeeze=False, **options)
-    for axis in axes.flat[count:]:
-        axis.set_visible(False)
+    plt.setp(axes.flat[count:], visible=False)
     return figure, list(axes.flat[:count])
 
 

@@ -140,8 +140,7 @@ def line_costs(closed: pd.DataFrame, sampled: pd.DataFrame) -> Figure:
         line[1].set(ylim=(-0.1, 2.6))
     for axis, title in zip(axes[0], ("cost", r"slope of the cost in $\theta$"), strict=True):
         axis.set_title(title)
-    for axis in axes[-1]:
-        axis.set_xlabel(r"distance $\theta$ of the lines")
+    plt.setp(axes[-1], xlabel=r"distance $\theta$ of the lines")
     legend_below(figure, axes[0, 0], 6)
     title = "Which costs vanish as two lines meet, and which still point the way?"
     figure.suptitle(f"{title}\nLines: exact, markers: estimates from samples")
@@ -225,12 +224,11 @@ def laws(samples: pd.DataFrame, pairs: pd.DataFrame) -> Figure:
 @with_source
 def descents(lines: pd.DataFrame, helix: pd.DataFrame) -> Figure:
     """Error against step for every cost (rows), law and thickness (columns), one curve a start."""
-    tables = {"lines": lines, "helix": helix}
-    columns = [(laws, width) for laws in tables for width in np.unique(tables[laws]["width"])]
+    both = pd.concat({"lines": lines, "helix": helix}, names=["laws"])
+    columns = both.groupby(["laws", "width"], sort=False)
     shape, shared = (len(COSTS), len(columns)), {"sharey": True, "sharex": "col"}
     figure, axes = plt.subplots(*shape, figsize=(WIDTH, 8.6), **shared)
-    for column, (laws, width) in zip(axes.T, columns, strict=True):
-        of_width = tables[laws][tables[laws]["width"] == width]
+    for column, ((laws, width), of_width) in zip(axes.T, columns, strict=True):
         for axis, cost in zip(column, COSTS, strict=True):
             _descent(axis, of_width[of_width["cost"] == cost], laws)
         column[0].set_title(f"{laws},\nthickness {width:g}")

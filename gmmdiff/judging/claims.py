@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,12 +19,8 @@ from gmmdiff.judging.tables import Tables
 Verdict = Literal["not reproduced"] | verdicts.Verdict
 HERE = Path(__file__).parent
 STATEMENTS = yaml.safe_load((HERE / "statements.yaml").read_text(encoding="utf-8"))  # by id
-WORDS = {  # of factors, where they are called otherwise
-    "s_c": "scale",
-    "lam": "lambda",
-    "label_noise": "label noise",
-    "rival_lam": "the rival's",
-}
+# Of factors, where they are called otherwise.
+WORDS = {"lam": "lambda", "label_noise": "label noise", "rival_lam": "the rival's"}
 
 
 @dataclass(frozen=True)
@@ -137,19 +132,17 @@ def listed(values: Mapping[str, float], form: str) -> str:
     return ", ".join(f"{name} {value:{form}}" for name, value in values.items())
 
 
-@cache
-def _templates() -> Environment:
-    looks = {"undefined": StrictUndefined, "trim_blocks": True, "lstrip_blocks": True}
-    templates = Environment(loader=FileSystemLoader(HERE), **looks)
-    words = (listed, cell_name, in_units)
-    templates.filters |= {"form": format} | {word.__name__: word for word in words}
-    templates.globals["RATIOS"] = verdicts.RATIOS
-    return templates
+TEMPLATES = Environment(
+    loader=FileSystemLoader(HERE), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+)
+TEMPLATES.filters |= {"form": format, "listed": listed, "cell_name": cell_name}
+TEMPLATES.filters["in_units"] = in_units
+TEMPLATES.globals["RATIOS"] = verdicts.RATIOS
 
 
 def sentence(template: str, macro: str, **numbers: Any) -> str:
     """What was measured, in words: a macro of TEMPLATE.j2 on these numbers, on one line."""
-    module = _templates().get_template(f"{template}.j2").module
+    module = TEMPLATES.get_template(f"{template}.j2").module
     return " ".join(getattr(module, macro)(**numbers).split())
 
 

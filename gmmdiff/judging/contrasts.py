@@ -12,6 +12,7 @@ from gmmdiff.core.checks import require
 from gmmdiff.engine.evaluation import FLAT
 from gmmdiff.judging.rule import RATIOS, Cell
 
+LONG_ENOUGH = 0.9  # least share of the runs compared that is trained so
 VARIED = ["attributes", "n_train"]  # factors that make cells where a table has several levels
 RUN = ("granularity", "s_c", "cost", "signal", "lam", *VARIED, "learning_rate", "seed")
 
@@ -98,7 +99,7 @@ def undertrained(
     both = (one.rows(runs, query)[run] for one in contrasts for query in one.arms.values())
     compared = pd.concat(both).drop_duplicates()
     long = compared.merge(runs[runs["metric"] == "long_enough"], on=run)["value"]
-    if 10 * long.sum() < 9 * len(long):
+    if long.mean() < LONG_ENOUGH:
         return True
     if longer is None:
         return False

@@ -6,16 +6,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple, get_args
+from typing import Any, NamedTuple
 
 import yaml
 
-from gmmdiff.judging.rule import RATIOS, Verdict
+from gmmdiff.judging.rule import RATIOS
 
+ROWS = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
 Judged = Mapping[str, Any]  # an object of claims.json
-SAMPLED = get_args(Verdict)
 EXACT = ("reproduced", "partly", "inconclusive", "not reproduced")  # the best first
 
 
@@ -29,12 +28,6 @@ class Finding(NamedTuple):
     verdict: str  # of several checks the worst
     sentence: str  # with its numbers
     headline: bool  # worth quoting alone
-
-
-@cache
-def rows() -> list[dict[str, Any]]:
-    """The content of findings.yaml."""
-    return yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
 
 
 def number(value: float | None) -> str:
@@ -68,7 +61,7 @@ def _numbers(row: Mapping[str, Any], claim: Judged) -> dict[str, str] | None:
 def findings(claims: Sequence[Judged]) -> list[Finding]:
     """Every row that these objects of claims.json answer: a quick look asks less."""
     answered = []
-    for row in rows():
+    for row in ROWS:
         place = (row.get("world"), row.get("regime"))
         asked = [
             claim

@@ -37,9 +37,9 @@ def _parts(folder: Path | str) -> dict[str, Tables]:
     return {part.name: read_tables(part) for part in _inside(folder, "*/")}
 
 
-def _joined(parts: Mapping[str, Tables], table: str, kind: str) -> pd.DataFrame:
-    """One table of all parts of a kind, one below the other."""
-    own = [tables[table] for name, tables in parts.items() if name.startswith(kind)]
+def _joined(parts: Mapping[str, Tables], table: str, *kinds: str) -> pd.DataFrame:
+    """One table of all parts of some kinds, one below the other."""
+    own = [tables[table] for name, tables in parts.items() if name.startswith(kinds)]
     return pd.concat(own, ignore_index=True)
 
 
@@ -62,7 +62,7 @@ def feature_vs_class(folder: Path | str) -> dict[str, pd.DataFrame]:
                 alone = world == "arcs" or name in ("story", "notices")
                 found[name if alone else f"{world}_{name}"] = table
         if world == "faces":
-            every = pd.concat([found[world], _joined(parts, "runs", "map")], ignore_index=True)
+            every = _joined(parts, "runs", "judged", "map")
             found["faces_map"] = every.query("s_c == 0 and granularity in ['class', 'feature']")
     return found | {"validation": pd.concat(curves, ignore_index=True)}
 

@@ -62,7 +62,11 @@ def _judge_t2(tables: Tables) -> Judgement:
 
 def _judge_t3(tables: Tables) -> Judgement:
     closed = tables["line_costs"]
-    z = _standard_errors_apart(tables["line_estimates"], closed)
+    # The closed form is tabulated at every sampled theta, and between.
+    keys, names = ["cost", "width", "theta"], ("_sampled", "")
+    both = tables["line_estimates"].merge(closed, on=keys, suffixes=names, validate="1:1")
+    apart = (both["value_sampled"] - both["value"]).abs() / both["value_error"]
+    z = {m: apart[both["cost"] == m] for m in MIXTURES}  # in standard errors
     worst = {m: z[m].max() for m in MIXTURES}
     # One mixture's comparisons are a family: Holm-corrected, at the level of 3 standard errors.
     p_value, level = {m: holm(2 * norm.sf(z[m])).min() for m in MIXTURES}, 2 * norm.sf(3)
@@ -85,15 +89,6 @@ def _judge_t3(tables: Tables) -> Judgement:
         left_thick=left_thick,
     )
     return Judgement(verdict, told, estimate=max(worst.values()))
-
-
-def _standard_errors_apart(sampled: pd.DataFrame, closed: pd.DataFrame) -> dict[str, np.ndarray]:
-    """By cost: how far each estimate lies from its closed form, in its standard errors."""
-    # The closed form is tabulated at every sampled theta, and between.
-    keys = ["cost", "width", "theta"]
-    both = sampled.merge(closed, on=keys, suffixes=("_sampled", ""), validate="1:1")
-    both["z"] = (both["value_sampled"] - both["value"]).abs() / both["value_error"]
-    return {cost: table["z"].to_numpy() for cost, table in both.groupby("cost")}
 
 
 def _near_zero(closed: pd.DataFrame, width: float) -> tuple[pd.Series, pd.Series]:

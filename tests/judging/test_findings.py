@@ -3,15 +3,17 @@
 import json
 import math
 import re
+from typing import get_args
 
 import pytest
 
-from gmmdiff.judging.findings import EXACT, SAMPLED, amount, findings, number, rows
+from gmmdiff.judging.findings import EXACT, ROWS, amount, findings, number
 from gmmdiff.judging.register import REGISTER
-from gmmdiff.judging.rule import RATIOS
+from gmmdiff.judging.rule import RATIOS, Verdict
 from tests.paths import PUBLISHED
 
-TURNS = [(row, v) for row in rows() for v in (SAMPLED if "world" in row else EXACT)]
+SAMPLED = get_args(Verdict)
+TURNS = [(row, v) for row in ROWS for v in (SAMPLED if "world" in row else EXACT)]
 NUMBER = re.compile(r"(?<![\w])\d[\d.]*(?: %)?")
 
 
@@ -50,7 +52,7 @@ def test_a_verdict_turns_its_sentence(row, verdict):
 
 def test_every_row_names_a_claim_that_is_asked_there():
     asked = {(one.id, one.world, one.regime) for one in REGISTER}
-    for row in rows():
+    for row in ROWS:
         place = (row.get("world"), row.get("regime"))
         assert {(name, *place) for name in row["claims"]} <= asked, row["question"]
         told = [row[verdict] for verdict in (SAMPLED if "world" in row else EXACT)]
@@ -59,11 +61,11 @@ def test_every_row_names_a_claim_that_is_asked_there():
             *("question", "claims", "world", "regime", "where"),
             *("arms", "cell", "headline", "estimate"),
         }
-    assert sum(row.get("headline", False) for row in rows()) == 3
+    assert sum(row.get("headline", False) for row in ROWS) == 3
 
 
 def test_of_several_checks_the_worst_verdict_is_told():
-    row = next(row for row in rows() if len(row["claims"]) > 1)
+    row = next(row for row in ROWS if len(row["claims"]) > 1)
     first, *others = row["claims"]
     passed = [claim(row, "reproduced", name) for name in others]
     assert answer(row, claim(row, "reproduced", first), *passed).verdict == "reproduced"
@@ -71,7 +73,7 @@ def test_of_several_checks_the_worst_verdict_is_told():
 
 
 def test_what_was_not_asked_or_measured_is_left_out():
-    row = next(row for row in rows() if row.get("cell"))
+    row = next(row for row in ROWS if row.get("cell"))
     elsewhere = claim(row, "reproduced") | {"regime": "elsewhere"}
     unmeasured = claim(row, "reproduced") | {"cells": []}
     assert answer(row, elsewhere) is answer(row, unmeasured) is None
@@ -86,4 +88,4 @@ def test_numbers_are_read_as_shares_or_as_they_are():
 
 def test_the_published_claims_answer_every_row():
     claims = json.loads((PUBLISHED / "claims.json").read_text())
-    assert [one.question for one in findings(claims)] == [row["question"] for row in rows()]
+    assert [one.question for one in findings(claims)] == [row["question"] for row in ROWS]

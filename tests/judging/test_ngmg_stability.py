@@ -171,7 +171,7 @@ def test_what_is_not_finite_counts_as_unsteady():
 
 def test_every_question_of_the_findings_has_its_cell():
     asked = {(claim.id, claim.world) for claim in claims.CLAIMS}
-    rows = [row for row in findings.rows() if (row["claims"][0], row.get("world")) in asked]
+    rows = [row for row in findings.ROWS if (row["claims"][0], row.get("world")) in asked]
     answered = findings.findings(register.judge("ngmg_stability", everything()))
     assert [one.question for one in answered] == [row["question"] for row in rows]
     assert len(rows) >= 6
