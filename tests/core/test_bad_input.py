@@ -7,14 +7,10 @@ import pytest
 import torch
 from sklearn import mixture as sklearn
 
-from gmmdiff import COSTS, NGMG, Arcs, Copies, CosineSchedule, Digits, Faces, GaussianMixture
+from gmmdiff import NGMG, Arcs, CosineSchedule, Digits, Faces, GaussianMixture, LinearBetaSchedule
 from gmmdiff.core.conditioning import GaussianMixtureConditioning as Layer
-from gmmdiff.core.diffusion import (
-    LinearBetaSchedule,
-    adams_bashforth_moulton,
-    ancestral,
-    split_prediction,
-)
+from gmmdiff.core.costs import COSTS
+from gmmdiff.core.diffusion import adams_bashforth_moulton, ancestral, split_prediction
 from gmmdiff.core.distances import (
     divergences_from_histograms as histograms,
     divergences_from_samples,
@@ -26,20 +22,28 @@ from gmmdiff.core.sample_metrics import authenticity, kid, neighbour_metrics, wa
 from gmmdiff.core.statistics import bootstrap, holm
 from gmmdiff.core.streams import numpy_stream, stream
 from gmmdiff.engine.arms import Conditioning
-from gmmdiff.engine.joint.batched_costs import Costs
+from gmmdiff.engine.denoiser import Denoiser, Settings
+from gmmdiff.engine.joint.batched_costs import Costs, matched
 from gmmdiff.experiments.feature_vs_class.common_metrics import common_metrics
-from gmmdiff.worlds.world import find_defects
+from gmmdiff.worlds.world import Copies, find_defects
 
 ONES, ZERO, NAN = torch.ones(4, 2), torch.zeros(1, 2), torch.full((1, 2), math.nan)
 X, Y = torch.zeros(80, 2, 3), torch.zeros(60, 2, 3)
 EACH = torch.eye(3, dtype=torch.bool)
+NO_SEEDS = True, np.True_, torch.tensor(True), 1.5, -1, math.nan, math.inf, "1", None, [1]
 NARROW = np.array([[1e-170]])
 TWO, COSINE = torch.eye(2), CosineSchedule()
 DATA = np.random.default_rng(0).normal(size=(30, 2))
 ARCS, FACES = Arcs(5, stream(0, "arcs")), Faces(2, generator=stream(0, "faces"))
 DIGITS = Digits(generator=stream(0, "digits"))
-ARM = Conditioning("class", 0.1, [[0, 0], [0, 1]], stream(0, "arm"))
+DENOISER = Denoiser(Settings(4, 16, seed=3, condition=8, width=8, hidden=1))
+X_T, CODES = torch.zeros(2, 16, 16), torch.zeros(2, 8)
+BINARY = r"^Denoiser: attributes must be \(n, 4\) in \{0, 1\}, got "
 COPIES = Copies(ARCS, ARCS.points([0, 1], [0.5, 0.5]), [0, 1], stream(0, "copies"))
+
+
+def arm(granularity="class", s_c=0.1, rows=((0, 0), (0, 1))):
+    return Conditioning(granularity, s_c, torch.tensor(rows), stream(0, "arm"))
 
 
 def layer(learned=False, scale=0.3):
@@ -52,7 +56,7 @@ def fitted(covariance="full", of=sklearn.GaussianMixture):
 
 def sampled(sampler=ancestral, denoiser=lambda x, t: x, times=(1.0, 0.5, 0.0), **options):
     options = {"generator": stream(0, "bad")} | options
-    return sampler(denoiser, torch.zeros(2, 2), times, CosineSchedule(), **options)
+    return sampler(denoiser, torch.zeros(2, 2), times, COSINE, **options)
 
 
 def density(weights=(1.0,), means=ZERO, scales=ONES[:1]):
@@ -69,10 +73,7 @@ BAD = [
     (lambda: density(scales=torch.ones(1, 3)), r"scales must be \(1, 2\), got \(1, 3\)"),
     (lambda: density().log_prob(X), r"x must be \(..., 2\), got \(80, 2, 3\)"),
     (lambda: fitted("tied"), "covariance_type must be diag or spherical, got tied"),
-    (
-        lambda: GaussianMixture.from_sklearn(sklearn.GaussianMixture()),
-        "a fitted sklearn.mixture.Ga",
-    ),
+    (lambda: GaussianMixture.from_sklearn(sklearn.GaussianMixture()), "a fitted sklearn.mixture.G"),
     (lambda: fitted("diag", sklearn.BayesianGaussianMixture), "must be a fitted .* got Bayesian"),
     (lambda: density((0.0, 1.0), ONES[:2], ONES[:2]).to_sklearn(), "weights must be > 0, got"),
     (lambda: GaussianMixture([1.0], [[0.0]], NARROW).to_sklearn(), "and finite, and 1 / variances"),
@@ -105,6 +106,15 @@ BAD = [
     (lambda: COSTS["BCE"].value(-ONES / 0, ONES), "Cost: logits must be finite, got 8 NaN or inf"),
     (lambda: COSTS["BCE"].gradient(NAN, ZERO), "Cost: logits must be finite, got 2 NaN or inf"),
     (lambda: Costs(["BCE"]).gradient(X / 0, X), "Costs: logits must be finite, got 480 NaN"),
+    (lambda: Costs(["BCE"]).gradient(X[:1], X[:1] + 0.5), "labels must be 0 or 1"),
+    (lambda: Costs(["BCE"] * 2).gradient(X[:1], X[:1]), r"logits must be \(2, batch, m\)"),
+    (lambda: Costs(["BCE"]).value(X[:1], X[:1], "odds"), "kind must be one of logits, prob"),
+    (lambda: Costs(["hinge"]), "cost must be one of BCE, Brier, .*, got 'hinge'"),
+    (lambda: Costs([]), r"names must be a list of at least one, got \[\]"),
+    (lambda: Costs("BCE"), "names must be a list of at least one, got 'BCE'"),
+    (lambda: Costs(["BCE"], torch.tensor([-1.0])), "factors must be >= 0, got -1.0"),
+    (lambda: Costs(["BCE"], torch.ones(2)), r"factors must be \(1,\), got \(2,\)"),
+    (lambda: matched(["MAE"], X[:1] + 1e3, X[:1] + 1), "the signal of every cost must be > 0 at"),
     # The conditioning
     (lambda: layer()([[2, 0, 0]]), r"index must be in 0 .. \[1, 2, 3\], or -1 for none, got"),
     (lambda: Layer(TWO, 0.1)([-2]), "index must be in 0 .. 1, or -1 for none, got"),
@@ -125,36 +135,42 @@ BAD = [
     (lambda: layer().soft(torch.ones(9)), ">= 0 with sum 1, or all 0"),
     (lambda: Layer(TWO, 0.1).soft([0.5, 0.52]), ">= 0 with sum 1, or all 0"),
     (lambda: Layer(TWO, 0.1).soft([1.5, -0.5]), ">= 0 with sum 1, or all 0"),
-    (lambda: ARM.sample([True, False], stream(0, "d")), r"\(n,\) in 0 .. 1, got \[True, False\]"),
+    (lambda: arm().sample([True, False], None), r"\(n,\) in 0 .. 1, got \[True, False\]"),
+    (lambda: arm().sample([0, -1], None), r"combination must be \(n,\) in 0 .. 1, got \[0, -1\]"),
+    (lambda: arm("fine"), "granularity must be one of none, coarse, .*, shared, got 'fine'"),
+    (lambda: arm(s_c=-0.1), "s_c must be >= 0, got -0.1"),
+    (lambda: arm(rows=[[0, 1]] * 2), r"must be \(C, m\) distinct rows of integers >= 0, m >="),
+    (lambda: arm(rows=[[0], [1]]), "distinct rows"),
     # Diffusion
     *(
-        (
-            lambda t=times: sampled(times=t),
-            r"times must be at least 2 times in \[0, 1\], strictly f",
-        )
-        for times in ([0.5, 0.5], [1.1, 0.5], [0.5, -0.1])
+        (lambda t=t: sampled(times=t), r"times must be at least 2 times in \[0, 1\], strictly f")
+        for t in ([0.5, 0.5], [1.1, 0.5], [0.5, -0.1])
     ),
     (lambda: COSINE.alpha(1.1), r"t must be in \[0, 1\], got 1.1"),
     (lambda: COSINE.alpha(-0.1), r"t must be in \[0, 1\], got -0.1"),
-    (
-        lambda: sampled(adams_bashforth_moulton, times=[[0.9] * 2, [0.5] * 2]),
-        "times must be at least 2",
-    ),
+    (lambda: sampled(adams_bashforth_moulton, times=[[0.9], [0.5]]), "times must be at least 2"),
     (lambda: sampled(prediction="x"), 'one of "epsilon", "sample", "v_prediction", got \'x\''),
     (lambda: sampled(prediction="epsilon"), "epsilon prediction: alpha must be > 0"),
     (lambda: sampled(generator=None), "generator must be a torch.Generator, got None"),
     (lambda: sampled(denoiser=lambda x, t: x[:, :1]), r"prediction must be \(2, 2\) as x_t, got"),
     (lambda: sampled(adams_bashforth_moulton, order=0), "order must be a whole number >= 1, got 0"),
     (lambda: split_prediction(ONES, ONES, 1.0, 0.0, "sample"), "sample prediction: sigma must be"),
-    (lambda: CosineSchedule().even_times(True), "steps must be a whole number >= 1, got True"),
-    (lambda: CosineSchedule().even_times(5, start=1.0), "start, end must be 1 > start > end > 0"),
-    (lambda: CosineSchedule().even_times(5, end=0.0), "start, end must be 1 > start > end > 0"),
+    (lambda: COSINE.even_times(True), "steps must be a whole number >= 1, got True"),
+    (lambda: COSINE.even_times(5, start=1.0), "start, end must be 1 > start > end > 0"),
+    (lambda: COSINE.even_times(5, end=0.0), "start, end must be 1 > start > end > 0"),
     (lambda: COSINE.even_times(5, 0.5, 0.5), "start, end must be 1 > start > end > 0"),
-    (lambda: CosineSchedule().even_times(5, bend=0), "bend must be > 0, got 0"),
+    (lambda: COSINE.even_times(5, bend=0), "bend must be > 0, got 0"),
     *(
         (lambda ends=ends: LinearBetaSchedule(9, *ends), "must be 0 < beta_start <= beta_end < 1")
         for ends in ((0.5, 0.1), (0.0, 0.1), (0.1, 1.0))
     ),
+    # Denoisers to load
+    (lambda: DENOISER.sample([[0, 1, 1]], stream(0, "n")), BINARY + r"\[\[0, 1, 1\]\]"),
+    (lambda: DENOISER.sample([[0, 1, 1, 2]], stream(0, "n")), BINARY),
+    (lambda: DENOISER.sample([0, 1, 1, 0], stream(0, "n")), BINARY),
+    (lambda: DENOISER(X_T[:, :8], 0.5, CODES), r"^Denoiser: x_t must be \(n, 16, 16\), got \(2, 8"),
+    (lambda: DENOISER(X_T, 0.5, CODES[:1]), r"^Denoiser: condition must be \(2, 8\), got \(1, 8\)"),
+    (lambda: DENOISER(X_T, [0.5], CODES), r"^Denoiser: t must be a number or \(2,\), got"),
     # Distances, metrics of samples, statistics
     (lambda: wasserstein1(NAN, ZERO), "wasserstein1: x must be finite, got 2 NaN"),
     (lambda: energy_distance(ZERO, ONES[:, :1]), r"y must be \(n, 2\) with n >= 1, got \(4, 1"),
@@ -182,18 +198,7 @@ BAD = [
     (lambda: bootstrap([np.ones(3)], numpy_stream(0, "b"), level=1.0), "between 0 and 1, got 1.0"),
     *(
         (lambda seed=seed: stream(seed, "a"), "stream: seed must be a whole number >= 0, got")
-        for seed in (
-            True,
-            np.True_,
-            torch.tensor(True),
-            1.5,
-            -1,
-            math.nan,
-            math.inf,
-            "1",
-            None,
-            [1],
-        )
+        for seed in NO_SEEDS
     ),
     # Worlds
     (lambda: Arcs(4, stream(0, "a")), "Arcs: dim must be a whole number >= 5, got 4"),

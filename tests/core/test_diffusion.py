@@ -8,15 +8,8 @@ import torch
 from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler
 from scipy.integrate import quad, solve_ivp
 
-from gmmdiff import (
-    CosineSchedule,
-    LinearBetaSchedule,
-    adams_bashforth_moulton,
-    ancestral,
-    ddim,
-    dpmpp_2m,
-)
-from gmmdiff.core.diffusion import diffuse, split_prediction, velocity
+from gmmdiff import CosineSchedule, LinearBetaSchedule, ancestral, ddim, dpmpp_2m
+from gmmdiff.core.diffusion import adams_bashforth_moulton, diffuse, split_prediction, velocity
 from gmmdiff.core.mixtures import GaussianMixture
 from gmmdiff.core.streams import numpy_stream, random_on, stream
 from gmmdiff.experiments.theory import closed_forms
@@ -24,9 +17,7 @@ from gmmdiff.worlds.arcs import Arcs
 
 COSINE, LINEAR = CosineSchedule(), LinearBetaSchedule()
 KINDS = ("epsilon", "sample", "v_prediction")
-MIXTURE = GaussianMixture(
-    [0.3, 0.7], torch.tensor([[1.0, -1.0], [-0.5, 0.4]]).double(), [[0.3] * 2] * 2
-)
+MIXTURE = GaussianMixture([0.3, 0.7], np.array([[1.0, -1.0], [-0.5, 0.4]]), [[0.3] * 2] * 2)
 
 
 def exact(law, x, t, kind="sample", schedule=COSINE):
@@ -81,16 +72,24 @@ def on_the_line(x, t):
     return exact(closed_forms.example_mixture(), x, t)
 
 
+def error_and_order(law, start, expected, ends, order=3):
+    """By Adams-Bashforth-Moulton at 160 steps, and from 40, 80 and 160."""
+    errors, counts = [], [40, 80, 160]
+    for steps in counts:
+        times = COSINE.even_times(steps, *ends, bend=1.5)
+        found = adams_bashforth_moulton(
+            lambda x, t: exact(law, x, t), start, times, COSINE, "sample", order=order
+        )
+        errors.append(float((found - expected).square().mean().sqrt()))
+    return errors[-1], -np.polyfit(np.log(counts), np.log(errors), 1)[0]
+
+
 @pytest.mark.parametrize("order", [1, 2, 3])
 def test_adams_bashforth_moulton_is_of_its_order_on_the_exact_flow(order):
     """From t = 0.999, where the first steps, of lower order, cost nothing."""
-    start, expected, errors, counts = quantiles(0.999), quantiles(0.05), [], [40, 80, 160]
-    for steps in counts:
-        times = COSINE.even_times(steps, 0.999, 0.05, bend=1.5)
-        found = adams_bashforth_moulton(on_the_line, start, times, COSINE, "sample", order=order)
-        errors.append(float((found - expected).square().mean().sqrt()))
-    slope = -np.polyfit(np.log(counts), np.log(errors), 1)[0]
-    assert abs(slope - order - 1) < 0.2, (slope, errors)
+    ends, law = (0.999, 0.05), closed_forms.example_mixture()
+    error, slope = error_and_order(law, *map(quantiles, ends), ends, order)
+    assert abs(slope - order - 1) < 0.2, (slope, error)
 
 
 def arcs():
@@ -105,7 +104,7 @@ def four():
 @pytest.mark.parametrize("law", [four, arcs])
 def test_adams_bashforth_moulton_is_of_fourth_order_in_several_dimensions(law):
     """On exact laws, against SciPy's solution of dx / dt in the angle of alpha and sigma."""
-    law, start, end = law(), 0.999, 0.3
+    law, ends = law(), (0.999, 0.3)
     x = torch.randn(4, 8, generator=stream(0, "noise"), dtype=torch.float64)
 
     def slope(t, flat):  # x_t = cos x_0 + sin eps at this angle
@@ -115,31 +114,24 @@ def test_adams_bashforth_moulton_is_of_fourth_order_in_several_dimensions(law):
         v = math.cos(t * math.pi / 2) * eps - math.sin(t * math.pi / 2) * x_0
         return math.pi / 2 * v.flatten().numpy()
 
-    ends, tight = (start, end), {"rtol": 1e-10, "atol": 1e-10}
-    expected = torch.from_numpy(solve_ivp(slope, ends, x.flatten().numpy(), **tight).y[:, -1])
-    errors, counts = [], [40, 80, 160]
-    for steps in counts:
-        times = COSINE.even_times(steps, start, end, bend=1.5)
-        found = adams_bashforth_moulton(lambda z, t: exact(law, z, t), x, times, COSINE, "sample")
-        errors.append(float((found - expected.view_as(x)).square().mean().sqrt()))
-    order = -np.polyfit(np.log(counts), np.log(errors), 1)[0]
-    assert order > 3.7 and errors[-1] < 1e-5, (order, errors)
+    solved = solve_ivp(slope, ends, x.flatten().numpy(), rtol=1e-10, atol=1e-10)
+    expected = torch.from_numpy(solved.y[:, -1])
+    error, order = error_and_order(law, x, expected.view_as(x), ends)
+    assert order > 3.7 and error < 1e-5, (order, error)
 
 
 def test_a_step_of_adams_bashforth_moulton_integrates_a_parabola():
     """Against quadrature of d(x / sigma) = x_0 dk, where x_0 is a parabola in the angle."""
     times = torch.tensor([0.9, 0.7, 0.6, 0.45, 0.2], dtype=torch.float64)
-    parabola = lambda t: 1 + (t - 0.3) ** 2  # noqa: E731
+    x_0 = lambda t: 1 + (t - 0.3) ** 2  # noqa: E731
     start = torch.tensor([[2.0]], dtype=torch.float64)
-    found = adams_bashforth_moulton(
-        lambda x, t: parabola(t) + 0 * x, start, times, COSINE, "sample"
-    )
+    found = adams_bashforth_moulton(lambda x, t: x_0(t) + 0 * x, start, times, COSINE, "sample")
     k = lambda t: 1 / math.tan(math.pi / 2 * t)  # noqa: E731
     angle = lambda k: math.atan2(1, k) * 2 / math.pi  # noqa: E731
     # The last step is predicted by three points; all before it are corrected, from two on.
-    first = np.polyfit([0.9, 0.7], [parabola(0.9), parabola(0.7)], 1)
+    first = np.polyfit([0.9, 0.7], [x_0(0.9), x_0(0.7)], 1)
     grown = quad(lambda k: np.polyval(first, angle(k)), k(0.9), k(0.7))[0]
-    grown += quad(lambda k: parabola(angle(k)), k(0.7), k(0.2))[0]
+    grown += quad(lambda k: x_0(angle(k)), k(0.7), k(0.2))[0]
     sigma = [math.sin(math.pi / 2 * t) for t in (0.9, 0.2)]
     assert float(found) == pytest.approx(sigma[1] * (2 / sigma[0] + grown), abs=1e-10)
 

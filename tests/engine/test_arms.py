@@ -74,22 +74,3 @@ def test_any_table_of_attributes():
     arms = [conditioning(granularity, 0.1, three) for granularity in GRANULARITIES]
     assert {arm.dim for arm in arms} == {12}
     assert [int(arm.admitted.sum(1).max()) for arm in arms] == [12, 2, 1, 1, 1, 1]
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (("fine", 0.1, SIXTEEN), "granularity must be one of none, coarse, .*, shared, got 'fine'"),
-        (("class", -0.1, SIXTEEN), "s_c must be >= 0, got -0.1"),
-        (("class", 0.1, SIXTEEN[[0, 0]]), r"must be \(C, m\) distinct rows of integers >= 0, m >="),
-        (("class", 0.1, SIXTEEN[:, :1]), "distinct rows"),
-    ],
-)
-def test_bad_input_is_named(arguments, message):
-    with pytest.raises(ValueError, match=message):
-        Conditioning(*arguments, stream(0, "bad"))
-
-
-def test_a_combination_that_is_not_there_is_named():
-    with pytest.raises(ValueError, match=r"combination must be \(n,\) in 0 .. 15, got \[0, -1\]"):
-        conditioning("class").sample(torch.tensor([0, -1]), stream(0, "draw"))

@@ -74,23 +74,3 @@ def test_everything_is_finite_at_the_ends(dtype):
         assert costs.value(x, labels, kind).isfinite().all()
         assert costs.gradient(x, labels, kind).isfinite().all()
     assert costs.value(ends, labels)[0, 1, 0] == 100  # BCE of a sure error, not clipped
-
-
-X, LABELS = torch.zeros(1, 8, 2), torch.ones(1, 8, 2)
-BAD = {
-    "cost": (lambda: Costs(["hinge"]), "cost must be one of BCE, Brier, .*, got 'hinge'"),
-    "no names": (lambda: Costs([]), r"names must be a list of at least one, got \[\]"),
-    "text": (lambda: Costs("BCE"), "names must be a list of at least one, got 'BCE'"),
-    "factor": (lambda: Costs(["BCE"], torch.tensor([-1.0])), "factors must be >= 0, got -1.0"),
-    "factors": (lambda: Costs(["BCE"], torch.ones(2)), r"factors must be \(1,\), got \(2,\)"),
-    "labels": (lambda: Costs(["BCE"]).gradient(X, LABELS / 2), "labels must be 0 or 1"),
-    "rows": (lambda: Costs(["BCE"] * 2).gradient(X, LABELS), r"logits must be \(2, batch, m\)"),
-    "kind": (lambda: Costs(["BCE"]).value(X, LABELS, "odds"), "kind must be one of logits, prob"),
-    "dead": (lambda: matched(["MAE"], X + 1e3, LABELS), "the signal of every cost must be > 0 at"),
-}
-
-
-@pytest.mark.parametrize(("call", "message"), BAD.values(), ids=BAD)
-def test_bad_input_is_named(call, message):
-    with pytest.raises(ValueError, match=message):
-        call()

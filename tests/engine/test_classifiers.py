@@ -17,12 +17,9 @@ from gmmdiff.engine.joint.classifiers import (
     JointEnsemble,
     noisy_labels,
 )
-from gmmdiff.engine.runs import Run, TrainingSettings
 from gmmdiff.engine.training import Ensemble, train
-from tests.engine.test_training import plain
-from tests.small_settings import ARCS
+from tests.engine.test_training import SMALL, plain, runs_of
 
-SMALL = TrainingSettings(ARCS, width=16, hidden=2, batch=32, n_eval=8, ema=0.9)
 BOTH = pytest.mark.parametrize("ensemble", [ClassifierEnsemble, JointEnsemble])
 NGMG = ("BCE", "NGMG s=1", "NGMG scale mixture")
 
@@ -33,10 +30,6 @@ def table(
     fixed = ["feature"], [0.1], [50]
     rows = itertools.product(*fixed, rates, [steps], seeds, costs, signals, lam, noise)
     return pd.DataFrame(list(rows), columns=list(JointEnsemble.columns))
-
-
-def runs_of(rows):
-    return [Run(row, SMALL) for row in rows.itertuples(index=False)]
 
 
 @BOTH

@@ -72,23 +72,6 @@ def test_it_samples_in_its_own_precision(dtype):
     assert (images.float() - expected).square().mean().sqrt() < 0.1  # greys
 
 
-X_T, CONDITION = torch.zeros(2, 16, 16), torch.zeros(2, 8)
-BAD = {
-    "few": ([[0, 1, 1]], r"attributes must be \(n, 4\) in \{0, 1\}, got \[\[0, 1, 1\]\]"),
-    "values": ([[0, 1, 1, 2]], r"attributes must be \(n, 4\) in \{0, 1\}"),
-    "one": ([0, 1, 1, 0], r"attributes must be \(n, 4\) in \{0, 1\}"),
-    "x_t": ((torch.zeros(2, 8, 8), 0.5, CONDITION), r"x_t must be \(n, 16, 16\), got \(2, 8"),
-    "condition": ((X_T, 0.5, CONDITION[:1]), r"condition must be \(2, 8\), got \(1, 8\)"),
-    "t": ((X_T, [0.5], CONDITION), r"t must be a number or \(2,\), got"),
-}
-
-
-@pytest.mark.parametrize(("given", "message"), BAD.values(), ids=BAD)
-def test_other_attributes_and_shapes_are_refused(given, message, denoiser):
-    with pytest.raises(ValueError, match=f"^Denoiser: {message}"):
-        denoiser(*given) if isinstance(given, tuple) else denoiser.sample(given, stream(0, "noise"))
-
-
 def test_a_file_that_is_none_of_ours_is_refused(tmp_path):
     (tmp_path / "text").write_text("no tensors")
     save_file({"a": torch.zeros(1)}, tmp_path / "others")

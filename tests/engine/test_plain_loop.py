@@ -2,17 +2,18 @@
 
 import copy
 import math
-from itertools import pairwise
+from dataclasses import replace
 
 import torch
-from torch.nn.utils import parameters_to_vector, vector_to_parameters
+from torch.nn.utils import parameters_to_vector
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from gmmdiff.core.streams import stream
+from gmmdiff.engine.arms import GRANULARITIES
 from gmmdiff.engine.networks import StackedMLP
-from gmmdiff.engine.runs import BATCHES_AT_ONCE, Run, TrainingSettings, run_table
+from gmmdiff.engine.runs import BATCHES_AT_ONCE
 from gmmdiff.engine.training import AVERAGED, looks, train
-from tests.small_settings import ARCS
+from tests.engine.test_training import SMALL, plain, runs_of, table
 
 
 def train_plainly(run):
@@ -20,10 +21,7 @@ def train_plainly(run):
     validation losses.
     """
     steps, settings = run.row.steps, run.settings
-    layers = [layer for pair in pairwise(run.sizes) for layer in (torch.nn.Linear(*pair), SILU)]
-    denoiser = torch.nn.Sequential(*layers[:-1])
-    initial = StackedMLP.initial(run.sizes, stream(run.row.seed, "weights"))
-    vector_to_parameters(initial, denoiser.parameters())
+    denoiser = plain(run.sizes, StackedMLP.initial(run.sizes, stream(run.row.seed, "weights")))
     average = AveragedModel(denoiser, multi_avg_fn=get_ema_multi_avg_fn(settings.ema**AVERAGED))
     average.update_parameters(denoiser)  # copies: the average starts where training does
     adam = torch.optim.Adam(denoiser.parameters(), run.row.learning_rate, betas=(0.9, 0.99))
@@ -55,18 +53,13 @@ def train_plainly(run):
     return parameters_to_vector(kept.parameters()), torch.stack(norms), torch.tensor(validation)
 
 
-SILU = torch.nn.SiLU()
-
-
 def test_every_row_is_the_plain_loop():
     """To 1e-5 after 105 steps of Adam, cosine decay and moving average, on the same streams."""
-    settings = TrainingSettings(ARCS, width=16, hidden=2, batch=32, ema=0.9)
-    arms = ["none", "coarse", "class", "feature", "scrambled", "shared"]
-    rows = run_table(arms, [0.1], [50], [1e-3], [105], seeds=1)
-    trained = train(rows, settings)
+    rows = table(granularity=GRANULARITIES, steps=[105], seeds=1)
+    trained = train(rows, SMALL)
     ends = zip(trained.parameters, trained.norms, trained.validation, strict=True)
-    for row, (weights, largest, losses) in zip(rows.itertuples(index=False), ends, strict=True):
-        kept, norms, validation = train_plainly(Run(row, settings))
+    for run, (weights, largest, losses) in zip(runs_of(rows), ends, strict=True):
+        kept, norms, validation = train_plainly(run)
         torch.testing.assert_close(weights, kept, rtol=0, atol=1e-5)
         expected = torch.stack([part.amax() for part in norms.split(BATCHES_AT_ONCE)])
         torch.testing.assert_close(largest, expected, rtol=1e-4, atol=1e-5)
@@ -75,11 +68,11 @@ def test_every_row_is_the_plain_loop():
 
 def test_the_same_minimum_is_kept_where_training_goes_too_far():
     """Ten points, learned by heart: the minimum lies long before the end."""
-    settings = TrainingSettings(ARCS, width=32, hidden=2, batch=32, ema=0.9, validation=64)
-    rows = run_table(["class"], [0.0], [10], [1e-2], [400], seeds=2)
+    settings, few = replace(SMALL, width=32, validation=64), {"s_c": [0.0], "n_train": [10]}
+    rows = table(granularity=["class"], learning_rate=[1e-2], steps=[400], **few)
     trained = train(rows, settings)
     assert (trained.validation.argmin(1) < trained.validation.shape[1] - 3).all()
-    for row, weights in zip(rows.itertuples(index=False), trained.parameters, strict=True):
-        kept, _, validation = train_plainly(Run(row, settings))
+    for run, weights in zip(runs_of(rows, settings), trained.parameters, strict=True):
+        kept, _, validation = train_plainly(run)
         torch.testing.assert_close(weights, kept, rtol=0, atol=1e-3)
         assert validation.min() < 0.95 * validation[-1]

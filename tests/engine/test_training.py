@@ -4,10 +4,12 @@ import math
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
+from itertools import pairwise
 
 import pytest
 import torch
 from scipy.stats import kstest
+from torch.nn.utils import vector_to_parameters
 
 from gmmdiff.core.streams import stream
 from gmmdiff.engine.evaluation import evaluate, run_by_run, validation_curves, validation_results
@@ -40,11 +42,11 @@ def runs_of(rows, settings=SMALL):
 def plain(sizes, parameters):
     """The torch.nn network with one run's weights."""
     layers = []
-    for weight, bias in StackedMLP.split(sizes, parameters.unsqueeze(0)):
-        linear = torch.nn.Linear(*weight.shape[:0:-1], dtype=parameters.dtype)
-        linear.load_state_dict({"weight": weight[0], "bias": bias[0, :, 0]})
-        layers += [linear, torch.nn.SiLU()]
-    return torch.nn.Sequential(*layers[:-1])
+    for pair in pairwise(sizes):
+        layers += [torch.nn.Linear(*pair), torch.nn.SiLU()]
+    network = torch.nn.Sequential(*layers[:-1])
+    vector_to_parameters(parameters, network.parameters())
+    return network
 
 
 def test_stacked_networks_are_those_of_torch_nn(generator):
@@ -266,16 +268,13 @@ def test_the_last_that_is_allowed_is_taken():
     Ensemble.check(table(steps=[1]), SMALL)
 
 
-@pytest.mark.parametrize(
-    ("factors", "message"),
-    [
-        ({"seeds": 0}, "seeds must be >= 1, got 0"),
-        ({"granularity": []}, "granularity must be at least one level, got none"),
-    ],
-)
-def test_empty_factors_are_refused(factors, message):
-    with pytest.raises(ValueError, match=message):
-        table(**factors)
+EMPTY = [("seeds", 0, ">= 1, got 0"), ("granularity", [], "at least one level, got none")]
+
+
+@pytest.mark.parametrize(("factor", "levels", "allowed"), EMPTY)
+def test_empty_factors_are_refused(factor, levels, allowed):
+    with pytest.raises(ValueError, match=f"{factor} must be {allowed}"):
+        table(**{factor: levels})
 
 
 def test_the_manifold_of_a_seed_is_its_own():

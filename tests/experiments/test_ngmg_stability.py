@@ -122,7 +122,7 @@ def test_a_perfect_classifier_is_accurate(monkeypatch):
     """Logits that know the attributes score 1, their opposite 0."""
     rows = PARTS["lam_1.0"].head(1)
     run = Run(next(rows.itertuples(index=False)), SETTINGS)
-    seen, parameters = {}, torch.zeros(1, JointEnsemble([run], "cpu").count)
+    seen, weights = {}, torch.zeros(1, JointEnsemble([run], "cpu").count)
     monkeypatch.setattr(JointEnsemble, "take", lambda self, drawn: seen.update(draws=drawn[0]))
     for sign, expected in ((1, 1.0), (-1, 0.0)):
         monkeypatch.setattr(
@@ -130,9 +130,7 @@ def test_a_perfect_classifier_is_accurate(monkeypatch):
             "logits",
             lambda self, number, sign=sign: sign * (measuring.attributes(run, seen["draws"]) - 0.5),
         )
-        found = measuring.accuracies(
-            (rows, parameters), lambda n: None, SETTINGS, JointEnsemble, 50
-        )
+        found = measuring.accuracies((rows, weights), lambda n: None, SETTINGS, JointEnsemble, 50)
         assert found["accuracy"] == expected
 
 

@@ -28,16 +28,9 @@ SMALLEST = {"device": "cpu", "steps": 2, "turns": 1, "rows": [1, 3], "n_train": 
 SMALLEST |= {"faces_batch": 16, "evaluations": [4, 12], "samples": [4]}
 BETWEEN = "ours: Adams-Bashforth-Moulton", "between"
 # Of diffusers' classes: they draw noise, run backwards, are twins or other models', or refuse x_0.
-LEFT_OUT = {
-    "DDPM",
-    "DDPMParallel",
-    "EulerAncestralDiscrete",
-    "KDPM2AncestralDiscrete",
-    "LCM",
-    "TCD",
-}
+LEFT_OUT = {"DDPM", "DDPMParallel", "EulerAncestralDiscrete", "KDPM2AncestralDiscrete", "LCM"}
 LEFT_OUT |= {"DDIMInverse", "DPMSolverMultistepInverse", "DDIMParallel", "KDPM2Discrete", "PNDM"}
-LEFT_OUT |= {"CogVideoXDDIM", "CogVideoXDPM"}
+LEFT_OUT |= {"CogVideoXDDIM", "CogVideoXDPM", "TCD"}
 
 
 @pytest.fixture(scope="module")

@@ -197,11 +197,7 @@ DENIED = PermissionError(errno.EACCES, "Permission denied")
 READ_ONLY = OSError(errno.EROFS, "Read-only file system")
 STOPS = {  # what a function raises, and what is told
     "an image": ("PIL.Image.open", DENIED, r"img_align_celeba must .* 000001.jpg \(Permission de"),
-    "the cache": (
-        "pathlib.Path.mkdir",
-        READ_ONLY,
-        r"cache must be .*data/cache \(Read-only file s",
-    ),
+    "the cache": ("pathlib.Path.mkdir", READ_ONLY, r"cache must be .*data/cache \(Read-only file"),
 }
 
 
