@@ -92,8 +92,9 @@ def sheet(images: pd.DataFrame, world: World, title: str) -> Figure:
         for axis, combination in zip(line, asked["combination"], strict=True):
             judged(axis, mine[mine["combination"] == combination].iloc[0], world)
         _called(line[0], arm)
-    for axis, group in zip(axes[0], asked["group"], strict=True):
-        axis.set_title(group)
+    plt.setp(axes[0], title=" ")  # keeps the room
+    for group, places in asked.reset_index().groupby("group").groups.items():
+        _above(axes[0, places[0]], group)
     figure.suptitle(title)
     _legend(figure, WRONG, MALFORMED, RIGHT)
     return figure
