@@ -112,7 +112,8 @@ def words(figure):
         for axis in figure.findobj(Axes)
         for text in (*axis.get_xticklabels(which="both"), *axis.get_yticklabels(which="both"))
     }
-    shown = [text for text in figure.findobj(Text) if text.get_visible() and text.get_text()]
+    every = figure.findobj(Text)
+    shown = [text for text in every if text.get_visible() and text.get_text().strip()]
     return [text for text in shown if text not in ticks]
 
 
