@@ -76,14 +76,12 @@ def test_a_condition_is_drawn_or_its_components_mean(monkeypatch):
 
 
 def test_mixtures_are_measured_at_both_conditions():
-    """Points have one; without any noise in it both are the same."""
+    """Points have one."""
     settings, conditions = replace(SMALL, n_eval=2, evaluations=4), ("drawn", "mean")
-    rows, found = table(granularity=["class"], seeds=1, s_c=[0.0, 5.0]), {}
-    weights = train(rows, settings).parameters
-    for (s_c, at), own in evaluate(rows, weights, settings, conditions=conditions).groupby(
-        ["s_c", "condition"]
-    ):
-        found[s_c, at] = own.loc[own["granularity"] == "class", "value"].tolist()
+    rows = table(granularity=["class"], seeds=1, s_c=[0.0, 5.0])
+    results = evaluate(rows, train(rows, settings).parameters, settings, conditions=conditions)
+    own = results[results["granularity"] == "class"].groupby(["s_c", "condition"])["value"]
+    found = own.agg(list).to_dict()
     assert found.keys() == {(0.0, "drawn"), (5.0, "drawn"), (5.0, "mean")}
     assert found[5.0, "drawn"] != found[5.0, "mean"]
 
