@@ -90,12 +90,14 @@ def notices(table: pd.DataFrame) -> Figure:
     arms = arms_of(table)
     figure, axes = panels(len(GUESSES), 3, 0.36 * len(arms) + 1, 0.9, sharey=True)
     for axis, (metric, guess) in zip(axes, GUESSES.items(), strict=True):
-        part = table[table["metric"] == metric]
+        part, name = table[table["metric"] == metric], metric[0].upper() + metric[1:]
+        if metric == "KID":  # as it is most often told
+            part, name = part.assign(value=1000 * part["value"]), "1,000 KID"
         for place, arm in enumerate(arms):
             _arrow(axis, of_arm(part, *arm), place, guess.better == "higher", look(*arm)["color"])
         axis.xaxis.set_major_formatter("{x:g}")
         axis.axvline(part.loc[part["granularity"] == "real", "value"].mean(), zorder=0, **FLOOR)
-        axis.set_title(textwrap.fill(metric[0].upper() + metric[1:], 22))
+        axis.set_title(textwrap.fill(name, 22))
         axis.set_xlabel(f"{BETTER[guess.better]}  (guess: {guess.movement})", fontsize=9)
         axis.margins(x=0.22)
         rows_of_arms(axis, arms)

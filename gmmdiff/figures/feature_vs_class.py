@@ -178,7 +178,7 @@ def sampler_check(samplers: pd.DataFrame) -> Figure:
     these a sampler of high order is so wrong that nothing else would be seen: left out.
     """
     worlds = samplers["world"].unique()
-    asked = {"defect": "defects", "copy": "copies", "law": "distance"}
+    asked = {"defect": "defects", "copy": "copies", "law": "distance, fresh = 1"}
     used = samplers.loc[samplers["sampler"] != "ancestral", "evaluations"].max() // 2
     samplers = samplers[samplers["evaluations"] >= used / 2]
     counts, rows = sorted(samplers["evaluations"].unique()), [*product(asked, (False, True))]

@@ -76,11 +76,11 @@ def ngmg_stability(folder: Path | str) -> dict[str, pd.DataFrame]:
     stages = "ngmg_stability_runs", "ngmg_faces_runs"
     arcs, faces = (_parts(Path(folder) / stage) for stage in stages)
     return {
-        "classifier": _joined(arcs, "runs", "label_noise"),
-        "joint": _joined(arcs, "runs", "lam"),
-        "norm_curves": _joined(arcs, "norm_curves", "lam"),
-        "faces_choice": _joined(faces, "runs", "choice"),
-        "faces_joint": _joined(faces, "runs", "lam"),
+        "classifier": arcs["alone"]["runs"],
+        "joint": arcs["joint"]["runs"],
+        "norm_curves": arcs["joint"]["norm_curves"],
+        "faces_choice": faces["choice"]["runs"],
+        "faces_joint": faces["joint"]["runs"],
     }
 
 

@@ -13,15 +13,15 @@ about one in forty wrongly (tests), the floor of every measurement.
 from __future__ import annotations
 
 import itertools
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 
 import torch
 from sklearn.datasets import load_digits
+from sklearn.metrics.pairwise import rbf_kernel
 from sklearn.svm import SVC
 from torch import Tensor
 
 from gmmdiff.core.checks import array, in_own_precision, indices, require, require_generator
-from gmmdiff.core.distances import pairwise_distances
 from gmmdiff.core.streams import stream
 from gmmdiff.worlds.world import Judged, Split, World, zipf
 
@@ -90,7 +90,7 @@ class Digits(World):
         flat = self._halves(z).flatten(0, 1)
         read = torch.tensor(self._reader.predict(flat.numpy())).unflatten(0, (-1, 2))
         real, radius = self._manifold
-        away = pairwise_distances(flat, real)
+        away = torch.cdist(flat, real)
         outside = ~(away <= radius).any(1).unflatten(0, (-1, 2)).all(1)
         distance = away.min(1).values.unflatten(0, (-1, 2)).norm(dim=1)
         return Judged(read @ torch.tensor([DIGITS, 1]), read, distance, outside)
@@ -99,7 +99,7 @@ class Digits(World):
     def distance(self, z: Tensor, combination: Tensor) -> Tensor:
         """As ``World.distance``: to the nearest pair of the judge's images of these digits."""
         combination = indices("Digits.distance", "combination", combination, DIGITS**2)
-        away = pairwise_distances(self._halves(z).flatten(0, 1), self._manifold[0])
+        away = torch.cdist(self._halves(z).flatten(0, 1), self._manifold[0])
         other = self._digits("judge") != self.combinations[combination].flatten().unsqueeze(1)
         return away.masked_fill(other, torch.inf).min(1).values.unflatten(0, (-1, 2)).norm(dim=1)
 
@@ -120,17 +120,19 @@ class Digits(World):
         shifts = ((1, 1), (0, 1), (2, 1), (1, 0), (1, 2))
         seen = torch.cat([wide[:, y : y + SIDE, x : x + SIDE] for y, x in shifts])
         digits = self._digits("judge").repeat(len(shifts))
-        return SVC(gamma=0.3, C=10.0).fit(seen.flatten(1).numpy(), digits.numpy())
+        # scikit-learn's kernel by matrix products; its SVC's own goes pair by pair.
+        machine = SVC(kernel=partial(rbf_kernel, gamma=0.3), C=10.0)
+        return machine.fit(seen.flatten(1).numpy(), digits.numpy())
 
     @cached_property
     def _manifold(self) -> tuple[Tensor, Tensor]:
         """The judge's images ``(n, pixels)``, and the radius of each one's sphere."""
         real = torch.cat(self._images["judge"]).flatten(1)
-        radius = pairwise_distances(real, real).kthvalue(NEIGHBOURS + 1, 1).values  # itself aside
+        radius = torch.cdist(real, real).kthvalue(NEIGHBOURS + 1, 1).values  # itself aside
         generator = stream(0, "Digits: spheres")
         combination = self.sample_combinations(TESTED, generator)
         halves = self._halves(self.sample(combination, generator, "test")).flatten(0, 1)
-        wanted = (pairwise_distances(halves, real) / radius).min(1).values.unflatten(0, (-1, 2))
+        wanted = (torch.cdist(halves, real) / radius).min(1).values.unflatten(0, (-1, 2))
         inside = TESTED - TESTED // 100
         return real, radius * wanted.amax(1).kthvalue(inside).values
 

@@ -23,40 +23,35 @@ FACES = SHARED | dict(lam=[0.0, 1.0, 3.0], matched_lam=[3.0], choosing_lam=[0.3,
 FACES |= dict(learning_rate=1e-3, attributes=4, seeds=20, choosing_seeds=5, size=16, held_out=0.125)
 RUN_TABLES = arcs.run_tables(GOOD)
 PARTS = {name: rows for name, (rows, _) in RUN_TABLES.items()}
-SETTINGS = RUN_TABLES["lam_1.0"][1]
+AT_ONE, SETTINGS = PARTS["joint"].query("lam == 1"), RUN_TABLES["joint"][1]
 QUIET = partial(tqdm, disable=True)
 
 
 def test_every_arm_is_there_with_every_seed():
-    assert list(PARTS) == ["label_noise_0.0", "label_noise_0.2", "lam_0.0", "lam_1.0", "lam_10.0"]
-    noisy = PARTS["label_noise_0.2"]
-    arms = noisy.groupby(["cost", "signal", "learning_rate"]).size()
-    judged = arms.index.get_level_values("cost").isin(JUDGED)
-    assert (arms[judged] == 10).all() and (arms[~judged] == 4).all()
-    assert len(arms) == 2 * (2 * len(COSTS) - 1)
-    assert ("BCE", "matched") not in {arm[:2] for arm in arms.index}
-    assert set(noisy["label_noise"]) == {0.2} and set(noisy["lam"]) == {1.0}
-    assert set(noisy["seed"]) == set(range(5, 15))
-    joint = PARTS["lam_10.0"]
-    assert set(joint["cost"]) == set(JOINT_COSTS)
-    by_rate = joint.groupby("learning_rate").size()  # the second rate is a control
-    assert by_rate.to_dict() == {0.003: 5 * 10 + 4 * 4, 0.01: 5 * 4}
-    assert PARTS["lam_0.0"].groupby("learning_rate").size().to_dict() == {0.003: 10, 0.01: 4}
-
-
-def test_parts_are_called_as_their_levels_are_written():
-    """As DVC writes them into a stage's command, whole numbers and close levels too."""
-    found = arcs.run_tables(GOOD | {"lam": [0, 1, 0.25], "label_noise": [0, 0.05]})
-    assert list(found) == ["label_noise_0", "label_noise_0.05", "lam_0", "lam_1", "lam_0.25"]
+    assert list(PARTS) == ["alone", "joint"]
+    assert set(PARTS["alone"]["label_noise"]) == {0.0, 0.2}
+    for _, rows in PARTS["alone"].groupby("label_noise"):
+        arms = rows.groupby(["cost", "signal", "learning_rate"]).size()
+        judged = arms.index.get_level_values("cost").isin(JUDGED)
+        assert (arms[judged] == 10).all() and (arms[~judged] == 4).all()
+        assert len(arms) == 2 * (2 * len(COSTS) - 1)
+        assert ("BCE", "matched") not in {arm[:2] for arm in arms.index}
+        assert set(rows["lam"]) == {1.0} and set(rows["seed"]) == set(range(5, 15))
+    by_lam = dict([*PARTS["joint"].groupby("lam")])
+    assert set(by_lam) == {0.0, 1.0, 10.0} and set(by_lam[10.0]["cost"]) == set(JOINT_COSTS)
+    sizes = {lam: rows.groupby("learning_rate").size().to_dict() for lam, rows in by_lam.items()}
+    assert sizes[10.0] == {0.003: 5 * 10 + 4 * 4, 0.01: 5 * 4}  # the second rate is a control
+    assert sizes[0.0] == {0.003: 10, 0.01: 4}
 
 
 def test_on_faces_every_cost_has_its_seeds_and_others_choose():
     parts = {name: rows for name, (rows, _) in faces.run_tables(FACES).items()}
-    assert list(parts) == ["lam_0.0", "lam_1.0", "lam_3.0", "choice"]
-    assert set(parts["lam_1.0"]["signal"]) == {"raw"} and len(parts["lam_1.0"]) == 3 * 20
-    arms = parts["lam_3.0"].groupby(["cost", "signal"]).size()
+    assert list(parts) == ["joint", "choice"]
+    by_lam = dict([*parts["joint"].groupby("lam")])
+    assert set(by_lam[1.0]["signal"]) == {"raw"} and len(by_lam[1.0]) == 3 * 20
+    arms = by_lam[3.0].groupby(["cost", "signal"]).size()
     assert set(arms) == {20} and set(arms.index) == set(with_signals(JUDGED)) and len(arms) == 5
-    assert len(parts["lam_0.0"]) == 20 and set(parts["lam_0.0"]["cost"]) == {"BCE"}
+    assert len(by_lam[0.0]) == 20 and set(by_lam[0.0]["cost"]) == {"BCE"}
     choice = parts["choice"]
     assert set(choice["seed"]) == set(range(25, 30)) and set(choice["lam"]) == {0.0, 0.3, 1.0, 3.0}
     assert set(choice["signal"]) == {"raw"} and len(choice) == (3 * 3 + 1) * 5
@@ -84,7 +79,7 @@ TRAINED = ALONE | {"validation_loss", "validation_step", "long_enough"}
 
 def test_a_part_is_trained_and_measured():
     """Of B, at one lambda: what is said of a run, what its samples are worth, its norms."""
-    rows = PARTS["lam_1.0"].query("seed < 7 and learning_rate == 0.003 and cost in @JUDGED")
+    rows = AT_ONE.query("seed < 7 and learning_rate == 0.003 and cost in @JUDGED")
     tables = measuring.run_part(rows, SETTINGS, "cpu", QUIET, n_test=200)
     found = tables["runs"]
     assert list(found) == [*JointEnsemble.columns, "group", "metric", "value"]
@@ -102,14 +97,14 @@ def test_a_part_is_trained_and_measured():
 
 
 def test_a_classifier_alone_has_no_validation_loss_and_no_samples():
-    rows = PARTS["label_noise_0.2"].query("seed == 5 and learning_rate == 0.001")
+    rows = PARTS["alone"].query("label_noise == 0.2 and seed == 5 and learning_rate == 0.001")
     tables = measuring.run_part(rows, SETTINGS, "cpu", QUIET, n_test=200)
     assert list(tables) == ["runs"]
     assert set(tables["runs"]["metric"]) == ALONE and set(tables["runs"]["group"]) == {"all"}
 
 
 def test_the_worst_seed_is_the_one_of_most_spikes():
-    rows = PARTS["lam_1.0"].query("seed < 8 and cost == 'BCE' and learning_rate == 0.003")
+    rows = AT_ONE.query("seed < 8 and cost == 'BCE' and learning_rate == 0.003")
     norms = torch.tensor([[1.0, 2.0], [5.0, 6.0], [3.0, 9.0]])
     trained = SimpleNamespace(norms=norms, spike_rate=torch.tensor([0.1, torch.nan, 0.3]))
     found = measuring.norm_curves(rows.assign(steps=30).reset_index(drop=True), trained)
@@ -120,7 +115,7 @@ def test_the_worst_seed_is_the_one_of_most_spikes():
 
 def test_a_perfect_classifier_is_accurate(monkeypatch):
     """Logits that know the attributes score 1, their opposite 0."""
-    rows = PARTS["lam_1.0"].head(1)
+    rows = AT_ONE.head(1)
     run = Run(next(rows.itertuples(index=False)), SETTINGS)
     seen, weights = {}, torch.zeros(1, JointEnsemble([run], "cpu").count)
     monkeypatch.setattr(JointEnsemble, "take", lambda self, drawn: seen.update(draws=drawn[0]))

@@ -37,13 +37,18 @@ def test_what_ngmg_stability_left_behind_is_joined():
 
 
 def test_parts_stand_in_the_order_of_their_numbers(tmp_path):
-    for experiment in ("ngmg_stability_runs", "ngmg_faces_runs"):
-        for part in ("lam_10.0", "lam_2.0", "label_noise_0.0", "choice"):
-            folder = tmp_path / experiment / part
-            folder.mkdir(parents=True)
-            for name in ("runs", "norm_curves"):
-                (folder / f"{name}.csv").write_text(f"part\n{part}\n")
-    assert ngmg_stability(tmp_path)["joint"]["part"].to_list() == ["lam_2.0", "lam_10.0"]
+    for experiment, part in (("feature_vs_class", "judged"), ("digits", "judged_4")):
+        _write_part(tmp_path / f"{experiment}_runs" / part)
+    for part in ("map_16", "map_4", "judged_4"):
+        _write_part(tmp_path / "faces_runs" / part)
+    found = feature_vs_class(tmp_path)["faces_map"]
+    assert found["part"].to_list() == ["judged_4", "map_4", "map_16"]
+
+
+def _write_part(folder):
+    folder.mkdir(parents=True)
+    for name in ("runs", "validation"):
+        (folder / f"{name}.csv").write_text(f"part,s_c,granularity\n{folder.name},0,class\n")
 
 
 def test_a_folder_without_tables_is_named(tmp_path):

@@ -113,9 +113,9 @@ def test_what_differs_is_named(copy, capsys, monkeypatch):
     told[0]["verdict"] = "not reproduced"
     claims.write_text(json.dumps(told))
     record.write_text(json.dumps(json.loads(record.read_text()) | {"device": "another"}))
-    path = copy / "tables" / "ngmg_stability_runs" / "lam_10.0" / "runs.csv"
+    path = copy / "tables" / "ngmg_stability_runs" / "joint" / "runs.csv"
     table = pd.read_csv(path)
-    changed = table.query("metric == 'defect' and cost == 'BCE' and group == 'seen'")
+    changed = table.query("metric == 'defect' and cost == 'BCE' and group == 'seen' and lam == 10")
     table.loc[changed.index, "value"] += 5
     table.to_csv(path, index=False)
     found = verification.verify(copy, PUBLISHED, ROOT / "params.yaml")

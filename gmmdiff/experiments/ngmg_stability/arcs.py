@@ -19,9 +19,9 @@ from gmmdiff.worlds.arcs import Arcs
 def run_tables(parameters: Mapping[str, Any]) -> RunTables:
     """Run tables and settings by name.
 
-    ``label_noise_X``: experiment A at that noise.  ``lam_X``: experiment B at that lambda, 0 being
-    the reference without a cost; the first of its learning rates is judged, the others are controls
-    on ``other_seeds``, as is what no claim judges.
+    ``alone``: experiment A at every noise of the labels.  ``joint``: experiment B at every lambda,
+    0 being the reference without a cost; the first of its learning rates is judged, the others are
+    controls on ``other_seeds``, as is what no claim judges.
 
     Args:
         parameters: as notebooks/03a_ngmg_stability_runs.ipynb declares them.
@@ -42,17 +42,19 @@ def run_tables(parameters: Mapping[str, Any]) -> RunTables:
     alone = {"granularity": "none", "s_c": 0.0, "lam": 1.0, "steps": p.classifier_steps}
     joint = {"granularity": arms.GRANULARITY, "s_c": p.s_c, "label_noise": 0.0, "steps": p.steps}
     found = {
-        f"label_noise_{noise}": _part(p, COSTS, p.learning_rate, label_noise=noise, **alone)
-        for noise in p.label_noise
+        "alone": [
+            _rows(p, COSTS, p.learning_rate, label_noise=noise, **alone) for noise in p.label_noise
+        ],
+        "joint": [
+            _rows(p, arms.JOINT_COSTS if lam else ["BCE"], [main], controls, lam=lam, **joint)
+            for lam in p.lam
+        ],
     }
-    for lam in p.lam:
-        costs = arms.JOINT_COSTS if lam else ["BCE"]
-        found[f"lam_{lam}"] = _part(p, costs, [main], controls, lam=lam, **joint)
-    tables = {name: (rows, settings) for name, rows in found.items()}
+    tables = {name: (pd.concat(own, ignore_index=True), settings) for name, own in found.items()}
     return checked(owner, tables, ensemble=JointEnsemble)
 
 
-def _part(
+def _rows(
     p: SimpleNamespace,
     costs: Iterable[str],
     rates: Sequence[float],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
@@ -18,7 +18,7 @@ from gmmdiff.worlds.faces import CENTRE, Faces
 def run_tables(parameters: Mapping[str, Any]) -> RunTables:
     """Run tables and settings by name.
 
-    ``lam_X``: every judged cost at that lambda, raw and, where it is one of ``matched_lam``,
+    ``joint``: every judged cost at every lambda, raw and, where it is one of ``matched_lam``,
     matched; 0, which has to be among them, is the reference without a cost.  ``choice``: the raw
     ones and the reference on ``choosing_seeds`` of their own at every lambda of the finer grid
     ``choosing_lam``, which choose each cost's best lambda and tell how much of it is borne.
@@ -42,12 +42,14 @@ def run_tables(parameters: Mapping[str, Any]) -> RunTables:
     last = p.seed + p.seeds
     every, others = range(p.seed, last), range(last, last + p.choosing_seeds)
     raw = [(cost, "raw") for cost in arms.JUDGED]
-    found = {"lam_0.0": arms.arm_rows(raw[:1], every, lam=0.0, **factors)}
-    for lam in filter(None, p.lam):
-        own = arms.with_signals(arms.JUDGED) if lam in p.matched_lam else raw
-        found[f"lam_{lam}"] = arms.arm_rows(own, every, lam=lam, **factors)
-    choice = [arms.arm_rows(raw, others, lam=lam, **factors) for lam in p.choosing_lam]
-    choice.append(arms.arm_rows(raw[:1], others, lam=0.0, **factors))
-    found["choice"] = pd.concat(choice, ignore_index=True)
-    tables = {name: (rows, settings) for name, rows in found.items()}
+    matched = arms.with_signals(arms.JUDGED)
+
+    def rows(weights: Iterable[float], seeds: Iterable[int], matched_at: Sequence[float] = ()):
+        own = [(lam, matched if lam in matched_at else raw) for lam in weights if lam]
+        every = [(0.0, raw[:1]), *own]
+        tables = [arms.arm_rows(costs, seeds, lam=lam, **factors) for lam, costs in every]
+        return pd.concat(tables, ignore_index=True), settings
+
+    joint, choice = rows(p.lam, every, p.matched_lam), rows(p.choosing_lam, others)
+    tables = {"joint": joint, "choice": choice}
     return checked(owner, tables, ["sparse"], ensemble=JointEnsemble)
