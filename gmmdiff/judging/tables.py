@@ -73,14 +73,15 @@ def ngmg_stability(folder: Path | str) -> dict[str, pd.DataFrame]:
     ``classifier``: experiment A's runs.  ``joint``, ``norm_curves``: experiment B's on the arcs.
     ``faces_joint``, ``faces_choice``: B's on faces, what is judged and what chooses a lambda.
     """
-    stages = "ngmg_stability_runs", "ngmg_faces_runs"
-    arcs, faces = (_parts(Path(folder) / stage) for stage in stages)
+    parts = ("ngmg_stability_runs/alone", "ngmg_stability_runs/joint")
+    parts += ("ngmg_faces_runs/joint", "ngmg_faces_runs/choice")
+    alone, joint, faces, choice = (read_tables(Path(folder) / part) for part in parts)
     return {
-        "classifier": arcs["alone"]["runs"],
-        "joint": arcs["joint"]["runs"],
-        "norm_curves": arcs["joint"]["norm_curves"],
-        "faces_choice": faces["choice"]["runs"],
-        "faces_joint": faces["joint"]["runs"],
+        "classifier": alone["runs"],
+        "joint": joint["runs"],
+        "norm_curves": joint["norm_curves"],
+        "faces_choice": choice["runs"],
+        "faces_joint": faces["runs"],
     }
 
 
