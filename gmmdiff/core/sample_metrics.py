@@ -18,12 +18,11 @@ Example:
 
 from __future__ import annotations
 
-import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from gmmdiff.core.checks import require, whole
-from gmmdiff.core.distances import samples
+from gmmdiff.core.distances import pairwise_distances, samples
 
 
 def neighbour_metrics(x: Tensor, real: Tensor, k: int = 5) -> dict[str, float]:
@@ -43,7 +42,7 @@ def neighbour_metrics(x: Tensor, real: Tensor, k: int = 5) -> dict[str, float]:
     k, fewest = whole(owner, "k", k, 1), min(len(x), len(real))
     require(k < fewest, owner, "k", f"below {fewest}, the size of the smaller sample", k)
     radii_x, radii = _radii(x, k), _radii(real, k)
-    distances = torch.cdist(x, real)
+    distances = pairwise_distances(x, real)
     within = distances < radii
     return {
         "precision": _mean(within.any(1)),
@@ -60,7 +59,7 @@ def authenticity(x: Tensor, train: Tensor) -> float:
     training sample (Alaa et al. 2022, arXiv 2102.08921).
     """
     x, train = samples("authenticity", 2, x=x, train=train)
-    nearest = torch.cdist(x, train).min(1)
+    nearest = pairwise_distances(x, train).min(1)
     return _mean(nearest.values > _radii(train, 1)[nearest.indices])
 
 
@@ -90,13 +89,13 @@ def wasserstein2(x: Tensor, y: Tensor) -> float:
     """
     x, y = samples("wasserstein2", x=x, y=y)
     require(len(x) == len(y), "wasserstein2", "y", f"as many samples as x, {len(x)}", len(y))
-    costs = torch.cdist(x, y).square().cpu().numpy()
+    costs = pairwise_distances(x, y).square().cpu().numpy()
     return float(costs[linear_sum_assignment(costs)].mean() ** 0.5)
 
 
 def _radii(x: Tensor, k: int) -> Tensor:
     """Distance ``(n,)`` from each point to the k-th nearest other one; the nearest is itself."""
-    return torch.cdist(x, x).kthvalue(k + 1, dim=1).values
+    return pairwise_distances(x, x).kthvalue(k + 1, dim=1).values
 
 
 def _mean(values: Tensor) -> float:

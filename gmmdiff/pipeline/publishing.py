@@ -71,11 +71,11 @@ def _dvc(*command: str) -> str:
 
 
 def stale_stages() -> list[str]:
-    """The stages changed since dvc.lock was written, but for one that always runs, and those of
-    another pipeline, as notebooks/more is.
+    """The stages changed since dvc.lock was written, but for ``pages``, which always runs and needs
+    the snapshot that is to be replaced, and those of another pipeline, as notebooks/more is.
     """
     changed = json.loads(_dvc("status", "--json") or "{}")
-    return [name for name, why in changed.items() if ":" not in name and why != ["always changed"]]
+    return [name for name in changed if ":" not in name and name != "pages"]
 
 
 def forget_old_stages(lock: Path) -> None:

@@ -31,12 +31,18 @@ NOTICE = (
 
 
 def training() -> Iterator[Job]:
-    """Every part of every experiment, and what reads no tables; the longest first."""
-    yield "01_theory_checks.ipynb", "theory_checks", {}
+    """Every part of every experiment."""
     for section in BUILDERS:
         for part in parts(section, defaults(NOTEBOOKS / SECTIONS[section])):
             yield SECTIONS[section], f"{section}_runs/{part}", {"part": part}
+
+
+def reading(tables: str) -> Iterator[Job]:
+    """What judges those tables, and beside it what reads none; the longest first."""
+    yield "02_feature_vs_class.ipynb", "feature_vs_class", {"tables": tables}
+    yield "01_theory_checks.ipynb", "theory_checks", {}
     yield "00_start_here.ipynb", "start_here", {}
+    yield "03_ngmg_stability.ipynb", "ngmg_stability", {"tables": tables}
 
 
 def _run(job: Job, reports: Path) -> str:
@@ -68,14 +74,12 @@ def run_all(jobs: Iterable[Job], reports: Path) -> None:
 
 
 def main(reports: Path = FOLDER) -> None:
-    """Runs what trains, then what reads its tables, then the report on all of it."""
+    """Runs what trains, what reads its tables, and the report on all of it."""
     shutil.rmtree(reports, ignore_errors=True)
     print(f"every experiment in small, {SIDE_BY_SIDE} notebooks at a time", flush=True)
     run_all(training(), reports)
     source = os.path.relpath(reports, NOTEBOOKS)
-    tables = {"tables": os.path.join(source, "tables")}
-    judging = ("02_feature_vs_class", "03_ngmg_stability")
-    run_all([(f"{name}.ipynb", name.partition("_")[2], tables) for name in judging], reports)
+    run_all(reading(os.path.join(source, "tables")), reports)
     run(NOTEBOOKS / "04_report.ipynb", "report", {"source": source}, reports)
     page = reports / "index.html"
     page.write_text(pages.report_page(reports, NOTICE), encoding="utf-8")

@@ -143,7 +143,12 @@ def verify(here: Path = REPORTS, there: Path = PUBLISHED, params: Path = PARAMS)
             raise BadInput(f"{path}: no such file; run `dvc repro` first")
     ours, theirs = (json.loads(path.read_text(encoding="utf-8")) for path in both)
     verdicts = compare_verdicts(ours, theirs)
-    metrics = compare_metrics(metrics_of(here), metrics_of(there))
+    try:
+        published = metrics_of(there)
+    except (FileNotFoundError, KeyError) as error:
+        why = f"its tables are not as this code reads them ({error}); `make publish` replaces it"
+        raise BadInput(f"{there}: {why}") from None
+    metrics = compare_metrics(metrics_of(here), published)
     made, files = snapshot_files(here), snapshot_files(there)
     differing = [path for path, digest in files.items() if made.get(path) != digest]
     outside = metrics[~metrics["inside"]].replace({np.nan: None}).to_dict("records")

@@ -45,6 +45,16 @@ def test_neighbour_metrics_are_scikit_learns_neighbours_counted_one_by_one(sampl
     assert neighbour_metrics(*samples, k=k) == pytest.approx(expected)
 
 
+def test_neighbours_and_w2_do_not_depend_on_where_the_origin_is(generator):
+    """On points that float64 holds exactly, every sample near to a training point."""
+    real = (torch.randn(60, 3, generator=generator, dtype=torch.float64) * 1024).round() / 1024
+    x = real + (torch.randn(60, 3, generator=generator) * 1024).round() / 2**18
+    apart = neighbour_metrics(x, real, k=1), authenticity(x, real), wasserstein2(x, real)
+    there = x + 1e6, real + 1e6
+    moved = neighbour_metrics(*there, k=1), authenticity(*there), wasserstein2(*there)
+    assert moved[:2] == apart[:2] and moved[2] == pytest.approx(apart[2], rel=1e-6)
+
+
 def test_fresh_samples_are_as_dense_and_cover_as_naeem_et_al_compute(generator):
     """Expectations of equal laws: density 1 (their lemma 1), coverage near 1 - 2^-k (lemma 2)."""
     x, real = torch.randn(2, 1500, 3, generator=generator)

@@ -129,7 +129,7 @@ def test_links_and_commands_exist(page):
 
 def test_a_stale_lock_or_a_missing_marker_is_named(monkeypatch, tmp_path):
     always, changed = ["always changed"], {"changed deps": {"x": "modified"}}
-    status = {"pages": always, "report": [changed, *always], "other/dvc.yaml:more": [changed]}
+    status = {name: [changed, *always] for name in ("pages", "report", "other/dvc.yaml:more")}
     monkeypatch.setattr(publishing, "_dvc", lambda *command: json.dumps(status))
     monkeypatch.setattr(publishing, "PUBLISHED", tmp_path / "published")
     with pytest.raises(BadInput, match=r"stale, run `dvc repro` first; changed: report$"):

@@ -45,9 +45,9 @@ def run_tables(parameters: Mapping[str, Any]) -> RunTables:
     matched = arms.with_signals(arms.JUDGED)
 
     def rows(weights: Iterable[float], seeds: Iterable[int], matched_at: Sequence[float] = ()):
-        own = [(lam, matched if lam in matched_at else raw) for lam in weights if lam]
-        every = [(0.0, raw[:1]), *own]
-        tables = [arms.arm_rows(costs, seeds, lam=lam, **factors) for lam, costs in every]
+        by_lam = {lam: matched if lam in matched_at else raw for lam in weights if lam}
+        by_lam = {0.0: raw[:1]} | by_lam
+        tables = [arms.arm_rows(costs, seeds, lam=lam, **factors) for lam, costs in by_lam.items()]
         return pd.concat(tables, ignore_index=True), settings
 
     joint, choice = rows(p.lam, every, p.matched_lam), rows(p.choosing_lam, others)
