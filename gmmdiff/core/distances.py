@@ -25,6 +25,8 @@ from __future__ import annotations
 
 import math
 import warnings
+from functools import cache
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -35,11 +37,6 @@ from torch import Tensor
 
 from gmmdiff.core.checks import array, floating, in_own_precision, promoted, require
 from gmmdiff.core.ngmg import squared_distances
-
-# From Python 3.12 on its docstrings are worth a warning, which would stand in notebooks.
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore", SyntaxWarning)
-    import ot
 
 STRIP = 2**22  # distances held at once by ``energy_distance``: 32 MiB
 
@@ -59,6 +56,16 @@ def pairwise_distances(x: Tensor, y: Tensor) -> Tensor:
     return torch.cdist(x, y, compute_mode="donot_use_mm_for_euclid_dist")
 
 
+@cache
+def _pot() -> ModuleType:
+    """POT, which takes more than a second to import, so only where it is asked."""
+    # From Python 3.12 on its docstrings are worth a warning, which would stand in notebooks.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SyntaxWarning)
+        import ot
+    return ot
+
+
 def wasserstein1(x: Tensor, y: Tensor) -> float:
     """W1 between the empirical laws of x ``(n, D)`` and y ``(m, D)``, by exact transport (POT).
 
@@ -66,13 +73,13 @@ def wasserstein1(x: Tensor, y: Tensor) -> float:
         ValueError: on other shapes, NaN or infinity.
     """
     costs = pairwise_distances(*samples("wasserstein1", x=x, y=y))
-    return float(ot.emd2([], [], costs.cpu().numpy(), numItermax=10**7))
+    return float(_pot().emd2([], [], costs.cpu().numpy(), numItermax=10**7))
 
 
 def transport_plan(x: Tensor, y: Tensor) -> Tensor:
     """The optimal plan of W1, ``(n, m)``, summing to 1 (POT); arguments, errors as there."""
     costs = pairwise_distances(*samples("transport_plan", x=x, y=y))
-    return torch.from_numpy(ot.emd([], [], costs.cpu().numpy(), numItermax=10**7))
+    return torch.from_numpy(_pot().emd([], [], costs.cpu().numpy(), numItermax=10**7))
 
 
 def energy_distance(x: Tensor, y: Tensor) -> float:

@@ -26,6 +26,7 @@ WRONG_WORDS = "#a34700"  # the orange of the frames, dark enough for words
 MARGIN = 1.2  # inches, for what a row of images is called
 DENOISERS = ("class", "feature")
 SAMPLES = 2  # of a combination
+NAMED = 3  # lines of wrong attributes below an image
 
 
 def draw(axis: Axes, row: pd.Series, world: World, frame: str = RIGHT) -> None:
@@ -47,8 +48,12 @@ def judged(axis: Axes, row: pd.Series, world: World) -> None:
     draw(axis, row, world, WRONG if wrong else MALFORMED if row["malformed"] else RIGHT)
     both = (world.combinations[int(row[name])].tolist() for name in ("shown", "combination"))
     values = zip(world.values, *both, strict=False)
-    named = ", ".join(names[is_now] for names, is_now, was in values if is_now != was)
-    told = "\n".join(textwrap.wrap(named, 9, max_lines=3, placeholder=" ..."))
+    named = [names[is_now] for names, is_now, was in values if is_now != was]
+    if wrong and len(set(map(tuple, world.values))) == 1:  # a digit does not say which of two it is
+        named = [world.describe(int(row["shown"]))]
+    if len(named) > NAMED:
+        named[NAMED - 1 :] = [f"{len(named) - NAMED + 1} more"]
+    told = ",\n".join(textwrap.fill(name, 10) for name in named)
     axis.set_xlabel(told, color=WRONG_WORDS, fontsize=LEAST, labelpad=2)
 
 

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from scipy.stats import trim_mean
 
-from gmmdiff import Faces, stream
+from gmmdiff import Digits, Faces, stream
 from gmmdiff.figures import curves, feature_vs_class as figures, pictures
 from gmmdiff.judging.feature_vs_class import SETTINGS
 from gmmdiff.judging.tables import feature_vs_class
@@ -129,6 +129,19 @@ def test_wrong_attributes_are_named_below_a_picture(images):
     wrong = real.assign(granularity="feature", shown=real["combination"] ^ 4)  # shaved or not
     figure = pictures.every_arm(pd.concat([real, wrong]), FACES, "faces")
     assert {axis.get_xlabel() for axis in figure.axes} == {"", "beard", "shaved"}
+    every = len(FACES.combinations) - 1 - real["combination"]
+    wrong = real.assign(granularity="feature", shown=every)
+    figure = pictures.every_arm(pd.concat([real, wrong]), FACES, "faces")
+    more = f"{FACES.combinations.shape[1] - 2} more"
+    assert {axis.get_xlabel().split(",\n")[-1] for axis in figure.axes} == {"", more}
+
+
+def test_of_a_wrong_pair_of_digits_both_are_named():
+    pixels = {f"p{i}": 0.0 for i in range(128)}
+    row = pd.Series({"combination": 42, "shown": 48, "malformed": False} | pixels)
+    axis = plt.figure().subplots()
+    pictures.judged(axis, row, Digits(generator=stream(0, "digits")))
+    assert axis.get_xlabel() == "4, 8"
 
 
 def test_a_sample_without_a_nearest_image_has_an_empty_place_below(images):
