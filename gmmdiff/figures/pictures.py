@@ -26,7 +26,7 @@ WRONG_WORDS = "#a34700"  # the orange of the frames, dark enough for words
 MARGIN = 1.2  # inches, for what a row of images is called
 DENOISERS = ("class", "feature")
 SAMPLES = 2  # of a combination
-NAMED = 3  # lines of wrong attributes below an image
+NAMED = 3  # wrong attributes below an image, one a line
 
 
 def draw(axis: Axes, row: pd.Series, world: World, frame: str = RIGHT) -> None:

@@ -30,18 +30,18 @@ class Finding(NamedTuple):
     headline: bool  # worth quoting alone
 
 
-def number(value: float | None) -> str:
-    """Two digits at least, and no power: 0.416 -> "0.42", 98.7 -> "99"; "?" where there is none."""
+def number(value: float | None, digits: int = 2) -> str:
+    """So many digits at least, and no power: 0.416 -> "0.42", 98.7 -> "99"; "?" of none."""
     if value is None or not math.isfinite(value):
         return "?"
-    decimals = max(0, 1 - math.floor(math.log10(abs(value)))) if value else 0
+    decimals = max(0, digits - 1 - math.floor(math.log10(abs(value)))) if value else 0
     return f"{value:.{decimals}f}"
 
 
 def amount(value: float | None, metric: str = "") -> str:
     """An arm's level as it is read: a share in percent, of ``RATIOS`` the number itself."""
     if metric in RATIOS or value is None or not math.isfinite(value):
-        return number(value)
+        return number(value, 3)
     return f"{number(100 * value)} %"
 
 

@@ -23,7 +23,7 @@ from gmmdiff.pipeline.runner import run
 
 Job = tuple[str, str, dict[str, Any]]  # a notebook, its stage, parameters
 FOLDER = REPORTS / "quick_look"
-SIDE_BY_SIDE = 2  # notebooks: while one trains, another draws
+SIDE_BY_SIDE = 2  # notebooks: while one works on all cores, another starts or draws
 NOTICE = (
     "Quick look, no verdicts: small networks and a few seeds. What stands below as a verdict is "
     "none; <code>make reproduce</code> makes the real report."
@@ -37,7 +37,7 @@ def training() -> Iterator[Job]:
             yield SECTIONS[section], f"{section}_runs/{part}", {"part": part}
 
 
-def reading(tables: str) -> Iterator[Job]:
+def others(tables: str) -> Iterator[Job]:
     """What judges those tables, and beside it what reads none; the longest first."""
     yield "02_feature_vs_class.ipynb", "feature_vs_class", {"tables": tables}
     yield "01_theory_checks.ipynb", "theory_checks", {}
@@ -79,7 +79,7 @@ def main(reports: Path = FOLDER) -> None:
     print(f"every experiment in small, {SIDE_BY_SIDE} notebooks at a time", flush=True)
     run_all(training(), reports)
     source = os.path.relpath(reports, NOTEBOOKS)
-    run_all(reading(os.path.join(source, "tables")), reports)
+    run_all(others(os.path.join(source, "tables")), reports)
     run(NOTEBOOKS / "04_report.ipynb", "report", {"source": source}, reports)
     page = reports / "index.html"
     page.write_text(pages.report_page(reports, NOTICE), encoding="utf-8")

@@ -145,9 +145,9 @@ def verify(here: Path = REPORTS, there: Path = PUBLISHED, params: Path = PARAMS)
     verdicts = compare_verdicts(ours, theirs)
     try:
         published = metrics_of(there)
-    except (FileNotFoundError, KeyError) as error:
-        why = f"its tables are not as this code reads them ({error}); `make publish` replaces it"
-        raise BadInput(f"{there}: {why}") from None
+    except (FileNotFoundError, KeyError):  # after a change of the code, or of the snapshot
+        mend = f"`make publish` replaces it, `git checkout {there}` brings it back"
+        raise BadInput(f"{there}: its tables are not as this code reads them; {mend}") from None
     metrics = compare_metrics(metrics_of(here), published)
     made, files = snapshot_files(here), snapshot_files(there)
     differing = [path for path, digest in files.items() if made.get(path) != digest]

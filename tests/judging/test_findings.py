@@ -83,7 +83,7 @@ def test_numbers_are_read_as_shares_or_as_they_are():
     told = [number(value) for value in (0.416, 98.7, 0.0, 0.00034, -1.26, None)]
     assert told == ["0.42", "99", "0", "0.00034", "-1.3", "?"] and amount(math.nan) == "?"
     assert amount(0.0412, "defect") == amount(0.0412) == "4.1 %" and amount(None) == "?"
-    assert {amount(1.314, metric) for metric in RATIOS} == {"1.3"}
+    assert {amount(1.314, metric) for metric in RATIOS} == {"1.31"}
 
 
 def test_the_published_claims_answer_every_row():

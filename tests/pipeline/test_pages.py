@@ -63,7 +63,7 @@ def test_a_difference_has_its_unit(found, text):
 def test_a_level_has_its_unit_and_what_is_not_firm_follows_its_verdict():
     arm = {"arm": "class", "estimate": 0.0412, "low": 0.0361, "high": 0.0444}
     assert pages.level(arm, "spike_rate") == "4.1 % [3.6,\u00a04.4]"
-    assert pages.level(arm | {"high": None}, "law") == "0.041 [0.036,\u00a0?]"
+    assert pages.level(arm | {"high": None}, "law") == "0.0412 [0.0361,\u00a0?]"
     assert pages.reservations({"rival_verdict": None, "undertrained": False}) == ""
     soft = {"rival_verdict": "partly", "undertrained": True}
     assert pages.reservations(soft) == ", fragile (partly), undertrained"

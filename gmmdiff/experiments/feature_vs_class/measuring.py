@@ -19,7 +19,7 @@ from gmmdiff.experiments.run_tables import regime
 
 SAMPLERS = {"DPM-Solver++(2M)": dpmpp_2m, "Adams-Bashforth-Moulton": adams_bashforth_moulton}
 SHARES = (0.3, 0.6, 1, 2)  # of the experiment's evaluations: those that samplers are tried with
-ANCESTRAL_STEPS = 200  # with a hundred or a thousand it draws the same, see REPRODUCING.md
+ANCESTRAL = 10  # times these: with five or fifty times them it draws the same, see REPRODUCING.md
 MOMENTS = (1, 0.9, 0.75, 0.5, 0.25)  # times at which the reverse diffusion is shown
 
 
@@ -115,7 +115,8 @@ def compare_samplers(part: Part) -> pd.DataFrame:
     counts = sorted({max(2, round(share * part.settings.evaluations)) for share in SHARES})
     tried = [(name, sampler, n) for name, sampler in SAMPLERS.items() for n in counts]
     tables = []
-    for name, sampler, n in [*tried, ("ancestral", ancestral, ANCESTRAL_STEPS)]:
+    tried.append(("ancestral", ancestral, ANCESTRAL * part.settings.evaluations))
+    for name, sampler, n in tried:
         table = own.evaluate(parameters, sampler=sampler, evaluations=n)
         kept = (table["group"] == "seen") & table["metric"].isin(["defect", "copy", "law"])
         table = table[kept & (table["granularity"] != "real")][[*COLUMNS, "metric", "value"]]
